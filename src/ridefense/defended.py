@@ -1,0 +1,95 @@
+"""A classifier behind a purifier, as one `nn.Module` that any attack can take."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.gradients import GradientMode, Identity
+from ridefense.noise import derive
+
+Purifier = Callable[..., Tensor]
+"""(images, ids=None, seed=0) to purified images of the same shape, dtype and device."""
+
+
+class Defended(nn.Module):
+    """Pixels in [0, 1] to logits, through a purifier.
+
+    Args:
+        classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes]; its normalisation is its
+            own first layer.
+        purifier: an estimator, a filter, or any callable with their signature.
+        gradient: how the purifier is differentiated: what an attacker makes of it.
+        seed: of the purifier's randomness.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        purifier: Purifier,
+        gradient: GradientMode | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.purifier = purifier
+        self.gradient = Identity() if gradient is None else gradient
+        self.seed = seed
+        self._calls = 0
+
+    def forward(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Logits [N, classes] of the purified images.
+
+        Args:
+            images: float [N, C, H, W], pixels in [0, 1].
+            ids: of the images, by default 0, 1, …
+            seed: of this draw; by default every call draws anew.
+
+        The value is the defender's real output. Where the gradient mode has several views (see
+        `views`), the gradient is that of their mean logits.
+        """
+        views = self.views(images, ids, seed)
+        if len(views) == 1:
+            return views[0]
+        mean = views.mean(dim=0)
+        return views[-1].detach() + (mean - mean.detach())
+
+    def views(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Logits of every view of the gradient mode, [M, N, classes]; the last is the real one.
+
+        An attack averages its loss over the views.
+        """
+        seed = self._fresh_seed() if seed is None else seed
+        if torch.is_grad_enabled() and images.requires_grad:
+            purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
+        else:
+            purified = self.purifier(images, ids=ids, seed=seed)[None]
+        logits = self.classifier(purified.flatten(0, 1))
+        return logits.unflatten(0, purified.shape[:2])
+
+    def purified(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """What the classifier is shown: purified images [N, C, H, W], detached."""
+        seed = self._fresh_seed() if seed is None else seed
+        return self.purifier(images.detach(), ids=ids, seed=seed).detach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier's parameters are; the CPU where it has none."""
+        return next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
+
+    def _fresh_seed(self) -> int:
+        self._calls += 1
+        return derive(self.seed, "call", self._calls)
+
+
+def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+    """Logits [M, N, classes] of a defended model's views, or of a plain model's one."""
+    if isinstance(model, Defended):
+        return model.views(images, ids, seed)
+    return model(images)[None]

@@ -1,0 +1,97 @@
+"""How the fitting loop is executed: interchangeable engines under one contract.
+
+An engine starts a `Fits`: N networks being fitted, one to each image. The loop in `estimate.py`
+tells it which steps to run at which images, and when to estimate; every engine draws the same
+random numbers (`noise.py`), so engines agree to rounding after a short run.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ridefense.errors import InputError
+from ridefense.noise import Keys, Stream
+
+if TYPE_CHECKING:
+    from ridefense.settings import Settings
+
+Progress = Callable[[int, int], None]
+"""Called with the image-steps done and their total while a `fit` runs."""
+
+
+class Fits(Protocol):
+    """N networks being fitted; x is always in the units that the networks work in.
+
+    Attributes:
+        weights: [N, P], see `networks.py`.
+        moments: Adam's, [3, N, P]: first, second, and the running maximum of the second.
+    """
+
+    weights: Tensor
+    moments: Tensor
+
+    def fit(
+        self,
+        x: Tensor,
+        steps: range,
+        rates: Sequence[float],
+        start: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Run these global steps at x [N, C, H, W], each at its learning rate.
+
+        `start` is the step at which Adam's state was last zero. Returns losses [N, len(steps)].
+        """
+
+    def output(
+        self,
+        x: Tensor,
+        step: int,
+        samples: int,
+        *,
+        stream: Stream = Stream.OUTPUT,
+        dropout: bool = False,
+    ) -> Tensor:
+        """E_z h(z; w) from that many samples of a stream, [N, C, H, W] (Eq. 6)."""
+
+    def narrow(self, rows: Tensor) -> None:
+        """Go on with these images only, int64 [M], numbered as they stand now."""
+
+
+def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:
+    """Start fits of N images with the engine that the settings ask for; its name, and they.
+
+    "auto" takes the fastest engine that is installed and can do these settings. An engine that was
+    named but cannot falls back to `eager` with a warning that says why.
+
+    Raises:
+        InputError: where the engine is not installed or not for the images' device.
+    """
+    from ridefense.engines import eager
+
+    name = settings.engine
+    if name in ("auto", "native") and images.device.type == "cpu" and not images.requires_grad:
+        from ridefense.engines import native
+
+        reason = native.unable(settings, images)
+        if reason is None:
+            return "native", native.NativeFits(settings, images, keys)
+        if name == "native":
+            _fall_back("native", reason)
+    elif name == "native":
+        raise InputError(f"engine native is for the CPU, images are on {images.device}; use auto")
+    return "eager", eager.EagerFits(settings, images, keys)
+
+
+def _fall_back(name: str, reason: str) -> None:
+    import warnings
+
+    warnings.warn(f"engine {name} cannot do this ({reason}); eager does it", stacklevel=2)
+
+
+def initial_state(settings: "Settings", images: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
+    """The weights [N, P] and zero moments [3, N, P] that every engine starts from."""
+    weights = settings.network.init(keys, settings.init).to(images)
+    return weights, torch.zeros(3, *weights.shape, dtype=weights.dtype, device=weights.device)

@@ -1,0 +1,276 @@
+"""The reference engine: PyTorch on any device, float32 or float64, all images in one batch.
+
+Each step is a function of (weights, moments, x) and of the counter-based streams, so it can be
+differentiated (`gradients.py`) and recomputed (checkpointing), and other engines are tested
+against it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ridefense.engines import Progress, initial_state
+from ridefense.noise import Keys, Stream
+from ridefense.settings import Settings
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+# Steps whose numbers are drawn in one go: enough to hide the cost of small tensor operations.
+_DRAWN_AT_ONCE = 2**21
+
+
+class Draws(NamedTuple):
+    """The random numbers of some steps, for N images and n samples a step: [N, steps, n, …]."""
+
+    inputs: Tensor
+    targets: Tensor | None
+    kept: Tensor
+    units: dict[int, Tensor]
+    corners: Tensor | None
+
+
+class EagerFits:
+    """N networks being fitted, see `engines.Fits`."""
+
+    def __init__(self, settings: Settings, images: Tensor, keys: Keys) -> None:
+        self.settings, self.keys = settings, keys
+        self.weights, self.moments = initial_state(settings, images, keys)
+
+    def fit(
+        self,
+        x: Tensor,
+        steps: range,
+        rates: Sequence[float],
+        start: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        size = (self.settings.crop,) * 2 if self.settings.crop else tuple(x.shape[-2:])
+        pixels = size[0] * size[1] * len(x) * self.settings.batch
+        chunk = max(1, min(32, _DRAWN_AT_ONCE // (pixels * 16)))
+        losses = []
+        for first in range(0, len(steps), chunk):
+            part = steps[first : first + chunk]
+            draws = draw(self.settings, self.keys, part, size, x)
+            for i, step in enumerate(part):
+                loss, self.weights, self.moments = take_step(
+                    self.settings,
+                    (self.weights, self.moments),
+                    x,
+                    at(draws, i),
+                    rates[first + i],
+                    step + 1 - start,
+                )
+                losses.append(loss)
+            if progress:
+                progress(len(x) * len(losses), len(x) * len(steps))
+        return torch.stack(losses, dim=1) if losses else x.new_zeros(len(x), 0)
+
+    def output(
+        self,
+        x: Tensor,
+        step: int,
+        samples: int,
+        *,
+        stream: Stream = Stream.OUTPUT,
+        dropout: bool = False,
+    ) -> Tensor:
+        return expected_output(
+            self.settings, self.keys, self.weights, x, step, samples, stream, dropout
+        )
+
+    def narrow(self, rows: Tensor) -> None:
+        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        self.weights, self.moments = self.weights[rows], self.moments[:, rows]
+
+
+def draw(settings: Settings, keys: Keys, steps: Sequence[int], size: tuple, like: Tensor) -> Draws:
+    """Draw every number of these steps, each image from its own streams."""
+    samples, channels = range(settings.batch), settings.network.channels[0]
+    pixels = size[0] * size[1]
+
+    def stacked(one_sample) -> Tensor:
+        return torch.stack([one_sample(j) for j in samples], dim=2)
+
+    def image(values: Tensor) -> Tensor:
+        return values.to(like.dtype).unflatten(-1, (channels, *size))
+
+    targets = corners = None
+    inputs = _inputs(settings, keys, steps, size, like, samples, Stream.INPUT)
+    if settings.noisy_target:
+        targets = image(
+            stacked(
+                lambda j: keys.normal_by_pixel(
+                    Stream.TARGET, steps, channels, pixels, sample=j
+                ).flatten(2)
+            )
+        )
+    kept = stacked(lambda j: keys.kept_pixels(steps, pixels, settings.mask_ratio, sample=j))
+    if settings.crop:
+        words = keys.words(Stream.CROP, steps, 1)[:, :, 0, :2]
+        room = torch.tensor(like.shape[-2:], device=words.device) - settings.crop + 1
+        corners = (words * room) >> 32
+    return Draws(
+        inputs,
+        targets,
+        kept.to(like.dtype).unflatten(-1, (1, *size)),
+        _Units(settings, keys, steps, samples),
+        corners,
+    )
+
+
+class _Units(dict):
+    """Units that dropout keeps in each layer, drawn when the network first asks for them.
+
+    The layer's size is then known without a second description of the network's shapes.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys, steps: Sequence[int], samples: range):
+        super().__init__()
+        self.settings, self.keys, self.steps, self.samples = settings, keys, steps, samples
+
+    def at(self, index: int, layer: int, channels: int, height: int, width: int) -> Tensor:
+        if layer not in self:
+            rate = self.settings.network.dropout
+            self[layer] = torch.stack(
+                [
+                    self.keys.kept_units(
+                        layer, self.steps, channels, height * width, rate, sample=j
+                    )
+                    for j in self.samples
+                ],
+                dim=2,
+            ).unflatten(-1, (height, width))
+        return self[layer][:, index]
+
+
+def _inputs(
+    settings: Settings,
+    keys: Keys,
+    steps: Sequence[int],
+    size: tuple,
+    like: Tensor,
+    samples: range,
+    stream: Stream,
+) -> Tensor:
+    """Noise to be added to x, or the fixed input itself: [N, steps, n, C, H, W]."""
+    n = settings.network.channels[0] * size[0] * size[1]
+    if settings.noisy_input:
+        values = [keys.normal(stream, steps, n, sample=j) for j in samples]
+    else:
+        values = [keys.uniform(Stream.FIXED, [0], n).expand(-1, len(steps), -1) for _ in samples]
+    shape = (settings.network.channels[0], *size)
+    return torch.stack(values, dim=2).to(like.dtype).unflatten(-1, shape)
+
+
+def at(draws: Draws, index: int) -> Draws:
+    units = draws.units
+    return Draws(
+        draws.inputs[:, index],
+        None if draws.targets is None else draws.targets[:, index],
+        draws.kept[:, index],
+        lambda *shape: units.at(index, *shape),
+        None if draws.corners is None else draws.corners[:, index],
+    )
+
+
+def loss_of(settings: Settings, weights: Tensor, x: Tensor, draws: Draws) -> Tensor:
+    """The denoising loss of one step, one number an image (Eq. 7, masked): [N]."""
+    if draws.corners is not None:
+        x = torch.stack(
+            [
+                image[:, top : top + settings.crop, left : left + settings.crop]
+                for image, (top, left) in zip(x, draws.corners.tolist(), strict=True)
+            ]
+        )
+    x = x[:, None]
+    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
+    inputs = x + sigma * draws.inputs if settings.noisy_input else draws.inputs
+    targets = x if draws.targets is None else x + sigma * draws.targets
+    outputs = settings.network.forward(weights, inputs, draws.units)
+    squares = ((outputs - targets).square() * draws.kept).flatten(1).sum(dim=1)
+    if settings.loss == "norm":
+        return squares.sqrt()
+    return squares / (x.shape[2] * draws.kept.flatten(1).sum(dim=1))
+
+
+def take_step(
+    settings: Settings,
+    state: tuple[Tensor, Tensor],
+    x: Tensor,
+    draws: Draws,
+    rate: float,
+    t: int,
+    *,
+    differentiable: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of Adam on every image's own network.
+
+    Args:
+        state: weights [N, P] and moments [3, N, P].
+        rate: the learning rate.
+        t: the number of steps since Adam's state was zero, this one included.
+        differentiable: whether the result stays connected to `state` and x.
+
+    Returns:
+        Losses [N], and the new weights and moments.
+    """
+    weights, moments = state
+    with torch.enable_grad():
+        if not differentiable:
+            weights, x = weights.detach().requires_grad_(), x.detach()
+        loss = loss_of(settings, weights, x, draws)
+        (gradient,) = torch.autograd.grad(loss.sum(), weights, create_graph=differentiable)
+    if not differentiable:
+        weights, loss = weights.detach(), loss.detach()
+    gradient = gradient + settings.weight_decay * weights
+    first = _BETAS[0] * moments[0] + (1 - _BETAS[0]) * gradient
+    second = _BETAS[1] * moments[1] + (1 - _BETAS[1]) * gradient.square()
+    largest = torch.maximum(moments[2], second) if settings.amsgrad else moments[2]
+    scale = largest if settings.amsgrad else second
+    # √0 has no derivative: a unit that is dead for good has no gradient, and takes no step.
+    alive = scale > 0
+    root = torch.where(alive, scale, 1.0).sqrt() * alive
+    root = root / math.sqrt(1 - _BETAS[1] ** t)
+    weights = weights - rate / (1 - _BETAS[0] ** t) * first / (root + _EPS)
+    return loss, weights, torch.stack((first, second, largest))
+
+
+def expected_output(
+    settings: Settings,
+    keys: Keys,
+    weights: Tensor,
+    x: Tensor,
+    step: int,
+    samples: int,
+    stream: Stream = Stream.OUTPUT,
+    dropout: bool = False,
+) -> Tensor:
+    """E_z h(z; w) (Eq. 6), differentiable in the weights and in x: [N, C, H, W]."""
+    size, js = tuple(x.shape[-2:]), range(samples)
+    noise = _inputs(settings, keys, [step], size, x, js, stream)[:, 0]
+    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
+    inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
+    units = _Units(settings, keys, [step], js)
+    keep = (lambda *shape: units.at(0, *shape)) if dropout else None
+    return settings.network.forward(weights, inputs, keep).mean(dim=1)
+
+
+def denoising_loss(
+    settings: Settings, keys: Keys, weights: Tensor, x: Tensor, step: int
+) -> Tensor:
+    """L_DAE(x; w) (Eq. 7) over all pixels, from `settings.samples` draws of the CHECK stream: [N].
+
+    Dropout is on, as in training. The target's noise is independent of the output, so it adds
+    exactly its variance.
+    """
+    size, js = tuple(x.shape[-2:]), range(settings.samples)
+    noise = _inputs(settings, keys, [step], size, x, js, Stream.CHECK)[:, 0]
+    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
+    inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
+    units = _Units(settings, keys, [step], js)
+    with torch.no_grad():
+        outputs = settings.network.forward(weights, inputs, lambda *shape: units.at(0, *shape))
+    loss = (outputs - x[:, None]).square().flatten(1).mean(dim=1)
+    return loss + sigma.square().mean() if settings.noisy_target else loss

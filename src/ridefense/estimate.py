@@ -1,0 +1,323 @@
+"""The fitting loop (Algorithms 1 and 2), one for all estimators and all engines."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ridefense import engines
+from ridefense.engines import Fits, Progress, eager
+from ridefense.errors import InputError
+from ridefense.images import check_images
+from ridefense.noise import Keys, Stream
+from ridefense.settings import Settings
+
+# An estimate with less than this share of its input's standard deviation has collapsed: a fit can
+# lose a digit's thin strokes and settle on a constant image.
+_COLLAPSED = 0.1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a callback sees: N fits after some steps, pixels in [0, 1].
+
+    Attributes:
+        round: t, from 1.
+        step: gradient steps done, over all rounds.
+        x: the current x^(t-1), [N, C, H, W].
+        x_est: E_z h(z; w) now, [N, C, H, W].
+        ids: int64 [N]; fewer than at the start once images have stopped early.
+    """
+
+    round: int
+    step: int
+    x: Tensor
+    x_est: Tensor
+    ids: Tensor
+
+
+Callback = Callable[[Moment], bool | None]
+"""Called with each `Moment`; a true result stops the fit after that round."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Theorem 1's condition, measured at every round t: each a tensor [T, N].
+
+    Attributes:
+        before: L_DAE at x^(t-1) with the weights the round began with.
+        after: the same with the weights it ended with; same noise, dropout on as in training.
+        objective: L_RIDE, `after` + λ·d(x^(t-1), x^(t-2)) (Eq. 8), λ = α/(1-α).
+    """
+
+    before: Tensor
+    after: Tensor
+    objective: Tensor
+
+    @property
+    def holds(self) -> Tensor:
+        """Whether the round did not raise the loss, bool [T, N]."""
+        return self.after <= self.before
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The result of fitting N images, pixels in [0, 1]; after an early stop rounds repeat the last.
+
+    Attributes:
+        value: x_est^(T), the estimate of the clean images, [N, C, H, W].
+        x: x^(0) … x^(T), [T+1, N, C, H, W]; x^(0) is the input.
+        x_est: x_est^(1) … x_est^(T), [T, N, C, H, W].
+        losses: of every step, [N, K·T], NaN for steps that were not run.
+        weights: of the last round, [N, P], see `networks.py`.
+        attempts: int64 [N], how often an image was fitted again after a collapse.
+        settings: what was asked for.
+        engine: what executed it.
+        seconds: wall time for the whole batch.
+        descent: Theorem 1's check where it was asked for.
+    """
+
+    value: Tensor
+    x: Tensor
+    x_est: Tensor
+    losses: Tensor
+    weights: Tensor
+    attempts: Tensor
+    settings: Settings
+    engine: str
+    seconds: float
+    descent: Descent | None = None
+
+
+def estimate(
+    settings: Settings,
+    images: Tensor,
+    *,
+    ids: Sequence[int] | None = None,
+    seed: int = 0,
+    callback: Callback | None = None,
+    every: int | None = None,
+    progress: Progress | None = None,
+    start: Callable[[Settings, Tensor, Keys], tuple[str, Fits]] = engines.start,
+) -> Estimate:
+    """Fit a network to each image, and estimate the clean images (Algorithms 1 and 2).
+
+    Args:
+        settings: which estimator.
+        images: float [N, C, H, W], pixels in [0, 1]; float16 and bfloat16 are fitted in float32.
+        ids: of the images; a result depends on (seed, id, settings) alone, not on the batch.
+        seed: 0 ≤ seed < 2³².
+        callback: called every `every` steps, by default after each round's last step.
+        progress: called with the image-steps done and their total, while the engine runs.
+        start: starts the fits; how gradient modes put a differentiable engine in place.
+
+    Raises:
+        InputError: for images or settings that do not fit together.
+    """
+    check_images(images)
+    if images.shape[1] != settings.network.channels[0]:
+        raise InputError(
+            f"images have {images.shape[1]} channels, the network {settings.network.channels[0]}; "
+            "choose the preset of the images' dataset"
+        )
+    if settings.crop and settings.crop > min(images.shape[-2:]):
+        raise InputError(f"crop is {settings.crop} for images {tuple(images.shape)}; make it smaller")
+    if every is not None and every < 1:
+        raise InputError(f"every is {every}; use a whole number of at least 1")
+    began = time.perf_counter()
+    # Fitting takes gradients of its own, also where its caller has switched them off.
+    with torch.inference_mode(False):
+        precise = images.clone() if images.is_inference() else images
+        precise = precise.to(torch.promote_types(images.dtype, torch.float32))
+        keys = Keys.of(seed, ids, len(images), images.device)
+        result = _Run(settings, precise, keys, callback, every, progress, start).result()
+        for attempt in range(1, settings.refits + 1):
+            again = _collapsed(precise, result.value).nonzero().flatten()
+            if not len(again):
+                break
+            fresh = Keys(seed, keys.ids[again], torch.full_like(again, attempt))
+            run = _Run(settings, precise[again], fresh, callback, every, progress, start)
+            result = _merge(result, run.result(), again)
+        value = result.value.to(images.dtype)
+    return replace(result, value=value, seconds=time.perf_counter() - began)
+
+
+def update(settings: Settings, x: Tensor, x_est: Tensor) -> Tensor:
+    """x^(t) from x^(t-1) and x_est^(t): Eq. 9 with non-maximum suppression (appendix).
+
+    A pixel whose difference, summed over channels, lies below the median of its image is replaced
+    by the estimate; the others take the convex combination.
+    """
+    mixed = settings.alpha * x + (1 - settings.alpha) * x_est
+    if settings.suppression == "off":
+        return mixed
+    difference = (x_est - x).detach().abs().sum(dim=1, keepdim=True)
+    ordered = difference.flatten(1).sort(dim=1).values
+    count = ordered.shape[1]
+    median = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
+    median = median.view(-1, 1, 1, 1)
+    below = difference < median if settings.suppression == "below" else difference > median
+    return torch.where(below, x_est, mixed)
+
+
+class _Run:
+    """One attempt at fitting a batch: the rounds of Algorithm 2."""
+
+    def __init__(self, settings, images, keys, callback, every, progress, start) -> None:
+        self.settings, self.images, self.keys = settings, images, keys
+        self.callback, self.every, self.progress = callback, every, progress
+        space = settings.normalisation
+        self.into = space.normalise if space else lambda image: image
+        self.out_of = space.denormalise if space else lambda image: image
+        x = self.into(images)
+        self.engine, self.fits = start(settings, x, keys)
+        self.start = start
+        # Rows of the batch that are still being fitted, and everything's latest value.
+        self.rows = torch.arange(len(images), device=images.device)
+        self.x, self.x_est = [x], []
+        self.losses: list[Tensor] = []
+        self.weights = self.fits.weights
+        self.checks: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.stopped = False
+
+    def result(self) -> Estimate:
+        settings = self.settings
+        for t in range(settings.rounds):
+            if self.stopped or not len(self.rows):
+                break
+            self._round(t)
+        while len(self.x_est) < settings.rounds:
+            self.x_est.append(self.x_est[-1])
+            self.x.append(self.x[-1])
+            self.losses.append(torch.full_like(self.losses[-1], torch.nan))
+        x_est = torch.stack([self.out_of(image) for image in self.x_est]).clamp(0, 1)
+        x = torch.stack([self.out_of(image) for image in self.x])
+        return Estimate(
+            value=x_est[-1],
+            x=x,
+            x_est=x_est,
+            losses=torch.cat(self.losses, dim=1),
+            weights=self.weights,
+            attempts=self.keys.attempts,
+            settings=settings,
+            engine=self.engine,
+            seconds=0.0,
+            descent=self._descent(),
+        )
+
+    def _round(self, t: int) -> None:
+        settings, x = self.settings, self.x[-1][self.rows]
+        first, last = t * settings.steps, (t + 1) * settings.steps
+        since = first
+        if t and settings.carry == "nothing":
+            _, self.fits = self.start(settings, x, self._keys())
+        elif t and settings.carry == "weights":
+            self.fits.moments = torch.zeros_like(self.fits.moments)
+        elif settings.carry == "all":
+            since = 0
+        before = self._denoising_loss(x, last)
+        losses, x_est = [], None
+        for begin, end in self._stretches(first, last):
+            if end == last and settings.output == "last":
+                losses.append(self._fit(x, range(begin, end - 1), since))
+                x_est = self.fits.output(x, end - 1, 1, stream=Stream.INPUT, dropout=True)
+                losses.append(self._fit(x, range(end - 1, end), since))
+            else:
+                losses.append(self._fit(x, range(begin, end), since))
+                if end == last or self.callback:
+                    dropout = settings.output == "train"
+                    x_est = self.fits.output(x, end, settings.samples, dropout=dropout)
+            if self.callback:
+                seen = [self.out_of(image).clamp(0, 1) for image in (x, x_est)]
+                moment = Moment(t + 1, end, *seen, self.keys.ids[self.rows])
+                self.stopped |= bool(self.callback(moment))
+        self._check(x, last, before)
+        self.losses.append(self._filled(torch.cat(losses, dim=1)))
+        self.weights = self._put(self.weights, self.fits.weights)
+        moved = None
+        if self.x_est:
+            moved = (x_est - self.x_est[-1][self.rows]).abs().flatten(1).mean(dim=1)
+        self.x_est.append(self._put(self.x_est[-1] if self.x_est else self.x[-1], x_est))
+        self.x.append(self._put(self.x[-1], update(settings, x, x_est)))
+        if settings.tolerance is not None and moved is not None:
+            self._go_on_with(moved >= settings.tolerance)
+
+    def _fit(self, x: Tensor, steps: range, since: int) -> Tensor:
+        rates = [self.settings.rate(step) for step in steps]
+        return self.fits.fit(x, steps, rates, since, self._progress(steps))
+
+    def _progress(self, steps: range) -> Progress | None:
+        if self.progress is None or not len(steps):
+            return None
+        before, total = steps.start * len(self.rows), self.settings.total_steps * len(self.rows)
+        return lambda done, _: self.progress(before + done, total)
+
+    def _stretches(self, first: int, last: int) -> list[tuple[int, int]]:
+        """A round's steps, cut where the callback wants to look."""
+        every = self.every or self.settings.steps
+        cuts = [step for step in range(first + 1, last) if step % every == 0]
+        return list(zip([first, *cuts], [*cuts, last], strict=True))
+
+    def _go_on_with(self, going: Tensor) -> None:
+        if not going.all():
+            self.fits.narrow(going.nonzero().flatten())
+            self.rows = self.rows[going]
+
+    def _keys(self) -> Keys:
+        return Keys(self.keys.seed, self.keys.ids[self.rows], self.keys.attempts[self.rows])
+
+    def _put(self, whole: Tensor, part: Tensor) -> Tensor:
+        """`whole` with the rows that are still being fitted replaced."""
+        return part if len(part) == len(whole) else whole.index_copy(0, self.rows, part)
+
+    def _filled(self, part: Tensor) -> Tensor:
+        """Rows of the whole batch, NaN for the images that have stopped."""
+        return self._put(part.new_full((len(self.images), part.shape[1]), torch.nan), part)
+
+    def _denoising_loss(self, x: Tensor, step: int) -> Tensor | None:
+        if not self.settings.check_descent:
+            return None
+        weights = self.fits.weights.to(x)
+        return eager.denoising_loss(self.settings, self._keys(), weights, x, step)
+
+    def _check(self, x: Tensor, step: int, before: Tensor | None) -> None:
+        if before is None:
+            return
+        after = self._denoising_loss(x, step)
+        moved = torch.zeros_like(after)
+        alpha = self.settings.alpha
+        if len(self.x) > 1 and alpha < 1:
+            distance = (x - self.x[-2][self.rows]).square().flatten(1).mean(dim=1)
+            moved = alpha / (1 - alpha) * distance
+        row = [self._filled(v[:, None])[:, 0] for v in (before, after, after + moved)]
+        self.checks.append(tuple(row))
+
+    def _descent(self) -> Descent | None:
+        if not self.checks:
+            return None
+        return Descent(*(torch.stack(column) for column in zip(*self.checks, strict=True)))
+
+
+def _collapsed(images: Tensor, estimates: Tensor) -> Tensor:
+    """Which estimates lost nearly all of their input's contrast, bool [N]."""
+    spread = [batch.detach().flatten(1).std(dim=1) for batch in (estimates, images)]
+    return spread[0] < _COLLAPSED * spread[1]
+
+
+def _merge(whole: Estimate, part: Estimate, rows: Tensor) -> Estimate:
+    """`whole` with some of its images replaced by another attempt at them."""
+    merged = {
+        name: getattr(whole, name).index_copy(axis, rows, getattr(part, name))
+        for name, axis in (
+            ("value", 0), ("x", 1), ("x_est", 1), ("losses", 0), ("weights", 0), ("attempts", 0),
+        )
+    }  # fmt: skip
+    if whole.descent is not None and part.descent is not None:
+        columns = [
+            getattr(whole.descent, name).index_copy(1, rows, getattr(part.descent, name))
+            for name in ("before", "after", "objective")
+        ]
+        merged["descent"] = Descent(*columns)
+    return replace(whole, **merged)

@@ -1,0 +1,160 @@
+"""RIDE, DAE, I-DIP and DIP: four frozen settings of one loop, and the presets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from torch import Tensor
+
+from ridefense.engines import Progress
+from ridefense.errors import InputError
+from ridefense.estimate import Callback, Estimate, estimate
+from ridefense.images import IMAGENET, MNIST
+from ridefense.networks import NETWORKS
+from ridefense.settings import Settings
+
+_NORMALISATIONS = {"mnist": MNIST, "cifar10": IMAGENET, "imagenet": IMAGENET}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator(Settings):
+    """A purifier that fits a network to each image; change a setting by `dataclasses.replace`."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def is_randomised(self) -> bool:
+        """Whether another seed gives another result."""
+        return True
+
+    def __call__(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0
+    ) -> Tensor:
+        """Purified images, of the same shape, dtype and device; the input is not changed.
+
+        Args:
+            images: float [N, C, H, W], pixels in [0, 1].
+            ids: N whole numbers below 2³², by default 0, 1, …; with `seed` they decide the noise.
+            seed: 0 ≤ seed < 2³².
+        """
+        return self.estimate(images, ids=ids, seed=seed).value
+
+    def estimate(
+        self,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+        callback: Callback | None = None,
+        every: int | None = None,
+        progress: Progress | None = None,
+    ) -> Estimate:
+        """As a call, with everything that was found on the way; see `ridefense.estimate`."""
+        detached = images.detach() if isinstance(images, Tensor) else images
+        return estimate(
+            self,
+            detached,
+            ids=ids,
+            seed=seed,
+            callback=callback,
+            every=every,
+            progress=progress,
+        )
+
+    @classmethod
+    def preset(
+        cls,
+        name: Literal["paper", "released", "fast"] = "paper",
+        *,
+        network: Literal["mnist", "cifar10", "imagenet"],
+    ) -> Self:
+        """The settings of the paper's text, of its authors' later release, or a fast schedule.
+
+        "paper": σ is 0.5 in normalised pixels, weights and Adam's state are carried over between
+        rounds, x_est is the mean of 16 samples without dropout; pixels in (0, 1), so a sigmoid.
+        "released": what the release does where it departs from the text.
+        "fast": a schedule of little work, see docs/performance.md.
+
+        Raises:
+            InputError: for another preset or network.
+        """
+        if network not in NETWORKS:
+            raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
+        if name not in _PRESETS:
+            raise InputError(f"preset is {name!r}; use one of {', '.join(_PRESETS)}")
+        own = cls(network=NETWORKS[network])
+        settings = _PRESETS[name](network)
+        # What makes DIP or DAE themselves stays, whatever the preset says of RIDE.
+        for trait in ("noisy_input", "noisy_target", "suppression", "alpha"):
+            if getattr(own, trait) != getattr(RIDE(), trait):
+                settings.pop(trait, None)
+        return replace(own, **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RIDE(Estimator):
+    """Robust Iterative Data Estimation: denoise, then move the estimate, T times (Alg. 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAE(Estimator):
+    """The denoising auto-encoder of a single image: RIDE without updates (Eq. 7, Alg. 1)."""
+
+    alpha: float = 1.0
+    suppression: Literal["below", "above", "off"] = "off"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IDIP(Estimator):
+    """Iterative deep image prior: DIP whose target is updated as RIDE's."""
+
+    noisy_input: bool = False
+    noisy_target: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DIP(Estimator):
+    """Deep image prior: fixed noise in, the image itself as target (Eq. 4; Ulyanov et al. 2018)."""
+
+    noisy_input: bool = False
+    noisy_target: bool = False
+    alpha: float = 1.0
+    suppression: Literal["below", "above", "off"] = "off"
+
+
+ESTIMATORS = {"ride": RIDE, "dae": DAE, "idip": IDIP, "dip": DIP}
+"""By the name used on the command line."""
+
+
+def _paper(network: str) -> dict[str, object]:
+    return {"sigma": _NORMALISATIONS[network].sigma(0.5), "refits": 2}
+
+
+def _released(network: str) -> dict[str, object]:
+    common = {"loss": "norm", "init": "xavier", "output": "last"}
+    if network == "mnist":
+        # The release's mask multiplies one number, the norm; so no pixel is left out.
+        return common | {"sigma": 0.1, "steps": 200, "mask_ratio": 0.0}
+    return common | {
+        "network": replace(NETWORKS[network], sigmoid=False),
+        "normalisation": _NORMALISATIONS[network],
+        "sigma": 0.5,
+        "noisy_target": False,
+        "mask_ratio": 0.0,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-5,
+        "amsgrad": True,
+    }
+
+
+def _fast(network: str) -> dict[str, object]:
+    return _paper(network) | {
+        "steps": 100,
+        "learning_rate": 1e-3,
+        "init": "kaiming" if network == "imagenet" else "uniform",
+    }
+
+
+_PRESETS = {"paper": _paper, "released": _released, "fast": _fast}

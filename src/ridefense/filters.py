@@ -1,0 +1,129 @@
+"""Fixed purifiers: the paper's baselines (section 4), each with an estimator's call."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from ridefense.errors import InputError
+from ridefense.images import check_images
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A purifier without randomness; `ids` and `seed` are accepted and change nothing.
+
+    Attributes:
+        differentiable: whether PyTorch can differentiate it as it is.
+    """
+
+    differentiable = True
+    is_randomised = False
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """Filtered images [N, C, H, W], pixels in [0, 1]; the input is not changed.
+
+        Raises:
+            InputError: for images that are not float [N, C, H, W] in [0, 1].
+        """
+        check_images(images)
+        return self.apply(images).clamp(0, 1)
+
+    def apply(self, images: Tensor) -> Tensor:
+        """The filter itself, on images that have been checked."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unchanged(Filter):
+    """No defender: the images as they are."""
+
+    def apply(self, images: Tensor) -> Tensor:
+        return images.clone()
+
+
+@dataclass(frozen=True)
+class Median(Filter):
+    """Median filter of odd `kernel` size, zero padded by ⌊k/2⌋, each channel by itself."""
+
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel, int) or self.kernel < 1 or self.kernel % 2 == 0:
+            raise InputError(f"kernel is {self.kernel!r}; use an odd whole number, as 3 to 11")
+
+    def apply(self, images: Tensor) -> Tensor:
+        n, c, h, w = images.shape
+        patches = F.unfold(images.reshape(n * c, 1, h, w), self.kernel, padding=self.kernel // 2)
+        return patches.median(dim=1).values.view(n, c, h, w)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Filter):
+    """Gaussian blur of standard deviation `sigma` pixels, cut at 3σ, reflected at the border."""
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise InputError(f"sigma is {self.sigma}; use a positive number of pixels")
+
+    def apply(self, images: Tensor) -> Tensor:
+        radius = max(1, round(3 * self.sigma))
+        if radius >= min(images.shape[-2:]):
+            raise InputError(
+                f"sigma is {self.sigma} for images {tuple(images.shape)}; blur by less"
+            )
+        return transforms.gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2)
+
+
+@dataclass(frozen=True)
+class TVChambolle(Filter):
+    """Total variation by Chambolle's algorithm (scikit-image); more `weight` smooths more."""
+
+    weight: float = 0.1
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    def apply(self, images: Tensor) -> Tensor:
+        from skimage.restoration import denoise_tv_chambolle
+
+        return _each(images, denoise_tv_chambolle, self.weight)
+
+
+@dataclass(frozen=True)
+class TVBregman(Filter):
+    """Total variation by split Bregman (scikit-image); *less* `weight` smooths more."""
+
+    weight: float = 5.0
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    def apply(self, images: Tensor) -> Tensor:
+        from skimage.restoration import denoise_tv_bregman
+
+        return _each(images, denoise_tv_bregman, self.weight)
+
+
+def _check_weight(weight: float) -> None:
+    if not weight > 0:
+        raise InputError(f"weight is {weight}; use a positive number")
+
+
+def _each(images: Tensor, denoise: Callable[..., np.ndarray], weight: float) -> Tensor:
+    """scikit-image's filter on every image by itself, all channels together."""
+    arrays = images.detach().cpu().float().numpy()
+    filtered = [denoise(array, weight=weight, channel_axis=0) for array in arrays]
+    return torch.from_numpy(np.stack(filtered)).to(images)

@@ -1,0 +1,306 @@
+"""How an attacker differentiates a purifier: six modes, each an object.
+
+Eq. 3 of the paper: ∂g/∂x = [I, ∇ω]·∇g, where ω is the whole fit of a network to x. BPDA replaces
+it by the identity; the paper holds that ∇ω is out of reach. A mode's `views` are the purified
+images [M, N, C, H, W], connected to the input as the mode says. The last view is the defender's
+real output; an attacker averages its loss over all of them.
+
+FrozenWeights, Truncated and Unrolled are one thing: of the fit's K·T steps, the last k are
+differentiated (none, some, all). The steps before them run on the fastest engine, and the earlier
+estimates are taken to move with the input as BPDA takes them to.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ridefense import engines
+from ridefense.engines import Progress, eager
+from ridefense.errors import InputError
+from ridefense.estimate import estimate
+from ridefense.noise import Keys, Stream
+from ridefense.settings import Settings
+
+
+class GradientMode(Protocol):
+    """How ∂(purified)/∂(input) is taken."""
+
+    @property
+    def name(self) -> str: ...
+
+    def views(
+        self,
+        purify: Callable[..., Tensor],
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Purified images [M, N, C, H, W], connected to `images` [N, C, H, W] as the mode says."""
+
+
+class _Named:
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+
+@dataclass(frozen=True)
+class Identity(_Named):
+    """BPDA (Athalye et al. 2018), the paper's attack: ∂(purified)/∂(input) = I."""
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        purified = purify(images.detach(), ids=ids, seed=seed).detach()
+        return _moving_with(purified, images)[None]
+
+
+@dataclass(frozen=True)
+class Trajectory(_Named):
+    """The identity at all T intermediate estimates x_est^(t): M = T views."""
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        if not isinstance(purify, Settings):
+            return Identity().views(purify, images, ids=ids, seed=seed)
+        purified = estimate(purify, images.detach(), ids=ids, seed=seed)
+        return _moving_with(torch.cat((purified.x_est[:-1], purified.value[None])), images)
+
+
+@dataclass(frozen=True)
+class Truncated(_Named):
+    """Differentiate the last `steps` steps of the fit, and its output.
+
+    Args:
+        steps: 0 ≤ steps; more than the fit has is all of it.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"steps is {self.steps}; use a whole number of at least 0")
+
+    @property
+    def name(self) -> str:
+        return f"Truncated({self.steps})"
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        return _through_the_fit(purify, images, ids, seed, self.steps)
+
+
+@dataclass(frozen=True)
+class FrozenWeights(_Named):
+    """Fit w, then differentiate h(z; w) with respect to its input alone: ∇g without ∇ω."""
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        return _through_the_fit(purify, images, ids, seed, 0)
+
+
+@dataclass(frozen=True)
+class Unrolled(_Named):
+    """Exact: differentiate the whole fit, noise held fixed, checkpointed every √(K·T) steps.
+
+    For a filter, PyTorch's own derivative of it.
+    """
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        if getattr(purify, "differentiable", False):
+            return purify(images, ids=ids, seed=seed)[None]
+        steps = purify.total_steps if isinstance(purify, Settings) else 0
+        return _through_the_fit(purify, images, ids, seed, steps)
+
+
+@dataclass(frozen=True)
+class Surrogate(_Named):
+    """The derivative of a network that imitates the purifier, see `train_surrogate`."""
+
+    network: nn.Module
+
+    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+        purified = purify(images.detach(), ids=ids, seed=seed).detach()
+        return _moving_with(purified, self.network(images))[None]
+
+
+def train_surrogate(
+    purify: Callable[..., Tensor],
+    images: Tensor,
+    *,
+    seed: int = 0,
+    width: int = 32,
+    epochs: int = 200,
+    eps: float = 0.3,
+) -> nn.Module:
+    """A small feed-forward network that imitates a purifier on and around these images.
+
+    Args:
+        purify: the purifier; it is run once on every image, clean and with uniform noise of ±eps.
+        images: [N, C, H, W], pixels in [0, 1]; disjoint from those that will be attacked.
+        width: channels of its five convolutions.
+        epochs: passes over the pairs, Adam at 1e-3.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = (2 * torch.rand(images.shape, generator=generator) - 1) * eps
+    inputs = torch.cat((images, (images + noise.to(images)).clamp(0, 1)))
+    targets = purify(inputs, seed=seed).detach()
+    channels = (images.shape[1], width, width, width, width, images.shape[1])
+    layers: list[nn.Module] = []
+    for c_in, c_out in zip(channels, channels[1:], strict=False):
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(images)
+        for layer in network:
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    with torch.enable_grad():
+        for _ in range(epochs):
+            order = torch.randperm(len(inputs), generator=generator)
+            for rows in order.split(64):
+                loss = (network(inputs[rows]) - targets[rows]).square().mean()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+    return network.requires_grad_(False).eval()
+
+
+def _moving_with(value: Tensor, images: Tensor) -> Tensor:
+    """`value`, exactly, with the derivative of `images`."""
+    return value + (images - images.detach())
+
+
+def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:
+    if not isinstance(purify, Settings):
+        raise InputError(
+            f"{getattr(purify, 'name', purify)} fits nothing to differentiate; "
+            "use Identity or Surrogate with it"
+        )
+
+    def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:
+        return "differentiable", _TailFits(settings, x, keys, steps)
+
+    return estimate(purify, images, ids=ids, seed=seed, start=start).value[None]
+
+
+class _TailFits:
+    """Fits whose last `tail` steps stay connected to x; see `engines.Fits`."""
+
+    def __init__(self, settings: Settings, x: Tensor, keys: Keys, tail: int) -> None:
+        self.settings, self.keys = settings, keys
+        self.boundary = max(0, settings.total_steps - tail)
+        self.segment = max(1, math.isqrt(settings.total_steps - self.boundary))
+        _, self.head = engines.start(settings, x.detach(), keys)
+        self.state: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def weights(self) -> Tensor:
+        return self.head.weights if self.state is None else self.state[0]
+
+    @property
+    def moments(self) -> Tensor:
+        return self.head.moments if self.state is None else self.state[1]
+
+    @moments.setter
+    def moments(self, moments: Tensor) -> None:
+        if self.state is None:
+            self.head.moments = moments
+        else:
+            self.state = (self.state[0], moments)
+
+    def fit(
+        self,
+        x: Tensor,
+        steps: range,
+        rates: Sequence[float],
+        start: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        cut = min(max(self.boundary - steps.start, 0), len(steps))
+        losses = [self.head.fit(x.detach(), steps[:cut], rates[:cut], start)] if cut else []
+        for first in range(cut, len(steps), self.segment):
+            if self.state is None:
+                self.state = (self.head.weights.to(x), self.head.moments.to(x))
+            part = steps[first : first + self.segment]
+            segment = _Segment(self.settings, self.keys, part, rates[first:], start)
+            *state, loss = _Checkpointed.apply(segment, *self.state, x)
+            self.state = tuple(state)
+            losses.append(loss)
+            if progress:
+                progress(len(x) * (first + len(part)), len(x) * len(steps))
+        return torch.cat(losses, dim=1) if losses else x.new_zeros(len(x), 0)
+
+    def output(
+        self,
+        x: Tensor,
+        step: int,
+        samples: int,
+        *,
+        stream: Stream = Stream.OUTPUT,
+        dropout: bool = False,
+    ) -> Tensor:
+        if step <= self.boundary and step < self.settings.total_steps - 1:
+            value = self.head.output(x.detach(), step, samples, stream=stream, dropout=dropout)
+            return _moving_with(value, x)
+        return eager.expected_output(
+            self.settings, self.keys, self.weights.to(x), x, step, samples, stream, dropout
+        )
+
+    def narrow(self, rows: Tensor) -> None:
+        self.head.narrow(rows)
+        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        if self.state is not None:
+            self.state = (self.state[0][rows], self.state[1][:, rows])
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Some consecutive steps of the fit, as a function that can be run again."""
+
+    settings: Settings
+    keys: Keys
+    steps: range
+    rates: Sequence[float]
+    start: int
+
+    def __call__(self, weights, moments, x, differentiable: bool) -> tuple[Tensor, ...]:
+        size = (self.settings.crop,) * 2 if self.settings.crop else tuple(x.shape[-2:])
+        losses = []
+        for rate, step in zip(self.rates, self.steps, strict=False):
+            draws = eager.at(eager.draw(self.settings, self.keys, [step], size, x), 0)
+            loss, weights, moments = eager.take_step(
+                self.settings,
+                (weights, moments),
+                x,
+                draws,
+                rate,
+                step + 1 - self.start,
+                differentiable=differentiable,
+            )
+            losses.append(loss.detach())
+        return weights, moments, torch.stack(losses, dim=1)
+
+
+class _Checkpointed(torch.autograd.Function):
+    """A segment that keeps only its inputs, and runs again when its derivative is asked for.
+
+    `torch.utils.checkpoint` cannot serve: a step takes a gradient of its own inside.
+    """
+
+    @staticmethod
+    def forward(ctx, segment: _Segment, weights, moments, x):
+        ctx.segment = segment
+        ctx.save_for_backward(weights, moments, x)
+        *state, losses = segment(weights, moments, x, differentiable=False)
+        ctx.mark_non_differentiable(losses)
+        return *state, losses
+
+    @staticmethod
+    def backward(ctx, weights_bar, moments_bar, _):
+        inputs = [value.detach().requires_grad_() for value in ctx.saved_tensors]
+        with torch.enable_grad():
+            weights, moments, _ = ctx.segment(*inputs, differentiable=True)
+        bars = torch.autograd.grad((weights, moments), inputs, (weights_bar, moments_bar))
+        return None, *bars

@@ -1,0 +1,154 @@
+"""The settings of the fitting loop: everything that tells one estimator from another."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from ridefense.errors import InputError
+from ridefense.images import Normalisation
+from ridefense.networks import NETWORKS, Init, Network
+
+CHOICES = {
+    "suppression": ("below", "above", "off"),
+    "loss": ("mse", "norm"),
+    "carry": ("all", "weights", "nothing"),
+    "init": ("uniform", "xavier", "kaiming"),
+    "decay": ("constant", "cosine"),
+    "output": ("eval", "train", "last"),
+    "engine": ("auto", "eager", "native", "cuda"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of the fitting loop; the defaults are the paper's RIDE (Alg. 2, section 3.4).
+
+    Attributes:
+        network: the network that is fitted to each image (Table 3).
+        steps: K, gradient steps a round.
+        rounds: T, rounds; after each the estimate x is updated.
+        batch: n, noisy inputs a step, each with its own target, mask and dropout.
+        alpha: α of Eq. 9, the share of the old x that an update keeps; 1 never updates x.
+        suppression: non-maximum suppression at the update (appendix): pixels whose difference lies
+            "below" the image's median are replaced; "above" reverses it; "off" leaves it out.
+        noisy_input: whether z is x + σ·noise, fresh every step (DAE, RIDE), or one fixed image of
+            uniform noise (DIP, I-DIP).
+        noisy_target: whether s is x + σ·noise, fresh and independent of z, or x itself.
+        sigma: σ, the standard deviation of that noise, for all channels or one for each, in the
+            units the network works in: [0, 1] pixels, or normalised ones under `normalisation`.
+        mask_ratio: p, the share of pixels that a step's loss leaves out at random (appendix).
+        loss: "mse", or "norm", the un-squared ℓ2 norm of the whole difference.
+        learning_rate: Adam's.
+        decay: its course over the K·T steps: "constant", or "cosine" to zero.
+        weight_decay: added to the gradient, as Adam's in PyTorch.
+        amsgrad: Adam's AMSGrad variant.
+        carry: what a new round keeps: "all", the "weights" without Adam's state, or "nothing".
+        init: how initial kernels are drawn, see `Network.init`.
+        output: x_est: "eval", the mean of `samples` passes without dropout; "train", with it;
+            "last", the forward pass of the round's last training step.
+        samples: m, how many z the expectation over z is taken from.
+        normalisation: where given, the network works on images normalised so, else on [0, 1].
+        crop: where given, each step fits a random crop of this many pixels a side.
+        tolerance: where given, an image's rounds stop early once its x_est moves by less than
+            this mean absolute difference between two rounds.
+        refits: how often an image whose estimate collapsed to a constant is fitted again, with
+            other random numbers.
+        check_descent: whether Theorem 1's condition is measured at every round (Eqs. 11-13).
+        engine: what executes the loop; "auto" takes the fastest that can.
+    """
+
+    network: Network = field(default=NETWORKS["imagenet"])
+    steps: int = 2000
+    rounds: int = 5
+    batch: int = 1
+    alpha: float = 0.9
+    suppression: Literal["below", "above", "off"] = "below"
+    noisy_input: bool = True
+    noisy_target: bool = True
+    sigma: float | tuple[float, ...] = 0.5
+    mask_ratio: float = 0.9
+    loss: Literal["mse", "norm"] = "mse"
+    learning_rate: float = 1e-4
+    decay: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 1e-4
+    amsgrad: bool = False
+    carry: Literal["all", "weights", "nothing"] = "all"
+    init: Init = "uniform"
+    output: Literal["eval", "train", "last"] = "eval"
+    samples: int = 16
+    normalisation: Normalisation | None = None
+    crop: int | None = None
+    tolerance: float | None = None
+    refits: int = 0
+    check_descent: bool = False
+    engine: Literal["auto", "eager", "native", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("rounds", 1), ("batch", 1), ("samples", 1), ("refits", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
+        if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
+            raise InputError(f"crop is {self.crop!r}; use None or at least 3 pixels")
+        if self.batch > 256 or self.samples > 256:
+            raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
+        for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}; use a number from {low} to {high}")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}; use a number that is not negative")
+        for sigma in self.sigmas:
+            if not (math.isfinite(sigma) and sigma >= 0):
+                raise InputError(f"sigma is {self.sigma}; use numbers that are not negative")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}"
+                )
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """σ of each channel."""
+        if isinstance(self.sigma, tuple):
+            if len(self.sigma) != self.network.channels[0]:
+                raise InputError(
+                    f"sigma is {self.sigma} for {self.network.channels[0]} channels; "
+                    "give one number, or one a channel"
+                )
+            return self.sigma
+        return (float(self.sigma),) * self.network.channels[0]
+
+    @property
+    def total_steps(self) -> int:
+        """K·T."""
+        return self.steps * self.rounds
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, 0 ≤ step < K·T."""
+        if self.decay == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations of a whole fit of one image, 2 a multiply-add, backward = 2 × forward."""
+        weights = sum(c_in * c_out for c_in, c_out in self.network.convolutions)
+        pixels = self.crop**2 if self.crop else height * width
+        return 3 * 2 * 9 * weights * pixels * self.batch * self.total_steps
+
+    def differences(self, other: "Settings") -> dict[str, tuple[object, object]]:
+        """The fields in which two settings differ, with both values."""
+        return {
+            f.name: (getattr(self, f.name), getattr(other, f.name))
+            for f in fields(Settings)
+            if getattr(self, f.name) != getattr(other, f.name)
+        }
+
+
+def alpha_from_lambda(weight: float) -> float:
+    """α = λ/(1+λ): the update of Eq. 9 for the weight λ of Eq. 8, λ ≥ 0."""
+    if not weight >= 0:
+        raise InputError(f"lambda is {weight}; use a number that is not negative")
+    return 1.0 if math.isinf(weight) else weight / (1 + weight)
