@@ -123,7 +123,9 @@ def estimate(
             "choose the preset of the images' dataset"
         )
     if settings.crop and settings.crop > min(images.shape[-2:]):
-        raise InputError(f"crop is {settings.crop} for images {tuple(images.shape)}; make it smaller")
+        raise InputError(
+            f"crop is {settings.crop} for images {tuple(images.shape)}; make it smaller"
+        )
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
     began = time.perf_counter()

@@ -29,9 +29,7 @@ class Estimator(Settings):
         """Whether another seed gives another result."""
         return True
 
-    def __call__(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0
-    ) -> Tensor:
+    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device; the input is not changed.
 
         Args:

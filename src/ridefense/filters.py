@@ -1,5 +1,6 @@
 """Fixed purifiers: the paper's baselines (section 4), each with an estimator's call."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class GaussianBlur(Filter):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
+        if not 0 < self.sigma < math.inf:
             raise InputError(f"sigma is {self.sigma}; use a positive number of pixels")
 
     def apply(self, images: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class TVBregman(Filter):
 
 
 def _check_weight(weight: float) -> None:
-    if not weight > 0:
+    if not 0 < weight < math.inf:
         raise InputError(f"weight is {weight}; use a positive number")
 
 

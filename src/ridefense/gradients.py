@@ -10,6 +10,7 @@ differentiated (none, some, all). The steps before them run on the fastest engin
 estimates are taken to move with the input as BPDA takes them to.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ class Trajectory(_Named):
         if not isinstance(purify, Settings):
             return Identity().views(purify, images, ids=ids, seed=seed)
         purified = estimate(purify, images.detach(), ids=ids, seed=seed)
-        return _moving_with(torch.cat((purified.x_est[:-1], purified.value[None])), images)
+        earlier = purified.x_est[:-1].to(images.dtype)
+        return _moving_with(torch.cat((earlier, purified.value[None])), images)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Truncated(_Named):
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
+        if not isinstance(self.steps, int) or self.steps < 0:
             raise InputError(f"steps is {self.steps}; use a whole number of at least 0")
 
     @property
@@ -147,14 +149,11 @@ def train_surrogate(
     targets = purify(inputs, seed=seed).detach()
     channels = (images.shape[1], width, width, width, width, images.shape[1])
     layers: list[nn.Module] = []
-    for c_in, c_out in zip(channels, channels[1:], strict=False):
-        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(images)
-        for layer in network:
-            if isinstance(layer, nn.Conv2d):
-                layer.reset_parameters()
+        for c_in, c_out in itertools.pairwise(channels):
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
+    network = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(images)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     with torch.enable_grad():
         for _ in range(epochs):
@@ -177,6 +176,11 @@ def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:
         raise InputError(
             f"{getattr(purify, 'name', purify)} fits nothing to differentiate; "
             "use Identity or Surrogate with it"
+        )
+    if purify.tolerance is not None and steps < purify.total_steps:
+        raise InputError(
+            f"tolerance is {purify.tolerance}: where a fit may stop early, its last steps are not "
+            "known beforehand; use tolerance=None, or Unrolled"
         )
 
     def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:

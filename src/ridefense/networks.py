@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ridefense.errors import InputError
-from ridefense.noise import Keys, Stream
+from ridefense.noise import Keys, Stream, binary_digits
 
 Init = Literal["uniform", "xavier", "kaiming"]
 Keep = Callable[[int, int, int, int], Tensor]
@@ -29,7 +29,7 @@ class Network:
     Attributes:
         channels: of the image, of each hidden layer, of the image again.
         dropout_after: the convolutions, counted from 1, that dropout follows.
-        dropout: its rate, 0 ≤ rate < 1, kept in steps of 1/256.
+        dropout: its rate, 0 ≤ rate ≤ 0.996, kept in steps of 1/256.
         sigmoid: whether a sigmoid ends the network; so where pixels lie in (0, 1).
     """
 
@@ -45,6 +45,8 @@ class Network:
             raise InputError(f"channels are {self.channels}; a network returns what it takes")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; use a rate from 0 to below 1")
+        if self.dropout:
+            binary_digits(1 - self.dropout)
         last = len(self.convolutions) - 1
         if any(not 1 <= layer <= last for layer in self.dropout_after):
             raise InputError(f"dropout_after is {self.dropout_after}; use convolutions 1 to {last}")

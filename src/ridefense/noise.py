@@ -12,6 +12,7 @@ consecutive elements. `docs/streams.md` states the rest for those who write an e
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -64,21 +65,17 @@ class Keys:
     @classmethod
     def of(cls, seed: int, ids: Sequence[int] | None, count: int, device: torch.device) -> "Keys":
         """Keys of `count` images; without `ids` they are 0, 1, …"""
-        ids = range(count) if ids is None else [int(i) for i in ids]
+        ids = range(count) if ids is None else ids
         if len(ids) != count:
             raise InputError(f"{len(ids)} ids for {count} images; pass one id an image")
-        for name, value in (("seed", seed), *(("id", i) for i in ids)):
-            if not isinstance(value, int) or not 0 <= value < 2**32:
-                raise InputError(f"{name} is {value!r}; use a whole number from 0 to 2**32 - 1")
+        seed, *ids = [_whole(name, v) for name, v in (("seed", seed), *(("id", i) for i in ids))]
         tensor = torch.tensor(ids, dtype=torch.int64, device=device)
         return cls(seed, tensor, torch.zeros_like(tensor))
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def words(
-        self, stream: int, steps: Sequence[int], blocks: int, *, sample: int = 0
-    ) -> Tensor:
+    def words(self, stream: int, steps: Sequence[int], blocks: int, *, sample: int = 0) -> Tensor:
         """Raw words, int64 [N, len(steps), blocks, 4], each in [0, 2³²)."""
         device = self.ids.device
         shape = (len(self), len(steps), blocks)
@@ -91,16 +88,12 @@ class Keys:
         key = (torch.tensor(self.seed, device=device), self.attempts[:, None, None])
         return torch.stack(philox(counter, key), dim=-1)
 
-    def uniform(
-        self, stream: int, steps: Sequence[int], n: int, *, sample: int = 0
-    ) -> Tensor:
+    def uniform(self, stream: int, steps: Sequence[int], n: int, *, sample: int = 0) -> Tensor:
         """Uniform on [0, 1) in steps of 2⁻²⁴: float64 [N, len(steps), n]."""
         words = _quarters(self.words(stream, steps, _blocks(n), sample=sample), n)
         return (words >> 8).double() * 2.0**-24
 
-    def normal(
-        self, stream: int, steps: Sequence[int], n: int, *, sample: int = 0
-    ) -> Tensor:
+    def normal(self, stream: int, steps: Sequence[int], n: int, *, sample: int = 0) -> Tensor:
         """Standard normal by Box-Muller: float64 [N, len(steps), n]."""
         return _quarters(_normals(self.words(stream, steps, _blocks(n), sample=sample)), n)
 
@@ -166,7 +159,9 @@ def binary_digits(keep: float) -> list[int]:
     """
     level = round(keep * 256)
     if not 0 < level < 256:
-        raise InputError(f"dropout rate {1 - keep:g} is too close to 0 or 1; use 0 or 0.004 to 0.996")
+        raise InputError(
+            f"dropout rate {1 - keep:g} is too close to 0 or 1; use 0 or 0.004 to 0.996"
+        )
     digits = [(level >> (7 - place)) & 1 for place in range(8)]
     while not digits[-1]:
         digits.pop()
@@ -174,7 +169,7 @@ def binary_digits(keep: float) -> list[int]:
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Philox4x32-10 on int64 tensors that hold 32-bit words: four counters, two keys, four words."""
+    """Philox4x32-10 on int64 tensors of 32-bit words: four counters, two keys, four words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -188,6 +183,17 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
         )
         k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
     return c0, c1, c2, c3
+
+
+def _whole(name: str, value: object) -> int:
+    """A seed or an id, of whatever integer type (Python, NumPy, a tensor's element)."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise InputError(f"{name} is {value!r}; use a whole number from 0 to 2**32 - 1")
+    return number
 
 
 def _blocks(n: int) -> int:

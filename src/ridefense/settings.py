@@ -84,8 +84,8 @@ class Settings:
     engine: Literal["auto", "eager", "native", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("rounds", 1), ("batch", 1), ("samples", 1), ("refits", 0)):
-            value = getattr(self, name)
+        for name in ("steps", "rounds", "batch", "samples", "refits"):
+            value, least = getattr(self, name), 0 if name == "refits" else 1
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
@@ -103,6 +103,14 @@ class Settings:
         for sigma in self.sigmas:
             if not (math.isfinite(sigma) and sigma >= 0):
                 raise InputError(f"sigma is {self.sigma}; use numbers that are not negative")
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise InputError(f"tolerance is {self.tolerance}; use None or a number from 0")
+        space, channels = self.normalisation, self.network.channels[0]
+        if space is not None and len(space.mean) != channels:
+            raise InputError(
+                f"normalisation has {len(space.mean)} channels, the network {channels}; "
+                "use that of the images' dataset"
+            )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(

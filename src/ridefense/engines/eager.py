@@ -218,7 +218,11 @@ def take_step(
     """
     weights, moments = state
     with torch.enable_grad():
-        if not differentiable:
+        if differentiable:
+            # x may hang on these very weights (a new round's does), which is no part of the
+            # step's gradient: it is taken with respect to a copy.
+            weights = weights.clone()
+        else:
             weights, x = weights.detach().requires_grad_(), x.detach()
         loss = loss_of(settings, weights, x, draws)
         (gradient,) = torch.autograd.grad(loss.sum(), weights, create_graph=differentiable)
@@ -257,9 +261,7 @@ def expected_output(
     return settings.network.forward(weights, inputs, keep).mean(dim=1)
 
 
-def denoising_loss(
-    settings: Settings, keys: Keys, weights: Tensor, x: Tensor, step: int
-) -> Tensor:
+def denoising_loss(settings: Settings, keys: Keys, weights: Tensor, x: Tensor, step: int) -> Tensor:
     """L_DAE(x; w) (Eq. 7) over all pixels, from `settings.samples` draws of the CHECK stream: [N].
 
     Dropout is on, as in training. The target's noise is independent of the output, so it adds

@@ -1,0 +1,180 @@
+import copy
+import pickle
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from ridefense import RIDE, Defended, GaussianBlur, Median, Network
+from ridefense.defended import views
+from ridefense.gradients import FrozenWeights, Identity, Surrogate, Trajectory, Unrolled
+from ridefense.noise import derive
+
+PURIFY = RIDE(
+    network=Network(channels=(1, 4, 1)),
+    steps=3,
+    rounds=3,
+    learning_rate=0.05,
+    samples=2,
+    sigma=0.2,
+    mask_ratio=0.3,
+    engine="eager",
+)
+IDS = [4, 9]
+
+
+@dataclass(frozen=True)
+class Spy:
+    """A purifier that darkens by seed, and notes what it was asked."""
+
+    asked: list
+
+    def __call__(self, images, ids=None, seed=0):
+        self.asked.append((ids, seed))
+        return images * (1 - seed / 2**33)
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 4 * 3, 5))
+    return nn.Sequential(*layers).double().eval()
+
+
+def gradient_of(logits, images, cotangent):
+    return torch.autograd.grad((logits * cotangent).sum(), images)[0]
+
+
+@pytest.fixture
+def cotangent():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 5, generator=generator, dtype=torch.float64)
+
+
+def test_every_call_draws_anew(classifier, pictures):
+    model, images = Defended(classifier, PURIFY, seed=7), pictures(2)
+    first, second = model(images, IDS), model(images, IDS)
+    assert (first - second).abs().max() > 1e-6
+    for call, logits in enumerate((first, second), start=1):
+        assert torch.equal(logits, model(images, IDS, derive(7, "call", call)))
+    other = Defended(classifier, PURIFY, seed=8)(images, IDS)
+    assert (first - other).abs().max() > 1e-6
+
+
+def test_explicit_draws_are_exact_and_take_no_turn(classifier, pictures):
+    asked, images = [], pictures(2)
+    model = Defended(classifier, Spy(asked), seed=7)
+    model(images, IDS, 5)
+    model.purified(images, IDS, 6)
+    model.views(images, seed=7)
+    model(images)
+    model.purified(images)
+    model.views(images)
+    fresh = [(None, derive(7, "call", call)) for call in (1, 2, 3)]
+    assert asked == [(IDS, 5), (IDS, 6), (None, 7), *fresh]
+
+
+def test_value_is_the_classifier_at_the_purified_image(classifier, pictures):
+    images = pictures(2)
+    expected = classifier(PURIFY(images, ids=IDS, seed=3))
+    surrogate = Surrogate(nn.Conv2d(1, 1, 1).double())
+    modes = (Identity(), FrozenWeights(), Trajectory(), Unrolled(), surrogate)
+    for mode in modes:
+        model = Defended(classifier, PURIFY, mode)
+        assert torch.equal(model(images, IDS, 3), expected)
+        torch.testing.assert_close(
+            model(images.clone().requires_grad_(), IDS, 3), expected, rtol=0, atol=1e-10
+        )
+        assert torch.equal(model.purified(images, IDS, 3), PURIFY(images, ids=IDS, seed=3))
+        with torch.inference_mode():
+            torch.testing.assert_close(model(images, IDS, 3), expected, rtol=0, atol=1e-10)
+
+
+def test_identity_gradient_is_the_classifiers_at_the_purified_image(
+    classifier, pictures, cotangent
+):
+    images = pictures(2).requires_grad_()
+    model = Defended(classifier, PURIFY)
+    got = gradient_of(model(images, IDS, 3), images, cotangent)
+    purified = model.purified(images, IDS, 3).requires_grad_()
+    assert torch.equal(got, gradient_of(classifier(purified), purified, cotangent))
+    assert not torch.equal(got, gradient_of(classifier(images), images, cotangent))
+
+
+def test_gradient_of_a_filter_that_has_one(classifier, pictures, cotangent):
+    images, blur = pictures(2).requires_grad_(), GaussianBlur(0.6)
+    got = gradient_of(Defended(classifier, blur, Unrolled())(images), images, cotangent)
+    expected = gradient_of(classifier(blur(images)), images, cotangent)
+    torch.testing.assert_close(got, expected)
+
+
+def test_trajectory_averages_over_the_rounds(classifier, pictures, cotangent):
+    images = pictures(2).requires_grad_()
+    model = Defended(classifier, PURIFY, Trajectory())
+    rounds = PURIFY.estimate(images, ids=IDS, seed=3).x_est
+    seen = model.views(images, IDS, 3)
+    assert seen.shape == (3, 2, 5)
+    gradients = []
+    for t in range(3):
+        estimate = rounds[t].clone().requires_grad_()
+        logits = classifier(estimate)
+        torch.testing.assert_close(seen[t], logits, rtol=0, atol=1e-12)
+        gradients.append(gradient_of(logits, estimate, cotangent))
+    got = gradient_of(model(images, IDS, 3), images, cotangent)
+    torch.testing.assert_close(got, torch.stack(gradients).mean(dim=0))
+    assert (gradients[0] - gradients[2]).abs().max() > 1e-6
+
+
+def test_views_of_any_model(classifier, pictures):
+    images = pictures(2)
+    assert torch.equal(views(classifier, images, None, 0), classifier(images)[None])
+    model = Defended(classifier, PURIFY, Trajectory())
+    watched = images.clone().requires_grad_()
+    assert views(model, watched, IDS, 3).shape == (3, 2, 5)
+    torch.testing.assert_close(
+        views(model, watched, IDS, 3)[-1], model(images, IDS, 3), rtol=0, atol=1e-12
+    )
+    # Without a gradient there is nothing to average: one view, the real one.
+    assert torch.equal(views(model, images, IDS, 3), model(images, IDS, 3)[None])
+
+
+def test_it_looks_like_its_classifier(classifier):
+    model = Defended(classifier, PURIFY)
+    assert {id(p) for p in model.parameters()} == {id(p) for p in classifier.parameters()}
+    assert next(model.parameters()).device == model.device == torch.device("cpu")
+    assert Defended(nn.Flatten(), PURIFY).device == torch.device("cpu")
+    assert Defended(nn.Linear(2, 2, device="meta"), PURIFY).device == torch.device("meta")
+
+
+def test_training_mode_reaches_the_classifier_and_not_the_purifier(classifier, pictures):
+    model, images = Defended(classifier, PURIFY), pictures(2)
+    expected = model.purified(images, IDS, 3)
+    assert model.train().classifier.training
+    assert torch.equal(model.purified(images, IDS, 3), expected)
+    assert not model.eval().classifier.training
+
+
+def test_copies_go_on_where_the_original_stands(classifier, pictures):
+    model, images = Defended(classifier, PURIFY, Trajectory(), seed=7), pictures(2)
+    model(images)
+    copied, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    expected = model(images)
+    assert torch.equal(copied(images), expected)
+    assert torch.equal(pickled(images), expected)
+    assert next(copied.parameters()) is not next(model.parameters())
+
+
+def test_the_input_is_left_alone(classifier, pictures):
+    images = pictures(2)
+    before = images.clone()
+    model = Defended(classifier, Median(3))
+    model(images)
+    model.purified(images)
+    model(images.requires_grad_()).sum().backward()
+    assert torch.equal(images, before)
+
+
+def test_parameters_can_be_trained_behind_the_purifier(classifier, pictures):
+    Defended(classifier, PURIFY)(pictures(2)).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in classifier.parameters())

@@ -1,0 +1,301 @@
+"""Gradient modes against central differences of the fit itself, in float64, noise held fixed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ridefense import IMAGENET, RIDE, GaussianBlur, InputError, Median, Network, TVChambolle, UNet
+from ridefense import gradients as modes
+from ridefense.engines import eager
+from ridefense.gradients import (
+    FrozenWeights,
+    Identity,
+    Surrogate,
+    Trajectory,
+    Truncated,
+    Unrolled,
+    train_surrogate,
+)
+from ridefense.noise import Keys
+
+BASE = RIDE(
+    network=Network(channels=(1, 16, 16, 1), dropout_after=(2,)),
+    steps=4,
+    rounds=2,
+    sigma=0.154,
+    mask_ratio=0.5,
+    learning_rate=5e-3,
+    samples=2,
+    init="kaiming",
+    engine="eager",
+)
+VARIANTS = {
+    "ride": {},
+    "one round": {"rounds": 1, "steps": 7},
+    "three rounds": {"rounds": 3},
+    "n=2": {"batch": 2},
+    "norm": {"loss": "norm"},
+    "clean target": {"noisy_target": False},
+    "fixed input": {"noisy_input": False, "noisy_target": False},
+    "amsgrad": {"amsgrad": True},
+    "cosine, no weight decay": {"decay": "cosine", "weight_decay": 0.0},
+    "carry weights": {"carry": "weights"},
+    "carry nothing": {"carry": "nothing"},
+    "train": {"output": "train"},
+    "last": {"output": "last"},
+    "crop": {"crop": 5},
+    "no suppression": {"suppression": "off", "alpha": 0.5},
+    "stopped early": {"rounds": 3, "tolerance": 10.0},
+    "refitted": {"refits": 1},
+    "normalised": {
+        "network": Network(channels=(3, 16, 16, 3), sigmoid=False),
+        "normalisation": IMAGENET,
+    },
+    "U-Net": {"network": UNet(channels=(1, 8, 8, 1))},
+}
+SEED, IDS = 5, [3, 8]
+
+
+def vectors(shape, count=3):
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+
+
+def difference(function, images, direction, h=1e-7):
+    """Central difference of a scalar function, [N] images moved together."""
+    with torch.no_grad():
+        return float(function(images + h * direction) - function(images - h * direction)) / (2 * h)
+
+
+def gradient(mode, purify, images, cotangent):
+    images = images.clone().requires_grad_()
+    views = mode.views(purify, images, ids=IDS[: len(images)], seed=SEED)
+    return torch.autograd.grad((views[-1] * cotangent).sum(), images)[0]
+
+
+def away_from_edges(pictures, channels=1, count=2):
+    """Images 8×8 within [0.1, 0.9], so that a small step stays inside [0, 1]."""
+    return 0.1 + 0.8 * pictures(count, channels, 8, 8)
+
+
+@pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS.keys())
+def test_unrolled_is_the_derivative_of_the_whole_fit(change, pictures):
+    purify = replace(BASE, **change)
+    images = away_from_edges(pictures, purify.network.channels[0])
+    cotangent, *directions = vectors(images.shape)
+    got = gradient(Unrolled(), purify, images, cotangent)
+    assert got.abs().sum() > 0
+
+    def function(at):
+        return (purify(at, ids=IDS, seed=SEED) * cotangent).sum()
+
+    for direction in (*directions, got / got.norm()):
+        expected = difference(function, images, direction)
+        scale = max(abs(expected), 0.1 * float(got.norm() * direction.norm()) / 8)
+        assert abs(float((got * direction).sum()) - expected) <= 1e-4 * scale
+
+
+@pytest.mark.parametrize("carry", ["all", "weights"])
+@pytest.mark.parametrize("tail", [0, 1, 3, 4])
+def test_truncated_is_the_derivative_of_the_tail(tail, carry, pictures):
+    """The fit is halted before its last steps; from there on it is differenced in x^(T-1)."""
+    purify = replace(BASE, carry=carry)
+    images = away_from_edges(pictures)
+    cotangent, *directions = vectors(images.shape)
+    mode = Truncated(tail) if tail else FrozenWeights()
+    got = gradient(mode, purify, images, cotangent)
+    last_x = purify.estimate(images, ids=IDS, seed=SEED).x[1]
+    cut = purify.total_steps - tail
+    since = 0 if carry == "all" else purify.steps
+
+    def function(at):
+        fits = eager.EagerFits(purify, images, Keys.of(SEED, IDS, 2, images.device))
+        fits.fit(images, range(4), [purify.rate(s) for s in range(4)])
+        if carry == "weights":
+            fits.moments = torch.zeros_like(fits.moments)
+        for x, steps in ((last_x, range(4, cut)), (at, range(cut, 8))):
+            fits.fit(x, steps, [purify.rate(s) for s in steps], since)
+        return (fits.output(at, 8, purify.samples) * cotangent).sum()
+
+    assert float(function(last_x)) == pytest.approx(
+        float((purify(images, ids=IDS, seed=SEED) * cotangent).sum()), rel=1e-9
+    )
+    for direction in (*directions, got / got.norm()):
+        expected = difference(function, last_x, direction)
+        assert float((got * direction).sum()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_truncated_into_an_earlier_round_takes_its_start_to_move_with_the_input(pictures):
+    purify = replace(BASE, rounds=2)
+    images = away_from_edges(pictures)
+    cotangent, direction, _ = vectors(images.shape)
+    got = gradient(Truncated(6), purify, images, cotangent)
+
+    def function(at):
+        fits = eager.EagerFits(purify, images, Keys.of(SEED, IDS, 2, images.device))
+        rates = [purify.rate(0)] * 8
+        fits.fit(images, range(2), rates)
+        fits.fit(at, range(2, 4), rates)
+        x = modes_update(purify, at, fits.output(at, 4, purify.samples))
+        fits.fit(x, range(4, 8), rates)
+        return (fits.output(x, 8, purify.samples) * cotangent).sum()
+
+    expected = difference(function, images, direction)
+    assert float((got * direction).sum()) == pytest.approx(expected, rel=1e-4)
+
+
+def modes_update(purify, x, x_est):
+    from ridefense.estimate import update
+
+    return update(purify, x, x_est)
+
+
+def test_the_modes_are_one_family(pictures):
+    images = away_from_edges(pictures)
+    cotangent = vectors(images.shape)[0]
+
+    def of(mode):
+        return gradient(mode, BASE, images, cotangent)
+
+    assert torch.equal(of(Truncated(8)), of(Unrolled()))
+    assert torch.equal(of(Truncated(10**6)), of(Unrolled()))
+    assert torch.equal(of(Truncated(0)), of(FrozenWeights()))
+    found = [of(mode) for mode in (Identity(), FrozenWeights(), Truncated(3), Unrolled())]
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            assert (one - other).norm() > 1e-3 * other.norm()
+
+
+@pytest.mark.parametrize("change", [{}, {"amsgrad": True, "loss": "norm", "carry": "weights"}])
+def test_checkpoints_change_nothing(change, pictures, monkeypatch):
+    purify, images = replace(BASE, **change), away_from_edges(pictures)
+    cotangent = vectors(images.shape)[0]
+    checkpointed = gradient(Unrolled(), purify, images, cotangent)
+
+    class Kept:
+        @staticmethod
+        def apply(segment, weights, moments, x):
+            weights = weights if weights.requires_grad else weights.requires_grad_()
+            return segment(weights, moments, x, differentiable=True)
+
+    monkeypatch.setattr(modes, "_Checkpointed", Kept)
+    kept = gradient(Unrolled(), purify, images, cotangent)
+    torch.testing.assert_close(checkpointed, kept, rtol=1e-9, atol=1e-12)
+
+
+def test_a_segment_is_the_root_of_the_steps(pictures, monkeypatch):
+    lengths = []
+    plain = modes._Segment.__call__
+
+    def watch(self, *args, **kwargs):
+        lengths.append(len(self.steps))
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(modes._Segment, "__call__", watch)
+    images = away_from_edges(pictures)
+    gradient(Unrolled(), replace(BASE, steps=18, rounds=1), images, vectors(images.shape)[0])
+    assert lengths == [*(4, 4, 4, 4, 2), *(2, 4, 4, 4, 4)]  # forward, and again backwards
+
+
+@pytest.mark.parametrize(
+    "mode", [Identity(), Trajectory(), FrozenWeights(), Truncated(3), Unrolled()], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_last_view_is_the_real_output(mode, dtype, pictures):
+    images = away_from_edges(pictures).to(dtype)
+    before = images.clone()
+    watched = images.requires_grad_()
+    views = mode.views(BASE, watched, ids=IDS, seed=SEED)
+    rounds = 2 if isinstance(mode, Trajectory) else 1
+    assert views.shape == (rounds, *images.shape)
+    assert views.dtype == dtype
+    assert views.requires_grad
+    tolerance = {torch.float16: 2e-3, torch.float32: 1e-4, torch.float64: 1e-10}[dtype]
+    expected = BASE(before, ids=IDS, seed=SEED)
+    torch.testing.assert_close(views[-1].detach(), expected, rtol=0, atol=tolerance)
+    assert torch.equal(images, before)
+
+
+def test_one_images_gradient_does_not_depend_on_its_neighbours(pictures):
+    images = away_from_edges(pictures, count=2)
+    cotangent = vectors(images.shape)[0]
+    together = gradient(Unrolled(), BASE, images, cotangent)
+    alone = gradient(Unrolled(), BASE, images[:1], cotangent[:1])
+    torch.testing.assert_close(together[:1], alone, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(2)], ids=str)
+def test_early_stop_has_no_last_steps_to_name(mode, pictures):
+    images = pictures(1).requires_grad_()
+    with pytest.raises(InputError, match=r"tolerance is 0\.1"):
+        mode.views(replace(BASE, tolerance=0.1), images)
+
+
+@pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(2), Unrolled()], ids=str)
+def test_what_fits_nothing_is_refused(mode, pictures):
+    with pytest.raises(InputError, match="TVChambolle fits nothing"):
+        mode.views(TVChambolle(0.1), pictures(1).requires_grad_())
+
+
+def test_trajectory_of_a_filter_is_the_identity(pictures):
+    images = pictures(2).requires_grad_()
+    views = Trajectory().views(Median(3), images)
+    assert torch.equal(views, Median(3)(images)[None])
+    assert torch.autograd.grad(views.sum(), images)[0].eq(1).all()
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5])
+def test_bad_truncation(steps):
+    with pytest.raises(InputError, match=f"steps is {steps}"):
+        Truncated(steps)
+
+
+def test_names():
+    assert [m.name for m in (Identity(), Truncated(5), Unrolled())] == [
+        "Identity", "Truncated(5)", "Unrolled",
+    ]  # fmt: skip
+
+
+def smooth(count, seed):
+    """Blobs: noise at a quarter of the size, enlarged."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(count, 1, 4, 4, generator=generator)
+    return F.interpolate(small, size=(12, 12), mode="bilinear")
+
+
+def test_a_surrogate_of_a_blur_has_the_gradient_of_a_blur():
+    blur, images = GaussianBlur(0.8), smooth(8, seed=1)
+    network = train_surrogate(blur, smooth(48, seed=0), width=12, epochs=150)
+    mode = Surrogate(network)
+    cotangent = torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
+    got = gradient_of_all(mode, blur, images, cotangent)
+    expected = gradient_of_all(Unrolled(), blur, images, cotangent)
+    identity = gradient_of_all(Identity(), blur, images, cotangent)
+
+    def cosine(a, b):
+        return float(F.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+
+    assert cosine(got, expected) > 0.9 > cosine(identity, expected)
+    assert torch.equal(mode.views(blur, images)[0], blur(images))
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def gradient_of_all(mode, purify, images, cotangent):
+    images = images.clone().requires_grad_()
+    return torch.autograd.grad((mode.views(purify, images)[0] * cotangent).sum(), images)[0]
+
+
+def test_training_a_surrogate_repeats_and_leaves_the_global_generator_alone():
+    images = smooth(4, seed=0)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = train_surrogate(Median(3), images, width=4, epochs=2, seed=6)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        second = train_surrogate(Median(3), images, width=4, epochs=2, seed=6)
+        third = train_surrogate(Median(3), images, width=4, epochs=2, seed=7)
+        assert torch.equal(first(images), second(images))
+        assert not torch.equal(first(images), third(images))

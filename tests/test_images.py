@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ridefense import InputError, Median, RideError
+from ridefense.images import check_images
+
+GOOD = torch.full((2, 1, 4, 4), 0.5)
+
+
+def with_pixel(value):
+    images = GOOD.clone()
+    images[1, 0, 2, 3] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("images", "value", "remedy"),
+    [
+        (np.zeros((1, 1, 4, 4)), "ndarray", "torch.Tensor"),
+        ([[0.5]], "list", "torch.Tensor"),
+        (None, "NoneType", "torch.Tensor"),
+        ((GOOD * 255).to(torch.uint8), "torch.uint8", "/ 255"),
+        (GOOD.to(torch.complex64), "torch.complex64", "float"),
+        (GOOD > 0, "torch.bool", "float"),
+        (GOOD[0], "(1, 4, 4)", "[N, C, H, W]"),
+        (GOOD[None], "(1, 2, 1, 4, 4)", "[N, C, H, W]"),
+        (GOOD[:0], "(0, 1, 4, 4)", "at least one"),
+        (GOOD[..., :0], "(2, 1, 4, 0)", "at least one"),
+        (with_pixel(torch.nan), "NaN", "clean"),
+        (with_pixel(torch.inf), "infinity", "clean"),
+        (with_pixel(-torch.inf), "infinity", "clean"),
+        (with_pixel(-0.01), "-0.01", "clamp"),
+        (with_pixel(1.01), "1.01", "clamp"),
+        (GOOD * 255, "127.5", "scale"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_images_are_refused_in_one_line(images, value, remedy):
+    for refuse in (check_images, Median()):
+        with pytest.raises(InputError) as caught:
+            refuse(images)
+        message = str(caught.value)
+        assert value in message
+        assert remedy in message
+        assert "\n" not in message
+        assert isinstance(caught.value, ValueError)
+        assert isinstance(caught.value, RideError)
+
+
+@given(
+    st.tuples(*[st.integers(1, 4)] * 4),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    st.floats(0, 1),
+)
+def test_good_images_pass(shape, dtype, value):
+    check_images(torch.full(shape, value, dtype=dtype))
+    check_images(torch.full(shape, value, dtype=dtype, requires_grad=True))
