@@ -24,7 +24,9 @@ def check_images(images: Tensor) -> None:
     if images.ndim != 4:
         raise InputError(f"images have shape {tuple(images.shape)}; pass [N, C, H, W]")
     if 0 in images.shape:
-        raise InputError(f"images have shape {tuple(images.shape)}, which is empty; pass some")
+        raise InputError(
+            f"images have shape {tuple(images.shape)}, which is empty; pass at least one"
+        )
     low, high = images.detach().aminmax()
     if not torch.isfinite(low) or not torch.isfinite(high):
         raise InputError("images contain NaN or infinity; clean them before purifying")
