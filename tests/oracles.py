@@ -189,6 +189,9 @@ class Reference:
 
     def loss(self, x, step):
         s = self.s
+        for _ in range(max(0, s.halvings - step // s.steps)):
+            even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+            x = sum(even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
         if s.crop:
             words, (height, width) = self.source.block(CROP, step, 0), x.shape[-2:]
             top = words[0] * (height - s.crop + 1) >> 32

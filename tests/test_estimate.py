@@ -44,6 +44,7 @@ VARIANTS = {
     "output train": {"output": "train"},
     "output last": {"output": "last"},
     "crop": {"crop": 4, "batch": 2},
+    "halved": {"halvings": 1, "batch": 2},
     "alpha 0.3": {"alpha": 0.3},
     "alpha 1": {"alpha": 1.0, "suppression": "off"},
     "suppression off": {"suppression": "off"},
@@ -76,7 +77,7 @@ def reference(settings, image, id, seed=11, attempt=0) -> Fit:
 
 def test_gradient_and_adam_step_equal_torch(settings, pictures):
     images = images_for(settings, pictures)
-    one = replace(settings, steps=1, rounds=1)
+    one = replace(settings, steps=1, rounds=1, halvings=0)
     keys = Keys.of(11, IDS[:2], 2, images.device)
     into = one.normalisation.normalise if one.normalisation else lambda image: image
     fits = eager.EagerFits(one, into(images), keys)
@@ -367,6 +368,7 @@ def test_nan_in_no_other_image(pictures):
         ({"batch": 257}, "batch 257"),
         ({"samples": 0}, "samples is 0"),
         ({"refits": -1}, "refits is -1"),
+        ({"halvings": -1}, "halvings is -1"),
         ({"crop": 2}, "crop is 2"),
         ({"alpha": -0.1}, "alpha is -0.1"),
         ({"alpha": float("nan")}, "alpha is nan"),
@@ -399,6 +401,8 @@ def test_bad_settings(change, names):
     [
         (3, {}, "images have 3 channels, the network 1"),
         (1, {"crop": 6}, "crop is 6"),
+        (1, {"crop": 3, "halvings": 1}, "crop is 3 and halvings 1"),
+        (1, {"halvings": 3}, "halvings 3"),
     ],
 )
 def test_settings_that_do_not_fit_the_images(channels, change, names, pictures):

@@ -157,6 +157,8 @@ def test_work_is_counted():
     small = RIDE(network=Network(channels=(1, 4, 1)), steps=10, rounds=3, batch=2)
     assert small.flops(5, 6) == 3 * 2 * 9 * (4 + 4) * 30 * 2 * 30
     assert replace(small, crop=3).flops(5, 6) == 3 * 2 * 9 * 8 * 9 * 2 * 30
+    one, three = replace(small, rounds=1), replace(small, rounds=3, halvings=2)
+    assert three.flops(8, 6) == one.flops(2, 1) + one.flops(4, 3) + one.flops(8, 6)
     # The paper's work at 224×224, 10,000 steps.
     assert RIDE().flops(224, 224) == pytest.approx(171e12, rel=0.01)
 

@@ -46,6 +46,7 @@ VARIANTS = {
     "train": {"output": "train"},
     "last": {"output": "last"},
     "crop": {"crop": 5},
+    "halved": {"halvings": 1},
     "no suppression": {"suppression": "off", "alpha": 0.5},
     "stopped early": {"rounds": 3, "tolerance": 10.0},
     "refitted": {"refits": 1},

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ridefense import engines
@@ -122,9 +123,11 @@ def estimate(
             f"images have {images.shape[1]} channels, the network {settings.network.channels[0]}; "
             "choose the preset of the images' dataset"
         )
-    if settings.crop and settings.crop > min(images.shape[-2:]):
+    smallest = min(images.shape[-2:]) >> settings.halvings
+    if smallest < (settings.crop or 1):
         raise InputError(
-            f"crop is {settings.crop} for images {tuple(images.shape)}; make it smaller"
+            f"crop is {settings.crop} and halvings {settings.halvings} for images "
+            f"{tuple(images.shape)}; make them smaller"
         )
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
@@ -248,6 +251,8 @@ class _Run:
 
     def _fit(self, x: Tensor, steps: range, since: int) -> Tensor:
         rates = [self.settings.rate(step) for step in steps]
+        halvings = self.settings.halvings_in(steps.start // self.settings.steps)
+        x = F.avg_pool2d(x, 2**halvings) if halvings else x
         return self.fits.fit(x, steps, rates, since, self._progress(steps))
 
     def _progress(self, steps: range) -> Progress | None:

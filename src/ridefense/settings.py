@@ -49,6 +49,9 @@ class Settings:
         samples: m, how many z the expectation over z is taken from.
         normalisation: where given, the network works on images normalised so, else on [0, 1].
         crop: where given, each step fits a random crop of this many pixels a side.
+        halvings: how many of the first rounds fit at lower resolution, each at twice that of the
+            one before: with 2, round 1 at a quarter of the height and width, round 2 at half. The
+            weights are those of 3×3 convolutions, so they carry over; x_est is always full size.
         tolerance: where given, an image's rounds stop early once its x_est moves by less than
             this mean absolute difference between two rounds.
         refits: how often an image whose estimate collapsed to a constant is fitted again, with
@@ -78,14 +81,15 @@ class Settings:
     samples: int = 16
     normalisation: Normalisation | None = None
     crop: int | None = None
+    halvings: int = 0
     tolerance: float | None = None
     refits: int = 0
     check_descent: bool = False
     engine: Literal["auto", "eager", "native", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rounds", "batch", "samples", "refits"):
-            value, least = getattr(self, name), 0 if name == "refits" else 1
+        for name in ("steps", "rounds", "batch", "samples", "refits", "halvings"):
+            value, least = getattr(self, name), 0 if name in ("refits", "halvings") else 1
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
@@ -143,8 +147,13 @@ class Settings:
     def flops(self, height: int, width: int) -> int:
         """Operations of a whole fit of one image, 2 a multiply-add, backward = 2 × forward."""
         weights = sum(c_in * c_out for c_in, c_out in self.network.convolutions)
-        pixels = self.crop**2 if self.crop else height * width
-        return 3 * 2 * 9 * weights * pixels * self.batch * self.total_steps
+        shrinks = [2 ** self.halvings_in(t) for t in range(self.rounds)]
+        pixels = sum(self.crop**2 if self.crop else (height // s) * (width // s) for s in shrinks)
+        return 3 * 2 * 9 * weights * pixels * self.batch * self.steps
+
+    def halvings_in(self, t: int) -> int:
+        """How often a round, 0 ≤ t < T, halves the image that it fits."""
+        return max(0, self.halvings - t)
 
     def differences(self, other: "Settings") -> dict[str, tuple[object, object]]:
         """The fields in which two settings differ, with both values."""
