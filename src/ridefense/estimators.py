@@ -80,10 +80,10 @@ class Estimator(Settings):
         """
         if network not in NETWORKS:
             raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
-        if name not in _PRESETS:
-            raise InputError(f"preset is {name!r}; use one of {', '.join(_PRESETS)}")
+        if name not in PRESETS:
+            raise InputError(f"preset is {name!r}; use one of {', '.join(PRESETS)}")
         own = cls(network=NETWORKS[network])
-        settings = _PRESETS[name](network)
+        settings = PRESETS[name](network)
         # What makes DIP or DAE themselves stays, whatever the preset says of RIDE.
         for trait in ("noisy_input", "noisy_target", "suppression", "alpha"):
             if getattr(own, trait) != getattr(RIDE(), trait):
@@ -155,4 +155,5 @@ def _fast(network: str) -> dict[str, object]:
     }
 
 
-_PRESETS = {"paper": _paper, "released": _released, "fast": _fast}
+PRESETS = {"paper": _paper, "released": _released, "fast": _fast}
+"""What a preset changes of the defaults, by its name: a function of the network's name."""

@@ -1,0 +1,71 @@
+"""Settings as plain data: what a run folder keeps, and what two runs are compared by."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.errors import InputError
+from ridefense.estimators import PRESETS, Estimator
+from ridefense.networks import NETWORKS
+
+Plain = dict[str, Any]
+"""Nothing but what JSON can say."""
+
+
+def describe(value: object) -> Any:
+    """A setting as JSON data: a dataclass becomes its fields and its type's name.
+
+    Raises:
+        InputError: for an object whose settings cannot be told.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, nn.Module):
+        return {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
+    if is_dataclass(value):
+        own = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
+        return {"type": type(value).__name__, **own}
+    raise InputError(
+        f"the settings of a {type(value).__name__} cannot be recorded; make it a frozen dataclass"
+    )
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that depend on every name, shape, dtype and value."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def preset_of(purifier: object) -> str | None:
+    """The preset whose settings an estimator has, whatever its engine; else "custom".
+
+    None for what is no estimator and so has no presets.
+    """
+    if not isinstance(purifier, Estimator):
+        return None
+    for name, network in ((p, n) for p in PRESETS for n in NETWORKS):
+        if set(purifier.differences(type(purifier).preset(name, network=network))) <= {"engine"}:
+            return name
+    return "custom"
+
+
+def differences(old: Plain, new: Plain) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted name and both values of every setting that differs; a missing one is None."""
+    for key in dict.fromkeys((*old, *new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from ((f"{key}.{name}", *values) for name, *values in differences(a, b))
+        elif a != b:
+            yield key, a, b

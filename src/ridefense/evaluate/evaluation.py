@@ -1,0 +1,203 @@
+"""What is to be evaluated: declarations, and their settings as records keep them."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ridefense import classifiers, datasets
+from ridefense.attacks import Attack
+from ridefense.classifiers import Classifier
+from ridefense.datasets import Dataset
+from ridefense.defended import Purifier
+from ridefense.errors import InputError
+from ridefense.evaluate.describe import Plain, describe, fingerprint, preset_of
+from ridefense.filters import Unchanged
+from ridefense.gradients import GradientMode, Identity
+from ridefense.noise import derive
+
+_PACKAGES = ("ridefense", "ridefense-native", "torch", "numpy", "scipy", "scikit-image")
+
+Knowledge = Literal["classifier", "classifier, purifier", "classifier, purifier, seed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """An attack, and what the attacker makes of the purifier.
+
+    Attributes:
+        attack: what moves the image.
+        gradient: how the attacker differentiates the purifier (white box); None where it knows
+            the classifier alone (gray box): the attack is run on that and its images are shown to
+            the defence.
+    """
+
+    attack: Attack
+    gradient: GradientMode | None = None
+
+    @property
+    def purifier_seed(self) -> int | None:
+        """The seed of the purifier's randomness where the attacker knows it, and it is fixed."""
+        return None if self.gradient is None else getattr(self.attack, "purifier_seed", None)
+
+    @property
+    def knows(self) -> Knowledge:
+        if self.gradient is None:
+            return "classifier"
+        return "classifier, purifier" + ("" if self.purifier_seed is None else ", seed")
+
+    @property
+    def name(self) -> str:
+        """As the field calls it: PGD with the identity gradient is BPDA."""
+        if self.gradient is None:
+            return self.attack.name
+        if self.gradient == Identity() and self.attack.name == "PGD":
+            return "BPDA"
+        return f"{self.attack.name} {self.gradient.name}"
+
+    @property
+    def label(self) -> str:
+        """Unique to these settings and fit for a file name, as bpda-linf-0.1-3f9c2a."""
+        settings = json.dumps(self.settings(), sort_keys=True)
+        digest = hashlib.blake2b(settings.encode(), digest_size=3).hexdigest()
+        text = f"{self.name}-{self.attack.norm}-{self.attack.eps:g}-{digest}"
+        return re.sub(r"[^a-z0-9._+-]+", "-", text.lower())
+
+    def settings(self) -> Plain:
+        return {
+            "name": self.name,
+            "knows": self.knows,
+            "norm": self.attack.norm,
+            "eps": self.attack.eps,
+            "attack": self.attack.settings(),
+            "gradient": describe(self.gradient),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One defended classifier on one set of images, clean and under attacks.
+
+    Attributes:
+        dataset, split: as `datasets.load` takes them.
+        limit: how many images are drawn; None for all.
+        image_seed: of that draw.
+        classifier: as `classifiers.load` takes it.
+        purifier: the defence; `Unchanged()` for none.
+        threats: the attacks; clean images are evaluated whatever they are.
+        seeds: each seed is an independent repetition of attacks and defence.
+        draws: how often a randomised defence is run on each final image; k ≥ 5 for a report.
+        batch: images a chunk, the unit of work; a kill loses at most one. Numbers may depend on it
+            to rounding, so it is part of the declaration.
+        device: where it is computed, "cpu" or "cuda".
+    """
+
+    dataset: str
+    classifier: str
+    split: str = "test"
+    limit: int | None = 100
+    image_seed: int = 0
+    purifier: Purifier = field(default=Unchanged())
+    threats: tuple[Threat, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    draws: int = 5
+    batch: int = 25
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
+        if not self.seeds:
+            raise InputError("seeds is empty; give at least one")
+
+    @property
+    def attacks(self) -> dict[str, Threat]:
+        """The threats by label."""
+        return {threat.label: threat for threat in self.threats}
+
+    def draw_seeds(self, seed: int, threat: Threat | None) -> list[int]:
+        """The purifier's seeds for each final image: fresh ones, unless the attacker knows it."""
+        if threat is not None and threat.purifier_seed is not None:
+            return [threat.purifier_seed]
+        draws = self.draws if self.purifier.is_randomised else 1
+        return [derive(seed, "draw", draw) for draw in range(draws)]
+
+    def load(self) -> tuple[Dataset, Classifier]:
+        """Its images, still encoded, and its classifier on its device.
+
+        Raises:
+            InputError: where one is missing or they do not fit together.
+        """
+        images = (self.dataset, self.split, self.limit, self.image_seed)
+        return _load(*images, self.classifier, self.device)
+
+    def declared(self) -> Plain:
+        """What `run.json` says: everything that decides the numbers."""
+        images, classifier = self.load()
+        settings = {
+            "dataset": {
+                "name": Path(self.dataset).name,  # of a folder; it may be elsewhere tomorrow
+                "title": images.title,
+                "split": self.split,
+                "limit": self.limit,
+                "image_seed": self.image_seed,
+                "images": len(images),
+                "fingerprint": fingerprint({"ids": images.ids, "labels": images.labels}),
+                "classes": list(images.classes),
+            },
+            "classifier": {
+                "name": Path(self.classifier).name,
+                "weights": fingerprint(classifier.state_dict()),
+            },
+            "preset": preset_of(self.purifier),
+            "purifier": describe(self.purifier),
+            "seeds": list(self.seeds),
+            "draws": self.draws if self.purifier.is_randomised else 1,
+            "batch": self.batch,
+            "device": self.device,
+        }
+        attacks = {label: threat.settings() for label, threat in self.attacks.items()}
+        return {"settings": settings, "versions": _versions(), "attacks": attacks}
+
+
+@lru_cache(maxsize=2)
+def _load(
+    dataset: str, split: str, limit: int | None, seed: int, name: str, device: str
+) -> tuple[Dataset, Classifier]:
+    images = datasets.load(dataset, split, limit, seed)
+    if not len(images.labels):
+        raise InputError(f"{images.title} has no labels; an evaluation needs true classes")
+    classifier = classifiers.load(name)
+    try:
+        classifier = classifier.to(device)
+        with torch.no_grad():
+            classes = classifier(images[:1].images.to(device)).shape[1]
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"classifier {name} cannot take {images.title} on {device} "
+            f"({str(error).splitlines()[0]}); choose one made for these images"
+        ) from error
+    if int(images.labels.max()) >= classes:
+        raise InputError(
+            f"classifier {name} has {classes} classes, {images.title} has more; "
+            "choose one made for these images"
+        )
+    return images, classifier
+
+
+def _versions() -> Plain:
+    """Of the packages that decide the numbers; None where one is not installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

@@ -1,0 +1,97 @@
+"""A row of records: what was found on one image under one attack with one seed."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from types import GenericAlias
+from typing import Any, Self, get_type_hints
+
+CLEAN = "none"
+"""The attack of the rows of clean images."""
+
+Key = tuple[str, int, int]
+"""Attack, seed, image: what a row is the only one of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was found on one image under one attack with one seed.
+
+    Attributes:
+        image: its index in the whole split of the data set.
+        attack: label of the attack, or "none" for the clean image.
+        seed: of the attack's and the defence's randomness.
+        label: the true class.
+        predictions: of the defended classifier on the final image, one for each fresh draw of the
+            purifier's randomness; -1 where the logits were not finite.
+        bare: prediction of the classifier alone on the final image.
+        rounded: the defended prediction on the final image rounded to 8 bits, in the first draw.
+        linf, l2: norms of final minus clean image, pixels in [0, 1].
+        purified_clean, purified_final, final_clean: mean absolute differences between the purified
+            (in the first draw), the final and the clean image, pixels in [0, 1] (Figure 7).
+        faults: what was wrong with the attack's or the purifier's output: see `protocol.FAULTS`.
+        refits: how often fits collapsed and were begun anew, over all draws.
+        engine: what executed the purifier's fits; None for a filter.
+        purify_seconds: wall time of one purification, a batch's share.
+        attack_seconds: wall time of the attack, a batch's share.
+    """
+
+    image: int
+    attack: str
+    seed: int
+    label: int
+    predictions: tuple[int, ...]
+    bare: int
+    rounded: int
+    linf: float
+    l2: float
+    purified_clean: float
+    purified_final: float
+    final_clean: float
+    faults: tuple[str, ...]
+    refits: int
+    engine: str | None
+    purify_seconds: float
+    attack_seconds: float
+
+    @property
+    def key(self) -> Key:
+        return self.attack, self.seed, self.image
+
+    def line(self) -> bytes:
+        """The row as a line of `records.jsonl`, with its checksum."""
+        text = json.dumps(asdict(self), allow_nan=False)
+        return f'{text[:-1]}, "checksum": "{_checksum(text)}"}}\n'.encode()
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self:
+        """The row of a line; ValueError where it is not exactly what `line` writes."""
+        text, mark, tail = line.decode().rpartition(', "checksum": ')
+        text += "}"
+        if not mark or tail != f'"{_checksum(text)}"}}':
+            raise ValueError("the checksum does not match")
+        data = json.loads(text)
+        hints = get_type_hints(cls)
+        if not isinstance(data, dict) or data.keys() != hints.keys():
+            raise ValueError("the fields are not those of a row")
+        row = cls(**{name: _typed(name, data[name], kind) for name, kind in hints.items()})
+        if not row.predictions:
+            raise ValueError("predictions is empty")
+        return row
+
+
+def _checksum(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, GenericAlias):  # tuple[item, ...]
+        if isinstance(value, list):
+            return tuple(_typed(name, item, kind.__args__[0]) for item in value)
+    elif kind is float:
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    elif isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} is {value!r}")
