@@ -1,0 +1,130 @@
+"""What every attack is: an object that moves images and owns no model."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.attacks.norms import NORMS, NormName, project
+from ridefense.engines import Progress
+from ridefense.errors import InputError
+from ridefense.images import check_images
+from ridefense.noise import Keys
+
+
+class Attack(ABC):
+    """A threat model (`norm`, `eps`) and a way of searching it."""
+
+    norm: NormName
+    eps: float
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Adversarial images: of the same shape, dtype and device, in [0, 1], within eps, detached.
+
+        Args:
+            model: pixels [N, C, H, W] in [0, 1] to logits [N, classes]; a `Defended`, or any
+                module. It is left in the mode (`train` or `eval`) that it is in.
+            images: float [N, C, H, W], pixels in [0, 1]; they are not changed.
+            labels: int64 [N], the true ones.
+            ids: of the images, by default 0, 1, …; with `seed` they decide every random number,
+                so that a result does not depend on the batch.
+            seed: 0 ≤ seed < 2³².
+            progress: called with the image-steps done and their total.
+
+        Raises:
+            InputError: for images, labels, ids or a model that cannot be attacked.
+        """
+        return self._attack(Case.of(model, images, labels, ids, seed, progress))
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the attack, as JSON has it: for records."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"attack": self.name, **{key: _plain(value) for key, value in values.items()}}
+
+    def _attack(self, case: "Case") -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            found = self._run(case).detach()
+            return project(NORMS[self.norm], found, case.images, self.eps)
+
+    @abstractmethod
+    def _run(self, case: "Case") -> Tensor:
+        """Images [N, C, H, W], near enough to the ball that rounding is all that is left."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Who is attacked, where: the arguments of a call, checked and complete."""
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    ids: list[int]
+    seed: int
+    progress: Progress
+    callback: Callable[[Any], None] | None = None
+
+    @classmethod
+    def of(cls, model, images, labels, ids, seed, progress, callback=None) -> "Case":
+        check_images(images)
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
+            raise InputError(f"labels are {labels!r:.60}; pass an integer tensor [N]")
+        if len(labels) != len(images):
+            raise InputError(f"{len(labels)} labels for {len(images)} images; pass one an image")
+        if labels.min() < 0:
+            raise InputError(f"a label is {labels.min()}; use class numbers from 0")
+        keys = Keys.of(seed, ids, len(images), images.device)
+        with torch.inference_mode(False):
+            own = images.detach().clone()
+            labels = labels.to(images.device, torch.int64).clone()
+        progress = progress or (lambda done, total: None)
+        return cls(model, own, labels, keys.ids.tolist(), seed, progress, callback)
+
+
+def check_ball(eps: float, norm: str) -> None:
+    """Refuse an ε or a norm that is none."""
+    if not 0 <= eps < float("inf"):
+        raise InputError(f"eps is {eps}; use a number of at least 0")
+    if norm not in NORMS:
+        raise InputError(f"norm is {norm!r}; use {' or '.join(NORMS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unattacked(Attack):
+    """No attack: the images as they are."""
+
+    @property
+    def eps(self) -> float:
+        return 0.0
+
+    @property
+    def norm(self) -> NormName:
+        return "Linf"
+
+    def _run(self, case: Case) -> Tensor:
+        case.progress(len(case.images), len(case.images))
+        return case.images
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Attack):
+        return value.settings()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return getattr(value, "name", None) or getattr(value, "__name__", type(value).__name__)

@@ -1,0 +1,225 @@
+"""The template of iterative attacks (restarts, targets, EOT), and FGSM and PGD on it."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.attacks.base import Attack, Case, check_ball
+from ridefense.attacks.losses import Loss, cross_entropy, likeliest_others
+from ridefense.attacks.norms import NORMS, Norm, NormName, project
+from ridefense.attacks.objective import Objective, Value
+from ridefense.engines import Progress
+from ridefense.errors import InputError
+from ridefense.noise import Keys, derive
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A point that an attack has reached and asked the model about.
+
+    Attributes:
+        run: number of the restart, from 0; with targets they count on.
+        step: steps taken so far, from 0.
+        images: [N, C, H, W]; fewer than all, where a restart leaves out what is broken.
+        value: what was seen there.
+        ids: of the images.
+    """
+
+    run: int
+    step: int
+    images: Tensor
+    value: Value
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iterative(Attack):
+    """An attack that climbs the loss step by step, from one or several starting points.
+
+    Attributes:
+        eps: radius of the ball, in pixels of [0, 1].
+        norm: "Linf" or "L2".
+        steps: of each run.
+        loss: what is maximised, see `losses.py`.
+        eot: draws of the purifier's randomness averaged in every step.
+        restarts: runs, of which each image keeps the one that left it worst: most often
+            misclassified over `eot` fresh draws, then with the highest loss. Those after the first
+            start at random, and leave out images misclassified in all draws.
+        targets: 0, or the number of the likeliest wrong classes of the image as it is that are
+            aimed at in turn, each with all restarts (Croce & Hein 2020).
+        random_start: whether the first run, too, starts at random: uniform in the ball.
+        purifier_seed: the seed of the purifier, where the attacker knows it; by default he does
+            not, and every step sees fresh noise.
+        batch: images times draws that the model is given at once; changes memory, no result.
+    """
+
+    eps: float
+    norm: NormName = "Linf"
+    steps: int = 10
+    loss: Loss = cross_entropy
+    eot: int = 1
+    restarts: int = 1
+    targets: int = 0
+    random_start: bool = False
+    purifier_seed: int | None = None
+    batch: int = 128
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+        least = {"steps": 1, "eot": 1, "restarts": 1, "targets": 0, "batch": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                raise InputError(f"{name} is {value!r}; use a whole number of at least {low}")
+        if self.purifier_seed is not None and self.eot > 1:
+            raise InputError(
+                f"eot is {self.eot} with a known purifier_seed, where every draw is the same; use 1"
+            )
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        callback: Callable[[Iterate], None] | None = None,
+    ) -> Tensor:
+        """As every attack's call; `callback` sees each `Iterate` but the last, which is returned.
+
+        Warns:
+            RuntimeWarning: that names the images whose logits or gradients were not finite.
+        """
+        return self._attack(Case.of(model, images, labels, ids, seed, progress, callback))
+
+    @abstractmethod
+    def _climb(self, run: "Run", images: Tensor) -> Tensor:
+        """From `images` [N, C, H, W] to better ones, `run.steps` at most."""
+
+    def _run(self, case: Case) -> Tensor:
+        x, norm = case.images, NORMS[self.norm]
+        objective = Objective(
+            model=case.model,
+            labels=case.labels,
+            ids=case.ids,
+            seed=case.seed,
+            loss=self.loss,
+            eot=self.eot,
+            purifier_seed=self.purifier_seed,
+            batch=self.batch,
+        )
+        aims = [None]
+        if self.targets:
+            aims = list(likeliest_others(objective.logits(x, "aim"), case.labels, self.targets))
+        runs = [(aim, restart) for aim in aims for restart in range(self.restarts)]
+        best, found = x.clone(), Value.lowest(x)
+        rows = torch.arange(len(x), device=x.device)
+        for index, (aim, restart) in enumerate(runs):
+            part = replace(objective, targets=aim).of(rows)
+            run = Run(part, norm, x[rows], index, len(runs), self.steps, case)
+            start = run.random_start(self.eps) if restart or self.random_start else x[rows]
+            end = self._climb(run, start)
+            if len(runs) == 1:
+                best = end
+                break
+            value = objective.of(rows).value(end, "score")
+            better = value.above(found.of(rows))
+            best[rows[better]] = end[better]
+            found.put(rows[better], value.of(better))
+            rows = rows[found.wrong[rows] < 1]
+            if not len(rows):
+                break
+        case.progress(len(x) * len(runs) * self.steps, len(x) * len(runs) * self.steps)
+        if objective.odd:
+            warnings.warn(
+                f"{self.name}: logits or gradients of images {sorted(objective.odd)} were not "
+                "finite; they were not moved along them",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return best
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an attack: from one start, for some of the images."""
+
+    objective: Objective
+    norm: Norm
+    centre: Tensor
+    index: int
+    count: int
+    steps: int
+    case: Case
+
+    def random_start(self, eps: float) -> Tensor:
+        """Uniform in the ball of radius eps, then cut to [0, 1]."""
+        x = self.centre
+        keys = Keys.of(derive(self.case.seed, "start"), self.objective.ids, len(x), x.device)
+        moved = x.double() + eps * self.norm.uniform(keys, self.index, x.shape)
+        return project(self.norm, moved, x, eps)
+
+    def gradient(self, images: Tensor, step: int) -> tuple[Value, Tensor]:
+        """What `Objective.gradient` answers at this step; tells progress and callback."""
+        value, gradient = self.objective.gradient(images, self.index, step)
+        self.saw(images, step, value)
+        return value, gradient
+
+    def saw(self, images: Tensor, step: int, value: Value) -> None:
+        case = self.case
+        if case.callback:
+            ids = self.objective.ids
+            case.callback(Iterate(self.index, step, images.clone(), value, ids))
+        total = len(case.images) * self.count * self.steps
+        done = len(case.images) * self.index * self.steps + len(images) * min(step + 1, self.steps)
+        case.progress(done, total)
+
+
+class _Default(float):
+    """A step size that was not given, and follows eps in `dataclasses.replace`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Iterative):
+    """Projected gradient descent (Madry et al. 2018); around a `Defended`, BPDA.
+
+    The defaults are the paper's white-box attack: 10 steps of eps / 5 from the image itself.
+
+    Attributes:
+        step_size: of every step, in `norm`; by default eps / 5.
+    """
+
+    step_size: float | None = None
+    _share: ClassVar[float] = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_size is None or isinstance(self.step_size, _Default):
+            object.__setattr__(self, "step_size", _Default(self._share * self.eps))
+        if not 0 <= self.step_size < float("inf"):
+            raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
+
+    def _climb(self, run: Run, images: Tensor) -> Tensor:
+        for step in range(self.steps):
+            _, gradient = self._gradient(run, images, step)
+            moved = images + self.step_size * run.norm.steepest(gradient)
+            images = project(run.norm, moved, run.centre, self.eps)
+        return images
+
+    def _gradient(self, run: Run, images: Tensor, step: int) -> tuple[Value, Tensor]:
+        return run.gradient(images, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(PGD):
+    """Fast gradient sign method (Goodfellow et al. 2015): PGD with one step of eps."""
+
+    steps: int = field(default=1, init=False)
+    _share: ClassVar[float] = 1.0
