@@ -1,0 +1,124 @@
+"""The networks that this package trains, each with its recipe."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torchvision
+from torch import nn
+
+from ridefense.images import IMAGENET, MNIST, Normalisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an architecture is trained: SGD with Nesterov momentum 0.9, one cycle, averaged weights.
+
+    Attributes:
+        epochs: passes over the training split, unless the caller says otherwise.
+        batch: images a step; an incomplete last batch is left out.
+        peak_rate: learning rate after the warm-up, from which it falls to 0 as a cosine.
+        warm_up: fraction of the steps in which it rises from 0.
+        weight_decay: of weights, not of biases and normalisation.
+        smoothing: of the labels.
+        average: decay of the exponential moving average of weights, which is what is kept.
+        padding: pixels of reflected border around an image before it is cropped.
+        crops: side of the random crop, from the first epochs to the last. Smaller crops keep the
+            scale of what they show and cost less; the last epochs see the full size.
+        flip: whether images are mirrored in every other epoch, half of them in the first.
+        bfloat16: whether the network computes in bfloat16, where the processor has it.
+    """
+
+    epochs: int
+    batch: int = 128
+    peak_rate: float = 0.05
+    warm_up: float = 0.15
+    weight_decay: float = 5e-4
+    smoothing: float = 0.0
+    average: float = 0.995
+    padding: int = 4
+    crops: tuple[int, ...]
+    flip: bool = False
+    bfloat16: bool = False
+
+    def rate(self, progress: float) -> float:
+        """Learning rate of the step that completes this fraction of the training."""
+        if progress < self.warm_up:
+            return self.peak_rate * progress / self.warm_up
+        fall = (progress - self.warm_up) / (1 - self.warm_up)
+        return self.peak_rate * (1 + math.cos(math.pi * fall)) / 2
+
+    def crop(self, epoch: int, epochs: int) -> int:
+        """Side of the crop in this epoch, counted from 0."""
+        return self.crops[epoch * len(self.crops) // epochs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network, what it was made for, and its recipe.
+
+    Attributes:
+        build: makes the network, with fresh weights, from normalised pixels to `classes` logits.
+        normalisation: of the pixels that it is given.
+        classes: number of logits.
+        weights: stem of the weight files that belong to it.
+    """
+
+    build: Callable[[], nn.Module]
+    normalisation: Normalisation
+    classes: int
+    weights: str
+    recipe: Recipe
+
+
+def mnist_cnn() -> nn.Module:
+    """Two 3×3 convolutions (16 and 32 channels) and two linear layers: 105,866 weights.
+
+    Section 4 of the paper gives the layers but not their sizes.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def cifar10_resnet18() -> nn.Module:
+    """torchvision's ResNet-18 for 32×32 images: a 3×3 first convolution and no max-pooling."""
+    network = torchvision.models.resnet18(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+ARCHITECTURES = {
+    "mnist-cnn": Architecture(
+        build=mnist_cnn,
+        normalisation=MNIST,
+        classes=10,
+        weights="mnist-cnn",
+        recipe=Recipe(epochs=12, padding=2, crops=(28,)),
+    ),
+    "cifar10-resnet18": Architecture(
+        build=cifar10_resnet18,
+        normalisation=IMAGENET,
+        classes=10,
+        weights="resnet18-cifar10",
+        recipe=Recipe(
+            epochs=30,
+            batch=64,
+            smoothing=0.1,
+            average=0.998,
+            crops=(24, 24, 28, 32),
+            flip=True,
+            bfloat16=True,
+        ),
+    ),
+}

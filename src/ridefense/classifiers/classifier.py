@@ -1,0 +1,135 @@
+"""A network behind its normalisation, and the file it is kept in."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ridefense.classifiers.architectures import ARCHITECTURES
+from ridefense.errors import InputError
+from ridefense.images import Normalisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What is known of a classifier.
+
+    Attributes:
+        name: as given to `load`.
+        architecture: its network; one of `ARCHITECTURES` if it was trained here.
+        dataset: title of what it was trained on.
+        classes: number of logits.
+        correct, n: how many of n test images it got right when it was saved; None if unknown.
+        tested_on: title of those test images.
+        training: how it was trained.
+    """
+
+    name: str
+    architecture: str
+    dataset: str
+    classes: int
+    correct: int | None = None
+    n: int | None = None
+    tested_on: str = ""
+    training: str = ""
+
+    @property
+    def accuracy(self) -> float | None:
+        """As a fraction; None if unknown."""
+        return None if self.correct is None or not self.n else self.correct / self.n
+
+
+class Normalise(nn.Module):
+    """Pixels in [0, 1] to the network's range; follows the model to its device and dtype."""
+
+    def __init__(self, normalisation: Normalisation) -> None:
+        super().__init__()
+        for name in ("mean", "std"):
+            column = torch.tensor(getattr(normalisation, name)).view(-1, 1, 1)
+            self.register_buffer(name, column, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Sequential):
+    """Pixels [N, C, H, W] in [0, 1] to logits [N, classes]: `Normalise`, then the network."""
+
+    def __init__(self, normalisation: Normalisation, network: nn.Module, info: Info) -> None:
+        super().__init__(Normalise(normalisation), network)
+        self.info = info
+
+    @property
+    def network(self) -> nn.Module:
+        return self[1]
+
+    def frozen(self) -> "Classifier":
+        """Itself, in eval mode and without gradients for its weights."""
+        return self.eval().requires_grad_(False)
+
+
+def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
+    """Write weights in float16 and `info` as metadata, atomically: a safetensors file.
+
+    Raises:
+        InputError: for an architecture that `load` could not rebuild.
+    """
+    info = classifier.info
+    if info.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise InputError(f"architecture {info.architecture!r} cannot be saved; only {known}")
+    tensors = {
+        name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
+        for name, t in classifier.network.state_dict().items()
+    }
+    metadata = {
+        key: str(value) for key, value in vars(info).items() if key != "name" and value is not None
+    }
+    partial = Path(f"{path}.partial")
+    save_file(tensors, partial, metadata=metadata)
+    os.replace(partial, path)
+
+
+def read(
+    path: str | os.PathLike[str], name: str | None = None, architecture: str | None = None
+) -> Classifier:
+    """The classifier of a safetensors file.
+
+    Args:
+        path: of the file.
+        name: for its `info`; by default the path.
+        architecture: of a file by others, whose metadata does not say.
+
+    Raises:
+        InputError: for a missing or corrupt file, or weights of another architecture.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no weights at {path}; correct the path or train some")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is no safetensors file ({error}); download it again") from error
+    architecture = metadata.get("architecture", architecture)
+    if architecture not in ARCHITECTURES:
+        known = " or ".join(ARCHITECTURES)
+        raise InputError(f"{path} names architecture {architecture!r}; pass architecture={known}")
+    made = ARCHITECTURES[architecture]
+    network = made.build()
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not hold the weights of {architecture}; train or choose another file"
+        ) from error
+    counts = {key: int(metadata[key]) for key in ("correct", "n") if key in metadata}
+    texts = {key: metadata.get(key, "") for key in ("dataset", "tested_on", "training")}
+    info = Info(
+        name=name or str(path), architecture=architecture, classes=made.classes, **texts, **counts
+    )
+    return Classifier(made.normalisation, network, info).frozen()

@@ -1,0 +1,264 @@
+"""Training by an architecture's recipe, on clean or on attacked images, exactly resumable.
+
+Every random choice is derived from the seed and the epoch or step, so that an interrupted run
+continues to the weights that it would have had.
+"""
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ridefense.attacks import Attack
+from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
+from ridefense.classifiers.classifier import Classifier, Info
+from ridefense.datasets import Dataset
+from ridefense.errors import InputError
+from ridefense.noise import derive
+
+CHECKPOINT_STEPS = 200
+"""Training steps between two checkpoints."""
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with the steps done, the steps in all, and the step's loss."""
+
+
+def train(
+    architecture: str,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    test: Dataset | None = None,
+    adversarial: Attack | None = None,
+    start: Classifier | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Classifier:
+    """A classifier, trained by its architecture's recipe.
+
+    The same seed gives the same weights again, on the same machine with as many threads.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        dataset: training images with labels.
+        seed: of the first weights, the order of the images, their crops and attacks.
+        epochs: passes over the images; by default the recipe's.
+        test: images to count correct predictions on, for `info`.
+        adversarial: an attack, run in every step, whose images take the place of the clean ones
+            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`.
+        start: weights to start from, of the same architecture; by default fresh ones.
+        checkpoint: a file to continue from where it exists, written every `CHECKPOINT_STEPS`.
+        progress: see `Progress`.
+
+    Returns:
+        The classifier in eval mode. Its weights are rounded to float16, as they are saved.
+
+    Raises:
+        InputError: for an unknown architecture, a data set that does not fit it, epochs under 1,
+            a checkpoint of another run, and a loss that is not finite.
+    """
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"no architecture {architecture!r}; use {' or '.join(ARCHITECTURES)}")
+    if start is not None and start.info.architecture != architecture:
+        raise InputError(f"start is a {start.info.architecture}; pass weights of {architecture}")
+    made = ARCHITECTURES[architecture]
+    recipe = made.recipe
+    epochs = recipe.epochs if epochs is None else epochs
+    if epochs < 1:
+        raise InputError(f"epochs is {epochs}; use 1 or more")
+    pixels, labels = _checked(dataset, made)
+    info = Info(
+        name=architecture,
+        architecture=architecture,
+        dataset=dataset.title,
+        classes=made.classes,
+        training=_described(epochs, seed, adversarial, start),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights"))
+        classifier = Classifier(made.normalisation, made.build(), info)
+    if start is not None:
+        classifier.network.load_state_dict(start.network.state_dict())
+    run = _Run(classifier, recipe, steps=epochs * (len(labels) // recipe.batch))
+    settings = repr((info, len(labels)))
+    if checkpoint is not None:
+        run.resume(Path(checkpoint), settings)
+    for rows, images in _batches(pixels, recipe, epochs, seed, first=run.step):
+        if adversarial is not None:
+            attack_seed = derive(seed, "attack", run.step)
+            images = adversarial(classifier.eval(), images, labels[rows], seed=attack_seed)
+        loss = run.take(images, labels[rows])
+        if checkpoint is not None and run.step % CHECKPOINT_STEPS == 0:
+            run.keep(Path(checkpoint), settings)
+        if progress is not None:
+            progress(run.step, run.steps, loss)
+    return run.result(test)
+
+
+def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 100) -> int:
+    """How many images of a labelled data set the classifier gives their label."""
+    correct = 0
+    with torch.inference_mode():
+        for part in dataset.batches(batch):
+            correct += int((classifier(part.images).argmax(1) == part.labels).sum())
+    return correct
+
+
+class _Run:
+    """A classifier in training: its weights, their average, the optimiser's state, the step."""
+
+    def __init__(self, classifier: Classifier, recipe: Recipe, steps: int) -> None:
+        self.classifier, self.recipe, self.steps, self.step = classifier, recipe, steps, 0
+        self.network = classifier.network.to(memory_format=torch.channels_last)
+        self.average = {name: t.clone() for name, t in self.network.state_dict().items()}
+        weights = list(self.network.parameters())
+        groups = [
+            {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+
+    def take(self, images: Tensor, labels: Tensor) -> float:
+        """One step; its loss."""
+        recipe = self.recipe
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.rate((self.step + 0.5) / self.steps)
+        self.classifier.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+        if not math.isfinite(value := loss.item()):
+            raise InputError(f"the loss is {value} at step {self.step}; use another start or seed")
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        # A shorter memory at first, so that the average forgets the first weights.
+        decay = min(recipe.average, (1 + self.step) / (10 + self.step))
+        for name, now in self.network.state_dict().items():
+            if now.is_floating_point():
+                self.average[name].lerp_(now, 1 - decay)
+            else:
+                self.average[name].copy_(now)
+        self.step += 1
+        return value
+
+    def keep(self, path: Path, settings: str) -> None:
+        """Write a checkpoint, atomically."""
+        state = {
+            "settings": settings,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+        }
+        partial = Path(f"{path}.partial")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def resume(self, path: Path, settings: str) -> None:
+        """Continue from a checkpoint if there is one."""
+        if not path.exists():
+            return
+        remedy = "delete it to start afresh"
+        try:
+            state = torch.load(path, weights_only=True)
+            if state["settings"] != settings:
+                raise InputError(f"checkpoint {path} is of another run; {remedy}")
+            self.step = state["step"]
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average = state["average"]
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.PickleError) as error:
+            raise InputError(f"checkpoint {path} cannot be read; {remedy}") from error
+
+    def result(self, test: Dataset | None) -> Classifier:
+        """The classifier with its average weights, counted on `test`."""
+        self.network.load_state_dict(
+            {k: t.half().float() if t.is_floating_point() else t for k, t in self.average.items()}
+        )
+        classifier = self.classifier.to(memory_format=torch.contiguous_format).frozen()
+        if test is not None:
+            counts = {"correct": count_correct(classifier, test), "n": len(test)}
+            classifier.info = replace(classifier.info, tested_on=test.title, **counts)
+        return classifier
+
+
+def _checked(dataset: Dataset, architecture: Architecture) -> tuple[Tensor, Tensor]:
+    """Its images and labels, if the architecture's recipe can use them."""
+    title, recipe = dataset.title, architecture.recipe
+    if not len(dataset.labels):
+        raise InputError(f"{title} has no labels; choose another data set")
+    if int(dataset.labels.max()) >= architecture.classes or int(dataset.labels.min()) < 0:
+        raise InputError(f"{title} has labels beyond {architecture.classes - 1}; choose another")
+    if len(dataset) < recipe.batch:
+        raise InputError(f"{title} has {len(dataset)} images; a batch takes {recipe.batch}")
+    pixels = dataset.bytes
+    shape = (len(architecture.normalisation.mean), recipe.crops[-1], recipe.crops[-1])
+    if pixels.shape[1:] != shape:
+        raise InputError(
+            f"{title} has images of shape {tuple(pixels.shape[1:])}; use a data set of {shape}"
+        )
+    return pixels, dataset.labels
+
+
+def _described(epochs: int, seed: int, adversarial: Attack | None, start: Classifier | None) -> str:
+    parts = [f"{epochs} epochs", f"seed {seed}"]
+    if adversarial is not None:
+        parts.append(f"adversarial {json.dumps(adversarial.settings())}")
+    if start is not None:
+        parts.append(f"started from {Path(start.info.name).name} ({start.info.training})")
+    return ", ".join(parts)
+
+
+def _batches(
+    pixels: Tensor, recipe: Recipe, epochs: int, seed: int, first: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers and augmented images of every step from `first`, counted from 0."""
+    per_epoch = len(pixels) // recipe.batch
+    coins = torch.randint(2, (len(pixels),), generator=_generator(seed, "flip"))
+    for epoch in range(first // per_epoch, epochs):
+        order = torch.randperm(len(pixels), generator=_generator(seed, "order", epoch))
+        for step in range(max(first, epoch * per_epoch), (epoch + 1) * per_epoch):
+            batch = step % per_epoch
+            rows = order[batch * recipe.batch : (batch + 1) * recipe.batch]
+            images = _cropped(
+                pixels[rows],
+                mirrored=((coins[rows] + epoch) % 2).bool() & recipe.flip,
+                side=recipe.crop(epoch, epochs),
+                padding=recipe.padding,
+                generator=_generator(seed, "crop", step),
+            )
+            yield rows, images
+
+
+def _cropped(
+    pixels: Tensor, *, mirrored: Tensor, side: int, padding: int, generator: torch.Generator
+) -> Tensor:
+    """Random square crops of uint8 [N, C, H, W] with a reflected border: float [N, C, side, side].
+
+    Args:
+        mirrored: bool [N], which images are flipped left to right.
+    """
+    count, channels, *extent = pixels.shape
+    places = []
+    for size in extent:
+        first = torch.randint(-padding, size + padding - side + 1, (count, 1), generator=generator)
+        place = (first + torch.arange(side)).abs()
+        places.append(size - 1 - (size - 1 - place).abs())
+    rows, columns = places
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    image = torch.arange(count)[:, None, None, None]
+    channel = torch.arange(channels)[:, None, None]
+    return pixels[image, channel, rows[:, None, :, None], columns[:, None, None, :]].float() / 255
+
+
+def _generator(seed: int, *parts: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(seed, *parts))
