@@ -16,7 +16,7 @@ from ridefense.engines import Progress, initial_state
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8
+BETAS, EPS = (0.9, 0.999), 1e-8
 # Steps whose numbers are drawn in one go: enough to hide the cost of small tensor operations.
 _DRAWN_AT_ONCE = 2**21
 
@@ -229,15 +229,15 @@ def take_step(
     if not differentiable:
         weights, loss = weights.detach(), loss.detach()
     gradient = gradient + settings.weight_decay * weights
-    first = _BETAS[0] * moments[0] + (1 - _BETAS[0]) * gradient
-    second = _BETAS[1] * moments[1] + (1 - _BETAS[1]) * gradient.square()
+    first = BETAS[0] * moments[0] + (1 - BETAS[0]) * gradient
+    second = BETAS[1] * moments[1] + (1 - BETAS[1]) * gradient.square()
     largest = torch.maximum(moments[2], second) if settings.amsgrad else moments[2]
     scale = largest if settings.amsgrad else second
     # √0 has no derivative: a unit that is dead for good has no gradient, and takes no step.
     alive = scale > 0
     root = torch.where(alive, scale, 1.0).sqrt() * alive
-    root = root / math.sqrt(1 - _BETAS[1] ** t)
-    weights = weights - rate / (1 - _BETAS[0] ** t) * first / (root + _EPS)
+    root = root / math.sqrt(1 - BETAS[1] ** t)
+    weights = weights - rate / (1 - BETAS[0] ** t) * first / (root + EPS)
     return loss, weights, torch.stack((first, second, largest))
 
 
