@@ -1,0 +1,328 @@
+// One image's fit, step after step.
+#pragma once
+
+#include "convolution.h"
+#include "last_layer.h"
+#include "parameters.h"
+#include "random.h"
+#include "weight_gradient.h"
+
+namespace ride::RIDE_ISA {
+
+// Everything a fit needs, carved out of one block of memory; with no block, its size is counted.
+struct Workspace {
+    Layers all;
+    Grid grid;
+    char* memory;
+    size_t used = 0;
+
+    float *weights, *forward, *gradient, *first, *second, *largest, *repacked;
+    float *image, *noise, *inputs, *pending;
+    Map hidden[most_layers], slopes[2];
+    uint16_t *units, *last_mask;
+    uint32_t* words;
+    Kept kept;
+
+    Workspace(const Plan& plan, void* block)
+        : all(plan), grid(plan), memory(static_cast<char*>(block)) {
+        for (float** part : {&weights, &forward, &gradient, &first, &second, &largest, &repacked})
+            *part = take<float>(all.size);
+        const size_t pixels = size_t(grid.pixels()), colours = size_t(plan.image_channels);
+        int widest = 0;
+        for (int l = 0; l < plan.hidden_layers; l++)
+            if (plan.widths[l] > widest) widest = plan.widths[l];
+        image = take<float>(colours * pixels);
+        noise = take<float>(colours * pixels + 4);
+        inputs = take<float>(grid.values(plan.image_channels));
+        pending = take<float>(size_t(2) * (grid.width + 2) * 2 * lanes);
+        for (int l = 0; l < plan.hidden_layers; l++) hidden[l] = take_map(plan.widths[l]);
+        for (Map& map : slopes) map = {take<float>(grid.values(widest)), nullptr, widest};
+        last_mask = take<uint16_t>(grid.masks(widest));
+        units = take<uint16_t>(size_t(widest / 16) * (pixels + 1) + 8);
+        words = take<uint32_t>(size_t(widest) * tile_rows);
+        kept.stride = int(pixels + lanes - 1) / lanes * lanes;
+        kept.list = take<int>(pixels + 4 * (lanes + 4));
+        kept.corners = take<int>(pixels);
+        kept.outputs = take<float>(colours * kept.stride);
+        kept.targets = take<float>(colours * kept.stride);
+    }
+
+    template <class T>
+    T* take(size_t count) {
+        T* part = memory ? reinterpret_cast<T*>(memory + used) : nullptr;
+        // Two cache lines more than needed: equal arrays then do not start in the same cache set.
+        used += (count * sizeof(T) + 63) / 64 * 64 + 128;
+        return part;
+    }
+    Map take_map(int channels) {
+        float* values = take<float>(grid.values(channels));
+        return {values, take<uint16_t>(grid.masks(channels)), channels};
+    }
+};
+
+// Calls f with the number of vectors that a pass over these channels has.
+template <class F>
+RIDE_INLINE void with_vectors(int channels, F&& f) {
+    constexpr std::integral_constant<int, 1> one;
+    constexpr std::integral_constant<int, 2> two;
+    if constexpr (lanes == 16) {
+        if (vectors_of_pass(channels) == 2)
+            f(two);
+        else
+            f(one);
+    } else if constexpr (lanes == 8) {
+        f(one);
+    } else {
+        f(two);
+    }
+}
+
+class Fitting {
+public:
+    Fitting(const Plan& plan, Key key, const float* source, void* block)
+        : plan(plan), key(key), source(source), space(plan, block), grid(space.grid) {}
+
+    void fit(const Fit& job) {
+        float* own[] = {space.weights, space.first, space.second, space.largest};
+        float* given[] = {job.weights, job.moments[0], job.moments[1], job.moments[2]};
+        for (int i = 0; i < 4; i++) {
+            std::memset(own[i], 0, space.all.size * 4);
+            for_parameters(space.all, [&](size_t theirs, size_t ours) {
+                own[i][ours] = given[i][theirs];
+            });
+        }
+        pack();
+        if (!plan.cropped()) std::memcpy(space.image, source, image_bytes());
+        if (!plan.noisy_input) fixed_inputs();
+        for (int64_t i = 0; i < job.steps; i++) {
+            if (__atomic_load_n(job.stop, __ATOMIC_RELAXED)) return;
+            const int64_t global = job.first_step + i;
+            const float scale = gradient_of(uint32_t(global), job.losses[i]);
+            adam(plan, space.all.size, job.rates[i], global + 1 - job.start, scale,
+                 space.gradient, space.weights, space.first, space.second, space.largest);
+            pack();
+            __atomic_fetch_add(job.done, 1, __ATOMIC_RELAXED);
+        }
+        for (int i = 0; i < 4; i++)
+            for_parameters(space.all, [&](size_t theirs, size_t ours) {
+                given[i][theirs] = own[i][ours];
+            });
+    }
+
+    void expect(const Expectation& job) {
+        for_parameters(space.all, [&](size_t theirs, size_t ours) {
+            space.weights[ours] = job.weights[theirs];
+        });
+        pack();
+        std::memcpy(space.image, source, image_bytes());
+        if (!plan.noisy_input) fixed_inputs();
+        Kept& kept = space.kept;
+        kept.count = grid.pixels();
+        for (int pixel = 0; pixel < kept.count; pixel++) kept.list[pixel] = pixel;
+        find_corners(grid, kept);
+        std::memset(job.result, 0, image_bytes());
+        step = job.step;
+        for (sample = 0; sample < job.samples; sample++) {
+            if (__atomic_load_n(job.stop, __ATOMIC_RELAXED)) return;
+            if (plan.noisy_input) noisy_inputs(job.stream);
+            forward(job.dropout);
+            last_forward(plan, last(), grid, space.hidden[plan.hidden_layers - 1], space.weights,
+                         kept);
+            for (int c = 0; c < plan.image_channels; c++)
+                for (int pixel = 0; pixel < kept.count; pixel++)
+                    job.result[c * kept.count + pixel] += kept.outputs[c * kept.stride + pixel];
+        }
+        for (int i = 0; i < plan.image_channels * kept.count; i++)
+            job.result[i] /= float(job.samples);
+    }
+
+private:
+    const Plan& plan;
+    Key key;
+    const float* source;
+    Workspace space;
+    const Grid& grid;
+    uint32_t step = 0;
+    int sample = 0;
+    int64_t nonzero[most_layers] = {};
+
+    size_t image_bytes() const { return size_t(plan.image_channels) * grid.pixels() * 4; }
+    const Layer& last() const { return space.all.layers[plan.hidden_layers]; }
+    Stream stream(uint32_t number) const { return {key, step, number + 256 * uint32_t(sample)}; }
+
+    // The forward copy of the hidden layers' weights.
+    void pack() {
+        for (int l = 1; l < plan.hidden_layers; l++) {
+            const Layer& layer = space.all.layers[l];
+            repack<false>(layer.backward(), space.weights + layer.weights,
+                          space.forward + layer.weights);
+        }
+    }
+
+    // The summed gradient of a step; what makes the loss's of it is returned.
+    float gradient_of(uint32_t global, float& loss) {
+        step = global;
+        sample = 0;
+        std::memset(space.gradient, 0, space.all.size * 4);
+        if (plan.cropped()) crop();
+        double squares = 0;
+        int64_t count = 0;
+        for (; sample < plan.batch; sample++) {
+            if (plan.noisy_input) noisy_inputs(stream_input);
+            targets();
+            forward(true);
+            squares += backward();
+            count += space.kept.count;
+        }
+        if (plan.norm_loss) {
+            loss = float(std::sqrt(squares));
+            return 1 / loss;
+        }
+        const double terms = double(count) * plan.image_channels;
+        loss = float(squares / terms);
+        return float(2 / terms);
+    }
+
+    void crop() {
+        Words words[4];
+        stream(stream_crop).draw(Words{}, words);
+        const uint64_t rooms[] = {uint64_t(plan.image_height - plan.height + 1),
+                                  uint64_t(plan.image_width - plan.width + 1)};
+        const size_t top = words[0][0] * rooms[0] >> 32, left = words[1][0] * rooms[1] >> 32;
+        for (int c = 0; c < plan.image_channels; c++)
+            for (int y = 0; y < plan.height; y++) {
+                const size_t row = (size_t(c) * plan.image_height + top + y) * plan.image_width;
+                std::memcpy(space.image + (size_t(c) * plan.height + y) * plan.width,
+                            source + row + left, size_t(plan.width) * 4);
+            }
+    }
+
+    void fixed_inputs() {
+        draw_uniforms({key, 0, stream_fixed}, plan.image_channels * grid.pixels(), space.noise);
+        for_inputs([&](int c, size_t pixel) RIDE_LAMBDA {
+            return space.noise[size_t(c) * grid.pixels() + pixel];
+        });
+    }
+
+    void noisy_inputs(uint32_t number) {
+        draw_normals(stream(number), plan.image_channels * grid.pixels(), space.noise);
+        for_inputs([&](int c, size_t pixel) RIDE_LAMBDA {
+            const size_t i = size_t(c) * grid.pixels() + pixel;
+            return space.image[i] + plan.sigma[c] * space.noise[i];
+        });
+    }
+
+    template <class Value>
+    void for_inputs(Value&& value) {
+        const int colours = plan.image_channels;
+        for (int c = 0; c < colours; c++)
+            for (int y = 0; y < grid.height; y++) {
+                float* row = space.inputs + grid.at(y, 0) * colours + c;
+                for (int x = 0; x < grid.width; x++)
+                    row[x * colours] = value(c, size_t(y) * grid.width + x);
+            }
+    }
+
+    void targets() {
+        Kept& kept = space.kept;
+        kept.count =
+            draw_kept_pixels(stream(stream_mask), grid.pixels(), plan.mask_bound, kept.list);
+        find_corners(grid, kept);
+        if (plan.noisy_target)
+            draw_target(stream(stream_target), kept.list, kept.count, plan.image_channels,
+                        grid.pixels(), kept.targets, kept.stride);
+        for (int c = 0; c < plan.image_channels; c++) {
+            const float* image = space.image + size_t(c) * grid.pixels();
+            float* targets = kept.targets + size_t(c) * kept.stride;
+            for (int k = 0; k < kept.count; k++) {
+                const float noise = plan.noisy_target ? plan.sigma[c] * targets[k] : 0.0f;
+                targets[k] = image[kept.list[k]] + noise;
+            }
+        }
+    }
+
+    void forward(bool with_dropout) {
+        for (int l = 0; l < plan.hidden_layers; l++) {
+            const Map& out = space.hidden[l];
+            if (with_dropout && plan.digit_count && plan.dropout[l]) {
+                const size_t plane = size_t(grid.pixels() + grid.pixels() % 2);
+                draw_kept_units(stream(stream_dropout + uint32_t(l) + 1), plan,
+                                int(plane) * out.channels / 16, space.units);
+                activate(l, Activate<true>{grid, out, space.units, plane, plan.dropout_scale});
+            } else {
+                activate(l, Activate<false>{grid, out, nullptr, 0, 1.0f});
+            }
+            nonzero[l] = count_bits(grid, out);
+        }
+    }
+
+    template <class Finish>
+    void activate(int l, const Finish& finish) {
+        const Layer& layer = space.all.layers[l];
+        const float* bias = space.weights + layer.bias;
+        with_vectors(layer.out, [&](auto vectors) {
+            if (l == 0)
+                gather_convolution<vectors>(grid, space.inputs, layer.in,
+                                            space.weights + layer.weights, bias, layer.out,
+                                            finish);
+            else
+                convolve<vectors>(grid, space.hidden[l - 1], nonzero[l - 1],
+                                  space.forward + layer.weights, bias, layer.out, space.pending,
+                                  finish);
+        });
+    }
+
+    bool drops(int l) const { return plan.digit_count && plan.dropout[l]; }
+
+    // From outputs and targets to `gradient`; returns the sum of squares.
+    double backward() {
+        const int top = plan.hidden_layers - 1;
+        last_forward(plan, last(), grid, space.hidden[top], space.weights, space.kept);
+        const double squares = squares_and_slopes(plan, space.kept);
+        Map above{space.slopes[0].values, space.last_mask, plan.widths[top]};
+        last_backward(last(), grid, space.hidden[top], drops(top) ? plan.dropout_scale : 1.0f,
+                      space.weights, space.kept, space.gradient,
+                      space.gradient + space.all.layers[top].bias, above);
+        int64_t above_nonzero = count_bits(grid, above);
+        for (int l = top; l > 0; l--) {
+            const Layer &layer = space.all.layers[l], &lower = space.all.layers[l - 1];
+            const Map& below = space.hidden[l - 1];
+            hidden_weight_gradient(layer, below, nonzero[l - 1], above, above_nonzero);
+            const Map out{space.slopes[(top - l + 1) % 2].values, below.mask, below.channels};
+            clear_border(grid, out);
+            const float scale = drops(l - 1) ? plan.dropout_scale : 1.0f;
+            with_vectors(layer.in, [&](auto vectors) {
+                convolve<vectors>(
+                    grid, above, above_nonzero, space.weights + layer.weights, nullptr, layer.in,
+                    space.pending,
+                    Backpropagate{grid, out, scale, space.gradient + lower.bias});
+            });
+            above = out;
+            above_nonzero = nonzero[l - 1];
+        }
+        const Layer& bottom = space.all.layers[0];
+        with_vectors(bottom.out, [&](auto vectors) {
+            first_weight_gradient<vectors>(grid, above, space.inputs, bottom.in,
+                                           space.gradient + bottom.weights);
+        });
+        return squares;
+    }
+
+    void hidden_weight_gradient(const Layer& layer, const Map& below, int64_t below_nonzero,
+                                const Map& above, int64_t above_nonzero) {
+        float* gradient = space.gradient + layer.weights;
+        if (above_nonzero <= below_nonzero) {
+            with_vectors(layer.in, [&](auto vectors) {
+                weight_gradient<vectors>(grid, below, above, gradient, space.words);
+            });
+        } else {
+            std::memset(space.repacked, 0, size_t(9) * layer.in * layer.out * 4);
+            with_vectors(layer.out, [&](auto vectors) {
+                weight_gradient<vectors>(grid, above, below, space.repacked, space.words);
+            });
+            repack<true>(layer.forward(), space.repacked, gradient);
+        }
+    }
+};
+
+}  // namespace ride::RIDE_ISA

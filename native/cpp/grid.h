@@ -1,0 +1,91 @@
+// How activations and gradients lie in memory: pixel after pixel with a border of zeros, each pixel
+// its channels; and beside them one bit a channel, whether it is nonzero.
+#pragma once
+
+#include "plan.h"
+#include "simd.h"
+
+namespace ride::RIDE_ISA {
+
+struct Grid {
+    int height, width;
+    int row;         // pixels from a row to the next, border included
+    int mask_row;    // the same in a mask: rounded up to 32, without border
+    int mask_plane;  // half-words from 16 channels to the next 16
+
+    explicit Grid(const Plan& plan)
+        : height(plan.height),
+          width(plan.width),
+          row(plan.width + 2),
+          mask_row((plan.width + 31) / 32 * 32),
+          // Room for the rows below the last that a tile of four rows looks at.
+          mask_plane((plan.height + 4) * mask_row) {}
+
+    RIDE_INLINE int pixels() const { return height * width; }
+    RIDE_INLINE size_t at(int y, int x) const { return size_t(y + 1) * row + (x + 1); }
+    RIDE_INLINE size_t mask_at(int y, int x) const { return size_t(y) * mask_row + x; }
+    size_t values(int channels) const { return size_t(height + 2) * row * channels; }
+    size_t masks(int channels) const { return size_t(channels / 16) * mask_plane; }
+};
+
+struct Map {
+    float* values;   // [height + 2, width + 2, channels]
+    uint16_t* mask;  // [channels / 16, mask_plane]
+    int channels;
+};
+
+// Output channels are computed in passes of `vectors` vectors: as many as nine, or eighteen,
+// accumulators have registers for.
+RIDE_INLINE int vectors_of_pass(int channels) {
+    if (lanes == 4) return 2;
+    return lanes == 16 && channels % 32 == 0 ? 2 : 1;
+}
+
+// The bits of a pass's channels at one pixel; `mask` is that of the grid or of dropout.
+template <int width>
+RIDE_INLINE uint32_t get_bits(const uint16_t* mask, size_t plane, int channel, size_t pixel) {
+    const uint16_t* half = mask + size_t(channel / 16) * plane + pixel;
+    if constexpr (width == 32) return uint32_t(half[0]) | uint32_t(half[plane]) << 16;
+    if constexpr (width == 16) return half[0];
+    static_assert(width == 8 || width == 16 || width == 32);
+    return (half[0] >> (channel % 16)) & 0xFF;
+}
+
+template <int width>
+RIDE_INLINE void put_bits(uint16_t* mask, size_t plane, int channel, size_t pixel, uint32_t bits) {
+    uint16_t* half = mask + size_t(channel / 16) * plane + pixel;
+    if constexpr (width == 32) {
+        half[0] = uint16_t(bits);
+        half[plane] = uint16_t(bits >> 16);
+    } else if constexpr (width == 16) {
+        half[0] = uint16_t(bits);
+    } else {
+        const int shift = channel % 16;
+        half[0] = uint16_t((half[0] & ~(0xFF << shift)) | bits << shift);
+    }
+}
+
+inline int64_t count_bits(const Grid& grid, const Map& map) {
+    int64_t count = 0;
+    for (int group = 0; group < map.channels / 16; group++) {
+        const uint16_t* mask = map.mask + size_t(group) * grid.mask_plane;
+        for (int i = 0; i < grid.height * grid.mask_row; i += 4) {
+            uint64_t four;
+            std::memcpy(&four, mask + i, 8);
+            count += __builtin_popcountll(four);
+        }
+    }
+    return count;
+}
+
+inline void clear_border(const Grid& grid, const Map& map) {
+    const size_t row = size_t(grid.row) * map.channels, pixel = size_t(map.channels);
+    std::memset(map.values, 0, row * 4);
+    std::memset(map.values + (grid.height + 1) * row, 0, row * 4);
+    for (int y = 1; y <= grid.height; y++) {
+        std::memset(map.values + y * row, 0, pixel * 4);
+        std::memset(map.values + (y + 1) * row - pixel, 0, pixel * 4);
+    }
+}
+
+}  // namespace ride::RIDE_ISA

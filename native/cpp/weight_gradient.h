@@ -1,0 +1,129 @@
+// The gradient of a convolution's weights: the sum over pixels of an input times an output gradient.
+// One of the two is walked through bit by bit, value by value where it is not zero; the other is read
+// in vectors of channels.
+#pragma once
+
+#include "grid.h"
+
+namespace ride::RIDE_ISA {
+
+constexpr int tile_rows = 4, tile_columns = 32;
+
+// The masks of 32 pixels of a row, 16 channels each, to one word a channel.
+RIDE_INLINE void transpose_bits(const uint16_t* mask, uint32_t* words, int stride) {
+#if defined(__AVX512BW__)
+    __m512i bits = _mm512_loadu_si512(mask);
+    for (int channel = 15; channel >= 0; channel--) {
+        words[channel * stride] = _mm512_movepi16_mask(bits);
+        bits = _mm512_add_epi16(bits, bits);
+    }
+#else
+    for (int half = 0; half < 2; half++) {
+        uint8_t bytes[16][4];
+        for (int eight = 0; eight < 4; eight++) {
+            uint64_t block = 0;
+            for (int i = 0; i < 8; i++)
+                block |= uint64_t((mask[eight * 8 + i] >> (half * 8)) & 0xFF) << (8 * i);
+            // Transpose 8×8 bits (Warren, "Hacker's Delight", 7-3).
+            uint64_t t = (block ^ (block >> 7)) & 0x00AA00AA00AA00AAu;
+            block ^= t ^ (t << 7);
+            t = (block ^ (block >> 14)) & 0x0000CCCC0000CCCCu;
+            block ^= t ^ (t << 14);
+            t = (block ^ (block >> 28)) & 0x00000000F0F0F0F0u;
+            block ^= t ^ (t << 28);
+            for (int i = 0; i < 8; i++) bytes[i][eight] = uint8_t(block >> (8 * i));
+        }
+        for (int i = 0; i < 8; i++)
+            std::memcpy(words + (half * 8 + i) * stride, bytes[i], 4);
+    }
+#endif
+}
+
+// gradient[pass over dense channels][sparse channel][tap][channels of the pass] +=
+// Σ over pixels p: sparse[p] · dense[p + tap]. `words` has room for 4 words a sparse channel.
+template <int vectors>
+__attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
+                                               const Map& sparse, float* gradient,
+                                               uint32_t* words) {
+    constexpr int width = vectors * lanes;
+    const size_t row = size_t(grid.row) * dense.channels;
+    const size_t column = size_t(dense.channels);
+    for (int y = 0; y < grid.height; y += tile_rows) {
+        for (int x = 0; x < grid.width; x += tile_columns) {
+            // Rows below the last are zero in every mask.
+            for (int group = 0; group < sparse.channels / 16; group++)
+                for (int r = 0; r < tile_rows; r++)
+                    transpose_bits(sparse.mask + size_t(group) * grid.mask_plane +
+                                       grid.mask_at(y + r, x),
+                                   words + group * 16 * tile_rows + r, tile_rows);
+            float* sums = gradient;
+            for (int channel = 0; channel < dense.channels; channel += width) {
+                const float* vectors_at = dense.values + grid.at(y, x) * dense.channels + channel;
+                for (int s = 0; s < sparse.channels; s++, sums += 9 * width) {
+                    const float* values =
+                        sparse.values + grid.at(y, x) * sparse.channels + s;
+                    Vec total[9 * vectors];
+                    repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(sums + k * lanes); });
+                    for (int pair = 0; pair < tile_rows; pair += 2) {
+                        uint64_t bits;
+                        std::memcpy(&bits, words + s * tile_rows + pair, 8);
+                        const size_t first = size_t(pair) * grid.row;
+                        while (bits) {
+                            const size_t bit = __builtin_ctzll(bits);
+                            bits &= bits - 1;
+                            const size_t p = first + bit + (bit >> 5) * (grid.row - tile_columns);
+                            const Vec value = splat(values[p * sparse.channels]);
+                            const float* at = vectors_at + p * column;
+                            repeat<3>(RIDE_EACH(i) {
+                                const float* line = at + (i - 1) * ptrdiff_t(row);
+                                repeat<3>(RIDE_EACH(j) {
+                                    const float* from = line + (j - 1) * ptrdiff_t(column);
+                                    repeat<vectors>(RIDE_EACH(v) {
+                                        total[(i * 3 + j) * vectors + v] +=
+                                            value * load(from + v * lanes);
+                                    });
+                                });
+                            });
+                        }
+                    }
+                    repeat<9 * vectors>(RIDE_EACH(k) { store(sums + k * lanes, total[k]); });
+                }
+            }
+        }
+    }
+}
+
+// That of the first layer, whose input has few channels and no zeros:
+// gradient[pass over dense channels][input channel][tap][channels of the pass], tap as in a forward
+// convolution: Σ over p: input[p - tap] · dense[p].
+template <int vectors>
+__attribute__((noinline)) void first_weight_gradient(const Grid& grid, const Map& dense,
+                                                     const float* inputs, int channels,
+                                                     float* gradient) {
+    constexpr int width = vectors * lanes;
+    for (int channel = 0; channel < dense.channels; channel += width)
+        for (int i = 0; i < channels; i++, gradient += 9 * width) {
+            Vec total[9 * vectors];
+            repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(gradient + k * lanes); });
+            for (int y = 0; y < grid.height; y++) {
+                const float* at = dense.values + grid.at(y, 0) * dense.channels + channel;
+                const float* from = inputs + grid.at(y, 0) * channels + i;
+                const ptrdiff_t row = ptrdiff_t(grid.row) * channels;
+                for (int x = 0; x < grid.width; x++) {
+                    Vec value[vectors];
+                    repeat<vectors>(RIDE_EACH(v) { value[v] = load(at + v * lanes); });
+                    repeat<9>(RIDE_EACH(t) {
+                        const Vec input = splat(from[-(t / 3 - 1) * row - (t % 3 - 1) * channels]);
+                        repeat<vectors>(RIDE_EACH(v) {
+                            total[t * vectors + v] += input * value[v];
+                        });
+                    });
+                    at += dense.channels;
+                    from += channels;
+                }
+            }
+            repeat<9 * vectors>(RIDE_EACH(k) { store(gradient + k * lanes, total[k]); });
+        }
+}
+
+}  // namespace ride::RIDE_ISA

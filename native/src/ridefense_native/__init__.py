@@ -1,0 +1,8 @@
+"""The CPU engine of ridefense: see `ridefense.engines.native`, which is what to call."""
+
+from importlib.metadata import version
+
+from ridefense_native._native import Keys, Plan, draw_normals, draw_words, expect, fit, isa, isas, plan
+
+__version__ = version("ridefense-native")
+__all__ = ["Keys", "Plan", "draw_normals", "draw_words", "expect", "fit", "isa", "isas", "plan"]
