@@ -1,0 +1,95 @@
+"""What the rivals share: keyed randomness, before the classifier or inside it."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.defended import Defended
+from ridefense.errors import InputError
+from ridefense.filters import Filter, Unchanged
+from ridefense.images import check_images
+from ridefense.noise import Keys, derive
+
+
+@dataclass(frozen=True)
+class RandomFilter(Filter):
+    """A purifier that draws random numbers, for every image its own."""
+
+    is_randomised = True
+
+    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """Purified images, of the same shape, dtype and device; the input is not changed.
+
+        Args:
+            images: float [N, C, H, W], pixels in [0, 1].
+            ids: N whole numbers below 2³², by default 0, 1, …; with `seed` they decide the result.
+            seed: 0 ≤ seed < 2³².
+
+        Raises:
+            InputError: for images, ids or a seed that are none.
+        """
+        check_images(images)
+        keys = Keys.of(derive(seed, self.name), ids, len(images), images.device)
+        wide = images if images.dtype == torch.float64 else images.float()
+        return self.draw(wide, keys).clamp(0, 1).to(images.dtype)
+
+    @abstractmethod
+    def draw(self, images: Tensor, keys: Keys) -> Tensor:
+        """The filter itself, on checked images in single or double precision."""
+
+
+@dataclass(frozen=True)
+class Inside(Filter):
+    """A defence that sits in the classifier: as a purifier it leaves images as they are."""
+
+    is_randomised = True
+
+    def apply(self, images: Tensor) -> Tensor:
+        return images.clone()
+
+    def defend(self, classifier: nn.Module, seed: int = 0) -> "DefendedInside":
+        """The classifier with this defence in it; the classifier itself is not changed."""
+        return DefendedInside(classifier, self, seed)
+
+    @abstractmethod
+    def logits(self, classifier: nn.Module, images: Tensor, keys: Keys) -> Tensor:
+        """Logits [N, classes] of one draw."""
+
+
+class DefendedInside(Defended):
+    """A classifier with randomness in it, which attacks see as they see any `Defended`.
+
+    Its derivative is PyTorch's own, of one draw; average over draws with an attack's `eot`.
+
+    Args:
+        classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes].
+        defence: what is done inside.
+        seed: of its randomness.
+    """
+
+    def __init__(self, classifier: nn.Module, defence: Inside, seed: int = 0) -> None:
+        super().__init__(classifier, Unchanged(), seed=seed)
+        self.defence = defence
+
+    def views(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Logits [1, N, classes]; by default every call draws anew."""
+        seed = self._fresh_seed() if seed is None else seed
+        keys = Keys.of(derive(seed, self.defence.name), ids, len(images), images.device)
+        return self.defence.logits(self.classifier, images, keys)[None]
+
+
+def check_whole(name: str, value: object, low: int) -> None:
+    """Refuse what is no whole number of at least `low`."""
+    if not isinstance(value, int) or value < low:
+        raise InputError(f"{name} is {value!r}; use a whole number of at least {low}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share."""
+    if not 0 < value <= 1:
+        raise InputError(f"{name} is {value!r}; use a number above 0, at most 1")

@@ -1,0 +1,78 @@
+"""Defense-GAN of Samangouei, Kabkab & Chellappa (ICLR 2018), on MNIST."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ridefense.errors import InputError
+from ridefense.noise import Keys, Stream
+from ridefense.rivals.base import RandomFilter, check_whole
+from ridefense.rivals.wgan import LATENT, Generator, load_generator
+
+
+@dataclass(frozen=True)
+class DefenseGAN(RandomFilter):
+    """The digit nearest to the image among those that a generator can make.
+
+    Gradient descent with momentum on ‖G(z) - x‖² from `restarts` random latent vectors z, of which
+    the best is kept (section 3.1). Without a derivative: attackers take the identity (BPDA, as
+    Athalye et al. 2018 did).
+
+    Attributes:
+        restarts: R; 10 in section 4.
+        steps: L, of each restart; 200 in section 4.
+        rate: of the descent on the mean squared error of pixels.
+        momentum: of the descent; 0.7 in the authors' release.
+        generator: path of weights by `train_generator`; by default those that ship.
+    """
+
+    restarts: int = 10
+    steps: int = 200
+    rate: float = 10.0
+    momentum: float = 0.7
+    generator: str | None = None
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        check_whole("restarts", self.restarts, 1)
+        check_whole("steps", self.steps, 1)
+        if not 0 < self.rate < math.inf:
+            raise InputError(f"rate is {self.rate}; use a positive number")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum is {self.momentum}; use a number from 0, below 1")
+
+    def draw(self, images: Tensor, keys: Keys) -> Tensor:
+        if images.shape[1:] != (1, 28, 28):
+            raise InputError(
+                f"images have shape {tuple(images.shape)}; Defense-GAN is for digits [N, 1, 28, 28]"
+            )
+        generator = _generator(self.generator, images.device)
+        starts = keys.normal(Stream.FIXED, range(self.restarts), LATENT).float()
+        with torch.inference_mode(False), torch.enable_grad():
+            # One image at a time, so that no neighbour changes the last bit of a long descent.
+            nearest = [
+                self._nearest(generator, image, z)
+                for image, z in zip(images.detach().float().clone(), starts.clone(), strict=True)
+            ]
+        return torch.stack(nearest).to(images)
+
+    def _nearest(self, generator: Generator, image: Tensor, z: Tensor) -> Tensor:
+        """The best of the restarts: image [1, 28, 28], first latent vectors [R, LATENT]."""
+        velocity = torch.zeros_like(z)
+        for _ in range(self.steps):
+            z.requires_grad_()
+            distance = (generator(z) - image).square().mean(dim=(1, 2, 3))
+            (gradient,) = torch.autograd.grad(distance.sum(), z)
+            velocity = self.momentum * velocity - self.rate * gradient
+            z = (z + velocity).detach()
+        made = generator(z).detach()
+        return made[(made - image).square().mean(dim=(1, 2, 3)).argmin()]
+
+
+@lru_cache(maxsize=4)
+def _generator(path: str | None, device: torch.device) -> Generator:
+    with torch.inference_mode(False):
+        return (load_generator() if path is None else load_generator(path)).to(device)

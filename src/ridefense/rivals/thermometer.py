@@ -1,0 +1,47 @@
+"""Thermometer encoding of Buckman et al., "Thermometer Encoding: One Hot Way To Resist
+Adversarial Examples" (ICLR 2018)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Thermometer(nn.Module):
+    """Pixels [N, C, H, W] in [0, 1] to [N, C·levels, H, W]: channel k of a pixel is x > k/levels.
+
+    Levels count from 1, so 0.66 in 10 levels is 1111110000. The derivative is the one by which
+    Athalye et al. (2018) broke it, that of min(max(x - k/levels, 0), 1): 1 where x > k/levels.
+
+    Args:
+        levels: 16 in both papers.
+    """
+
+    def __init__(self, levels: int = 16) -> None:
+        super().__init__()
+        thresholds = torch.arange(1, levels + 1) / levels
+        self.register_buffer("thresholds", thresholds.view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        above = images.unsqueeze(2) - self.thresholds  # [N, C, levels, H, W]
+        hard, soft = (above > 0).to(images.dtype), above.relu()
+        return (hard + (soft - soft.detach())).flatten(1, 2)
+
+
+def thermometer(build: Callable[[], nn.Module], levels: int = 16) -> nn.Sequential:
+    """The network that `build` makes, with fresh weights, on thermometer-encoded pixels.
+
+    Its first convolution takes `levels` channels for each that it took.
+    """
+    network = build()
+    name, first = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    wider = nn.Conv2d(
+        first.in_channels * levels,
+        first.out_channels,
+        first.kernel_size,
+        stride=first.stride,
+        padding=first.padding,
+        bias=first.bias is not None,
+    )
+    network.set_submodule(name, wider)
+    return nn.Sequential(Thermometer(levels), network)
