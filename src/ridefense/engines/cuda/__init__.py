@@ -1,0 +1,44 @@
+"""The GPU engine: Triton kernels for stacked networks, one CUDA graph a step or one launch a fit.
+
+`fits.py` is the engine. `stacked.py` runs a step as a kernel a stage, captured as a graph, for
+large images; `persistent.py` runs whole fits of small images in one kernel. Both are made of the
+same tiles: `streams.py` draws, `convolution.py` convolves, `step.py` does the loss and Adam.
+`plan.py` is what they are compiled for. Triton's interpreter runs all of it without a GPU.
+
+This module itself needs no Triton, which is installed with PyTorch for CUDA only.
+"""
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ridefense.networks import Network
+
+if TYPE_CHECKING:
+    from ridefense.settings import Settings
+
+_WIDEST = 128
+
+
+def unable(settings: "Settings", images: Tensor) -> str | None:
+    """Why this engine cannot fit these images on a GPU; None where it can."""
+    try:
+        metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return "Triton is not installed: pip install triton"
+    if images.device.type == "cuda":
+        if torch.version.cuda is None:
+            return "it is for NVIDIA GPUs"
+        if torch.cuda.get_device_capability(images.device) < (8, 0):
+            return "it needs a GPU of compute capability 8.0 or more"
+    if images.requires_grad:
+        return "it is not differentiable"
+    if images.dtype != torch.float32:
+        return f"images are {images.dtype}, not float32"
+    if type(settings.network) is not Network:
+        return f"a {type(settings.network).__name__} is not a chain of convolutions"
+    if max(settings.network.channels) > _WIDEST:
+        return f"a layer is wider than {_WIDEST} channels"
+    return None

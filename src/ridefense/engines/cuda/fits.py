@@ -1,0 +1,176 @@
+"""N networks being fitted by the kernels of this package."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ridefense.engines import Progress, initial_state
+from ridefense.engines.cuda import persistent, stacked
+from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, State, Tiles, packing
+from ridefense.engines.eager import BETAS
+from ridefense.noise import Keys, Stream
+from ridefense.settings import Settings
+
+# Up to so many pixels a step one program an image fits it alone; above, a kernel a stage keeps
+# the whole GPU busy even with few images.
+_SMALL = 64 * 64
+_TILES = Tiles()
+
+
+class CudaFits:
+    """N networks being fitted, see `engines.Fits`; on CPU tensors under Triton's interpreter.
+
+    Args:
+        precision: of the convolutions' operands, one of `PRECISIONS`.
+        alone: whether one program an image fits it, see `persistent.py`; by default where images
+            are small.
+        tiles: how work is cut into programs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        images: Tensor,
+        keys: Keys,
+        *,
+        precision: str = "float16",
+        alone: bool | None = None,
+        tiles: Tiles = _TILES,
+    ) -> None:
+        self._dtype, product = PRECISIONS[precision]
+        self.settings, self.keys = settings, keys
+        self.plan = Plan.of(settings, tuple(images.shape[-2:]), product, tiles)
+        self.alone = self.plan.pixels * self.plan.samples <= _SMALL if alone is None else alone
+        orders = packing(settings.network)
+        self._packed, self._unpacked = (order.to(images.device) for order in orders)
+        self._begin(*initial_state(settings, images, keys))
+
+    def _begin(self, weights: Tensor, moments: Tensor) -> None:
+        """Take memory for these weights [N, P] and moments [3, N, P]."""
+        room = (0, self.plan.stride - self.plan.size)
+        self.state = State.allocate(
+            self.plan,
+            F.pad(weights[:, self._packed], room),
+            F.pad(moments[..., self._packed].transpose(0, 1), room),
+            self.keys,
+            self.settings.sigmas,
+            self._dtype,
+        )
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    @property
+    def weights(self) -> Tensor:
+        return self.state.weights[:, self._unpacked]
+
+    @property
+    def moments(self) -> Tensor:
+        return self.state.moments[..., self._unpacked].transpose(0, 1)
+
+    @moments.setter
+    def moments(self, moments: Tensor) -> None:
+        packed = moments[..., self._packed].transpose(0, 1)
+        self.state.moments[..., : self.plan.size] = packed
+
+    def narrow(self, rows: Tensor) -> None:
+        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        self._begin(self.weights[rows], self.moments[:, rows])
+
+    def fit(
+        self,
+        x: Tensor,
+        steps: range,
+        rates: Sequence[float],
+        start: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        losses, running = [x.new_zeros(len(x), 0)], None
+        with _on(x.device):
+            self._set(x, steps.start)
+            for begin in range(0, len(steps), STEPS):
+                part = steps[begin : begin + STEPS]
+                schedule = _schedule(part, rates[begin : begin + STEPS], start)
+                self.state.schedule[: len(part)] = x.new_tensor(schedule)
+                self.state.clock[1] = 0
+                self._run(len(part))
+                losses.append(self.state.losses[:, : len(part)].clone())
+                # A part is queued while another runs, and no more than that: so an interrupt is
+                # heard soon, and progress is at most one part ahead.
+                queued = torch.cuda.current_stream().record_event() if x.is_cuda else None
+                if running:
+                    running.synchronize()
+                running = queued
+                if progress:
+                    progress(len(x) * (begin + len(part)), len(x) * len(steps))
+        return torch.cat(losses, dim=1)
+
+    def output(
+        self,
+        x: Tensor,
+        step: int,
+        samples: int,
+        *,
+        stream: Stream = Stream.OUTPUT,
+        dropout: bool = False,
+    ) -> Tensor:
+        plan, state, count = self.plan.whole, self.state, len(x)
+        with _on(x.device):
+            self._set(x, step)
+            state.output.zero_()
+            for sample in range(samples):
+                stacked.draw[plan.draw_tiles, count](state, sample, plan, int(stream), dropout, False)
+                for layer in range(1, plan.convolutions):
+                    stacked.hidden[plan.pixel_tiles, count](state, plan, layer, dropout)
+                stacked.output[plan.pixel_tiles, count](state, 1 / samples, plan)
+        return state.output.clone()
+
+    def _set(self, x: Tensor, step: int) -> None:
+        self.state.x.copy_(x)
+        self.state.clock[0] = step
+
+    def _run(self, steps: int) -> None:
+        if self.alone:
+            persistent.fit[(len(self.keys),)](self.state, steps, self.plan)
+            self.state.clock.add_(steps)
+            return
+        if self.state.x.is_cuda and self._graph is None:
+            # The first step compiles the kernels; capturing runs nothing.
+            self._step()
+            self._graph, steps = torch.cuda.CUDAGraph(), steps - 1
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._step()
+        take_step = self._graph.replay if self._graph else self._step
+        for _ in range(steps):
+            take_step()
+
+    def _step(self) -> None:
+        """One step, a kernel a stage; all that changes from step to step lies in device memory."""
+        plan, state, images = self.plan, self.state, len(self.keys)
+        units, pixels = images * plan.samples, plan.pixel_tiles
+        stacked.draw[plan.draw_tiles, units](state, 0, plan, int(Stream.INPUT), True, True)
+        for layer in range(1, plan.convolutions):
+            stacked.hidden[pixels, units](state, plan, layer, True)
+        stacked.loss[pixels, units](state, plan)
+        for layer in range(plan.convolutions, 0, -1):
+            parts = plan.row_tiles(layer) * plan.spans
+            stacked.partial_gradient[parts, units](state, plan, layer)
+            if layer > 1:
+                stacked.input_gradient[pixels, units](state, plan, layer)
+        stacked.total_loss[1, images](state, plan)
+        stacked.update[plan.weight_tiles, images](state, plan)
+        state.clock.add_(1)
+
+
+def _schedule(steps: range, rates: Sequence[float], start: int) -> list[tuple[float, float]]:
+    """What Adam multiplies by at each step: rate / (1 - β₁ᵗ) and 1 / √(1 - β₂ᵗ)."""
+    return [
+        (rate / (1 - BETAS[0] ** t), (1 - BETAS[1] ** t) ** -0.5)
+        for rate, t in zip(rates, (step + 1 - start for step in steps), strict=True)
+    ]
+
+
+def _on(device: torch.device) -> AbstractContextManager:
+    """Launch kernels on this device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
