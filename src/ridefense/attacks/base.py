@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.attacks.norms import NORMS, NormName, project
+from ridefense.defended import Defended
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.images import check_images
@@ -59,6 +60,9 @@ class Attack(ABC):
         return {"attack": self.name, **{key: _plain(value) for key, value in values.items()}}
 
     def _attack(self, case: "Case") -> Tensor:
+        if self.eps == 0:
+            case.progress(len(case.images), len(case.images))
+            return case.images
         with torch.inference_mode(False), torch.enable_grad():
             found = self._run(case).detach()
             return project(NORMS[self.norm], found, case.images, self.eps)
@@ -118,13 +122,22 @@ class Unattacked(Attack):
         return "Linf"
 
     def _run(self, case: Case) -> Tensor:
-        case.progress(len(case.images), len(case.images))
         return case.images
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Attack):
-        return value.settings()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return getattr(value, "name", None) or getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, Attack):
+        return value.settings()
+    if isinstance(value, Defended):
+        parts = ("classifier", "purifier", "gradient")
+        return {part: _plain(getattr(value, part)) for part in parts}
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        own = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **own}
+    return getattr(value, "__name__", repr(value))

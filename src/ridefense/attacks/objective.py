@@ -32,6 +32,11 @@ class Value:
     def of(self, rows: Tensor) -> "Value":
         return Value(self.loss[rows], self.wrong[rows])
 
+    def where(self, rows: Tensor, other: "Value") -> "Value":
+        """These for the images that `rows` (bool [N]) marks, the other's for the rest."""
+        columns = ((self.loss, other.loss), (self.wrong, other.wrong))
+        return Value(*(torch.where(rows, mine, theirs) for mine, theirs in columns))
+
     def put(self, rows: Tensor, part: "Value") -> None:
         self.loss[rows], self.wrong[rows] = part.loss, part.wrong
 

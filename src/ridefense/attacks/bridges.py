@@ -1,0 +1,268 @@
+"""Attacks of other libraries: AutoAttack and Square by pyautoattack, any of foolbox.
+
+Each image is attacked by itself, because the libraries draw a batch's random numbers in one
+sequence: so a result does not depend on the batch, and the images that a library drops on the way
+keep their ids. Where many images at once pay, on a GPU, `APGD` has AutoAttack's gradient attacks.
+"""
+
+import logging
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ridefense.attacks.base import Attack, Case, check_ball
+from ridefense.attacks.norms import NormName
+from ridefense.defended import Defended
+from ridefense.engines import Progress
+from ridefense.errors import InputError
+from ridefense.extras import package
+from ridefense.images import cut_to_range
+from ridefense.noise import derive
+
+Flag = Callable[[int, str], None]
+"""Called with an image's id and what the library holds against its own result."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Bridge(Attack):
+    """Runs a library on one image after the other, with its random numbers seeded by image."""
+
+    purifier_seed: int | None = None
+    redraws = True
+
+    def _run(self, case: Case) -> Tensor:
+        found = []
+        for i, id_ in enumerate(case.ids):
+            seed = derive(case.seed, self.name, id_)
+            image, label = case.images[i : i + 1], case.labels[i : i + 1]
+            model = _Queried(case.model, image, id_, seed, self.purifier_seed, self.redraws)
+            with _seeded(seed, image.device):
+                found.append(self._one(model, image, label, id_, seed, case).detach())
+            case.progress(i + 1, len(case.ids))
+        return torch.cat(found).to(case.images)
+
+    @abstractmethod
+    def _one(
+        self, model: nn.Module, image: Tensor, label: Tensor, id_: int, seed: int, case: Case
+    ) -> Tensor:
+        """The adversarial image [1, C, H, W]."""
+
+
+class _Queried(nn.Module):
+    """A model as a library calls it: without ids and seeds, which are supplied here."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Tensor,
+        id_: int,
+        seed: int,
+        purifier_seed: int | None,
+        redraws: bool,
+    ) -> None:
+        super().__init__()
+        self.eval()
+        self.calls = 0
+
+        # In a closure: as a submodule it would follow a library's .eval() and .to().
+        def ask(x: Tensor) -> Tensor:
+            self.calls += redraws
+            x = cut_to_range(x.to(image.dtype))
+            if not isinstance(model, Defended):
+                return model(x)
+            draw = derive(seed, "query", self.calls) if purifier_seed is None else purifier_seed
+            return model(x, ids=[id_] * len(x), seed=draw)
+
+        self.ask = ask
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.ask(images)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Global generators seeded inside, and outside as they were."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack(_Bridge):
+    """AutoAttack (Croce & Hein 2020) by pyautoattack; an image that withstands it comes back clean.
+
+    Attributes:
+        version: "standard" (apgd-ce, apgd-t, fab-t, square) for a deterministic defence, "rand"
+            (apgd-ce and apgd-dlr with 20 draws of EOT) for a randomised one, "plus" for all.
+        purifier_seed: that of the purifier, where the attacker knows it; by default every query is
+            a fresh draw.
+    """
+
+    eps: float
+    norm: NormName = "Linf"
+    version: Literal["standard", "rand", "plus"] = "standard"
+    purifier_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+        if self.version not in ("standard", "rand", "plus"):
+            raise InputError(f"version is {self.version!r}; use standard, rand or plus")
+
+    @property
+    def name(self) -> str:
+        return f"AutoAttack {self.version}"
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        on_flag: Flag | None = None,
+    ) -> Tensor:
+        """As every attack's call.
+
+        Args:
+            on_flag: called with the library's flags (a randomised or dynamic defence, gradients of
+                zero, Square beating the white box, …); by default they are logged as warnings.
+        """
+        on_flag = on_flag or (lambda id_, flag: _log.warning("image %d: %s", id_, flag))
+        return self._attack(Case.of(model, images, labels, ids, seed, progress, on_flag))
+
+    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+        library = package("pyautoattack", "autoattack")
+        # The library counts over a whole process what it takes for a dynamic defence.
+        counts = library.autoattack.checks.funcs
+        counts.update(dict.fromkeys(counts, 0))
+        attack = library.AutoAttack(
+            model,
+            eps=self.eps,
+            norm=self.norm,
+            device=image.device,
+            seed=seed,
+            version=self.version,
+        )
+        with _flags(attack.logger) as flags:
+            adversarial, _ = attack.run_standard_evaluation(image, label)
+        for flag in dict.fromkeys(flags):
+            case.callback(id_, flag)
+        return adversarial
+
+
+@contextmanager
+def _flags(logger: logging.Logger) -> Iterator[list[str]]:
+    """What is logged inside as a warning, instead of its being printed."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(_Bridge):
+    """Square Attack (Andriushchenko et al. 2020) by pyautoattack: random search on the margin.
+
+    An image that withstands it comes back clean.
+
+    Attributes:
+        queries: of each restart, at most.
+        restarts: from another start, for the images that withstood.
+        purifier_seed: as in `AutoAttack`.
+    """
+
+    eps: float
+    norm: NormName = "Linf"
+    queries: int = 5000
+    restarts: int = 1
+    purifier_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+        for name in ("queries", "restarts"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; use a whole number of at least 1"
+                )
+
+    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+        attack = package("pyautoattack.square", "autoattack").SquareAttack(
+            model,
+            eps=self.eps,
+            norm=self.norm,
+            n_queries=self.queries,
+            n_restarts=self.restarts,
+            seed=seed,
+            device=image.device,
+            resc_schedule=False,
+        )
+        with torch.no_grad():
+            return attack.perturb(image.clone(), label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foolbox(_Bridge):
+    """An attack of foolbox, as `Foolbox(attack=HopSkipJumpAttack(constraint="linf"), eps=0.1)`.
+
+    Hard-label attacks walk along a boundary, which has to stand still: all queries of an image see
+    one draw of the purifier's randomness. What is found is clipped to eps, whether or not it
+    suffices; where no start is found the image comes back clean.
+
+    Attributes:
+        attack: foolbox's object; its distance is the norm, ℓ∞ or ℓ2.
+        purifier_seed: that of the draw, where the attacker knows it.
+    """
+
+    attack: Any
+    eps: float
+    purifier_seed: int | None = None
+    redraws = False
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+
+    @property
+    def name(self) -> str:
+        return type(self.attack).__name__
+
+    @property
+    def norm(self) -> NormName:
+        order = getattr(getattr(self.attack, "distance", None), "p", None)
+        norms: dict[float, NormName] = {2: "L2", float("inf"): "Linf"}
+        if order not in norms:
+            raise InputError(f"{self.attack} has no ℓ∞ or ℓ2 distance; use an attack that has")
+        return norms[order]
+
+    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+        foolbox = package("foolbox", "foolbox")
+        bounded = foolbox.PyTorchModel(model, bounds=(0, 1), device=image.device)
+        try:
+            _, clipped, _ = self.attack(bounded, image, label, epsilons=self.eps)
+        except ValueError as error:
+            if "init_attack failed" not in str(error):
+                raise
+            return image
+        return clipped
