@@ -135,3 +135,13 @@ def test_bad_arguments(make, names):
     with pytest.raises(InputError, match=names) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("purify", [Median(3), GaussianBlur(0.8), Unchanged()])
+def test_a_black_background_has_a_gradient(purify):
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    images[..., 3:5, 3:5] = 1
+    images.requires_grad_()
+    purify(images).sum().backward()
+    # Every output pixel is a mean or one of the inputs; the median's may be one of the padding.
+    assert images.grad.sum() == pytest.approx(64, abs=28 if purify == Median(3) else 1e-9)

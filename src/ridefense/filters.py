@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from ridefense.errors import InputError
-from ridefense.images import check_images
+from ridefense.images import check_images, cut_to_range
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Filter:
             InputError: for images that are not float [N, C, H, W] in [0, 1].
         """
         check_images(images)
-        return self.apply(images).clamp(0, 1)
+        return cut_to_range(self.apply(images))
 
     def apply(self, images: Tensor) -> Tensor:
         """The filter itself, on images that have been checked."""
