@@ -143,7 +143,7 @@ class Evaluation:
         images, classifier = self.load()
         settings = {
             "dataset": {
-                "name": Path(self.dataset).name,  # of a folder; it may be elsewhere tomorrow
+                "name": _portable(self.dataset),
                 "title": images.title,
                 "split": self.split,
                 "limit": self.limit,
@@ -153,7 +153,7 @@ class Evaluation:
                 "classes": list(images.classes),
             },
             "classifier": {
-                "name": Path(self.classifier).name,
+                "name": _portable(self.classifier),
                 "weights": fingerprint(classifier.state_dict()),
             },
             "preset": preset_of(self.purifier),
@@ -190,6 +190,11 @@ def _load(
             "choose one made for these images"
         )
     return images, classifier
+
+
+def _portable(name: str) -> str:
+    """A known name as it is, of a path its last part: records are read on other machines."""
+    return Path(name).name if Path(name).exists() else name
 
 
 def _versions() -> Plain:

@@ -1,0 +1,52 @@
+"""The command line."""
+
+import sys
+import warnings
+
+import typer
+
+from ridefense import RideError
+from ridefense.cli.console import say
+from ridefense.cli.evaluate import evaluate
+from ridefense.cli.listing import listing
+from ridefense.cli.purify import purify
+from ridefense.cli.report import report
+from ridefense.cli.train import train_classifier
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Purify images with RIDE, and measure what that is worth against an attacker.",
+    epilog="Exit codes: 0 done; 2 bad input or an unwritable folder, told in one line; "
+    "3 evaluated, but some rows failed their checks; 130 interrupted.",
+)
+app.command()(purify)
+app.command()(evaluate)
+app.command()(report)
+app.command()(train_classifier)
+app.command("list")(listing)
+
+
+def main() -> None:
+    """The command `ridefense`: every error of use is one line on stderr."""
+    warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+    try:
+        code = app(standalone_mode=False) or 0
+    except typer.TyperException as error:
+        say(f"error: {_one_line(error.format_message())} See ridefense --help.")
+        code = error.exit_code
+    except RideError as error:
+        say(f"error: {_one_line(str(error))}")
+        code = 2
+    if code == INTERRUPTED:
+        say("interrupted; what is finished is kept: run the same command again to go on")
+    sys.exit(code)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,125 @@
+"""What the command line calls things, and what it takes where nothing is said."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from torch import Tensor
+
+from ridefense.attacks import FGSM, PGD
+from ridefense.defended import Purifier
+from ridefense.errors import InputError
+from ridefense.estimators import ESTIMATORS
+from ridefense.evaluate import Threat
+from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
+from ridefense.gradients import Identity
+from ridefense.report.paper import family
+
+FILTERS: dict[str, tuple[Callable[..., Filter], Callable[[str], float] | None]] = {
+    "none": (Unchanged, None),
+    "median": (Median, int),
+    "tv-chambolle": (TVChambolle, float),
+    "tv-bregman": (TVBregman, float),
+    "blur": (GaussianBlur, float),
+}
+"""Fixed purifiers, and the type of the one number that may follow after a colon."""
+
+
+class Preset(StrEnum):
+    paper = "paper"
+    released = "released"
+    fast = "fast"
+
+
+class NetworkName(StrEnum):
+    mnist = "mnist"
+    cifar10 = "cifar10"
+    imagenet = "imagenet"
+
+
+class EngineName(StrEnum):
+    auto = "auto"
+    eager = "eager"
+    native = "native"
+    cuda = "cuda"
+
+
+class AttackName(StrEnum):
+    none = "none"
+    fgsm = "fgsm"
+    pgd = "pgd"
+    bpda = "bpda"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Defaults for data of one kind: its network and classifier, the paper's white-box ε."""
+
+    network: NetworkName
+    classifier: str
+    eps: float
+    batch: int
+
+
+_FAMILIES = {
+    "MNIST": Family(NetworkName.mnist, "mnist-cnn", 0.1, 25),
+    "CIFAR-10": Family(NetworkName.cifar10, "cifar10-resnet18", 0.05, 25),
+    "ImageNet": Family(NetworkName.imagenet, "torchvision:resnet50", 0.05, 4),
+}
+
+
+def family_of(dataset: str) -> Family:
+    """The defaults for a data set; a folder of images is taken for photographs."""
+    found = _FAMILIES[family(dataset) or "ImageNet"]
+    # A classifier trained on MNIST has seen the digits; theirs has not.
+    return replace(found, classifier="digits-cnn") if dataset == "digits" else found
+
+
+def network_for(image: Tensor) -> NetworkName:
+    """The network of Table 3 for an image [C, H, W]: by its channels, then by its size."""
+    if image.shape[0] == 1:
+        return NetworkName.mnist
+    return NetworkName.cifar10 if image.shape[1:] == (32, 32) else NetworkName.imagenet
+
+
+def purifier(name: str, preset: Preset, network: NetworkName, engine: EngineName) -> Purifier:
+    """A purifier as the command line names it: "ride", "median", "median:5", …
+
+    Raises:
+        InputError: for another name, or a number that does not suit.
+    """
+    kind, colon, number = name.partition(":")
+    if kind in ESTIMATORS and not colon:
+        return replace(ESTIMATORS[kind].preset(preset, network=network), engine=str(engine))
+    if kind not in FILTERS:
+        known = ", ".join([*FILTERS, *ESTIMATORS])
+        raise InputError(f"purifier is {name!r}; use one of {known}, or as median:5")
+    make, number_type = FILTERS[kind]
+    if not colon:
+        return make()
+    try:
+        if number_type is None:
+            raise ValueError
+        return make(number_type(number))
+    except InputError:
+        raise
+    except ValueError as error:
+        example = "median:5" if number_type is int else "tv-chambolle:0.1"
+        raise InputError(
+            f"purifier is {name!r}; leave out {colon + number!r}, or write it as {example}"
+        ) from error
+
+
+def slug(name: str, preset: Preset) -> str:
+    """The folder's name for a purifier: "ride-fast", "median-5"."""
+    return f"{name}-{preset}" if name in ESTIMATORS else name.replace(":", "-")
+
+
+def threat(name: AttackName, eps: float, step_size: float | None, steps: int) -> Threat | None:
+    """FGSM and PGD on the bare classifier, shown to the defence; BPDA through the defence."""
+    if name is AttackName.none:
+        return None
+    if name is AttackName.fgsm:
+        return Threat(attack=FGSM(eps=eps))
+    gradient = Identity() if name is AttackName.bpda else None
+    return Threat(attack=PGD(eps=eps, step_size=step_size, steps=steps), gradient=gradient)

@@ -1,0 +1,43 @@
+"""How commands speak: results on stdout, all else on stderr."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for the reader, which no program waits for."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Callable[[str, float, float], None]]:
+    """A progress bar; yields what moves it: (what is being done, done, total)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("")
+
+        def move(doing: str, done: float, total: float) -> None:
+            progress.update(task, description=doing, completed=done, total=total)
+
+        yield move

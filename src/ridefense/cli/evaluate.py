@@ -1,0 +1,97 @@
+"""ridefense evaluate"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ridefense.cli import choices
+from ridefense.cli.choices import AttackName, EngineName, Preset
+from ridefense.cli.console import bar, out, say
+from ridefense.cli.report import show
+from ridefense.evaluate import Evaluation, run
+from ridefense.report import as_json, summarise
+
+UNCHECKED = 3
+"""Exit code of an evaluation that finished, but not all of whose rows passed their checks."""
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")] = "digits",
+    classifier: Annotated[
+        str | None, typer.Option(help="by default the one made for the data set")
+    ] = None,
+    purifier: Annotated[
+        list[str] | None, typer.Option(help="ride, median:5, none, …; may be repeated  [ride]")
+    ] = None,
+    preset: Annotated[Preset, typer.Option(help="of estimators' settings")] = Preset.fast,
+    attack: Annotated[
+        AttackName,
+        typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),
+    ] = AttackName.bpda,
+    eps: Annotated[
+        list[float] | None,
+        typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
+    ] = None,
+    step_size: Annotated[float | None, typer.Option(help="of pgd and bpda  [eps / 5]")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="of pgd and bpda")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="a folder a purifier inside of it  [runs/DATASET]"),
+    ] = None,
+    as_data: Annotated[bool, typer.Option("--json", help="print JSON, not a table")] = False,
+) -> None:
+    """Measure clean and robust accuracy, and keep a record of every image.
+
+    Interrupted or killed, the same command goes on where it stopped and ends with the same
+    numbers. An attack or another eps may be added to a folder; all else needs a folder of its own.
+
+    \b
+    Examples:
+      ridefense evaluate --images 20
+      ridefense evaluate --purifier none --purifier median --purifier ride --eps 0.1 --eps 0.3
+      ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
+    """
+    family = choices.family_of(dataset)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    folder = folder or Path("runs", Path(dataset).name)
+    radii = eps or [family.eps]
+    threats = [choices.threat(attack, radius, step_size, steps) for radius in radii]
+    declared = {
+        choices.slug(name, preset): Evaluation(
+            dataset=dataset,
+            classifier=classifier or family.classifier,
+            purifier=choices.purifier(name, preset, family.network, engine),
+            threats=tuple(threat for threat in threats if threat),
+            limit=images,
+            seeds=(seed,),
+            batch=family.batch,
+            device=device,
+        )
+        for name in purifier or ["ride"]
+    }
+    faulty = 0
+    for number, (name, evaluation) in enumerate(declared.items(), 1):
+        with bar("rows") as move:
+            title = f"{name} ({number} of {len(declared)})"
+            finished = run(
+                evaluation,
+                folder / name,
+                lambda doing, done, total, title=title: move(f"{title}: {doing}", done, total),
+            )
+        faulty += sum(bool(row.faults) for row in finished.rows)
+    summary = summarise(folder)
+    if as_data:
+        out.print(as_json(summary), markup=False, end="")
+    else:
+        show(summary, folder)
+    if faulty:
+        say(f"{faulty} rows failed a check of the attack's or the purifier's output; see the notes")
+        raise typer.Exit(UNCHECKED)

@@ -1,0 +1,43 @@
+"""ridefense list"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ridefense import classifiers, datasets
+from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName, Preset
+from ridefense.cli.console import out
+from ridefense.estimators import ESTIMATORS
+
+
+def listing(
+    as_data: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Name what the other commands can be given."""
+    names = {
+        "datasets": [*datasets.names(), "a folder of images"],
+        "classifiers": [
+            *dict.fromkeys((*classifiers.names(), *classifiers.ARCHITECTURES)),
+            "efficientnet-lite0",
+            "torchvision:NAME",
+            "timm:NAME",
+            "a .safetensors file",
+        ],
+        "purifiers": [
+            *(
+                name if number is None else f"{name}[:NUMBER]"
+                for name, (_, number) in FILTERS.items()
+            ),
+            *ESTIMATORS,
+        ],
+        "presets": list(Preset),
+        "networks": list(NetworkName),
+        "attacks": list(AttackName),
+        "engines": list(EngineName),
+    }
+    if as_data:
+        out.print(json.dumps(names, indent=2), markup=False)
+        return
+    for kind, known in names.items():
+        out.print(f"[bold]{kind}[/bold]: {', '.join(known)}".replace("[:", "\\[:"))

@@ -1,0 +1,52 @@
+"""ridefense purify"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ridefense.cli import choices
+from ridefense.cli.choices import EngineName, NetworkName, Preset
+from ridefense.cli.console import bar, say
+from ridefense.estimators import Estimator
+from ridefense.imagefiles import load_image, save_image
+
+
+def purify(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="a PNG or JPEG image")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="the PNG to write")],
+    purifier: Annotated[str, typer.Option(help="ride, dae, median:5, …; see list")] = "ride",
+    preset: Annotated[Preset, typer.Option(help="of an estimator's settings")] = Preset.fast,
+    network: Annotated[
+        NetworkName | None, typer.Option(help="Table 3's; by default the image's own")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    engine: Annotated[EngineName, typer.Option(help="what fits the network")] = EngineName.auto,
+) -> None:
+    """Purify one image.
+
+    Without --network, a grey image takes mnist's, a colour image of 32×32 pixels cifar10's, any
+    other imagenet's.
+
+    \b
+    Examples:
+      ridefense purify digit.png clean.png
+      ridefense purify photo.jpg clean.png --preset paper --seed 7
+      ridefense purify photo.jpg clean.png --purifier tv-chambolle:0.2
+    """
+    image = load_image(source)
+    network = network or choices.network_for(image)
+    defend = choices.purifier(purifier, preset, network, engine)
+    began = time.perf_counter()
+    if isinstance(defend, Estimator):
+        say(f"{defend.name}, preset {preset}, network {network}, {defend.total_steps} steps")
+        with bar("steps") as move:
+            found = defend.estimate(
+                image[None], seed=seed, progress=lambda done, total: move("fitting", done, total)
+            )
+        purified, engine_used = found.value[0], f" on engine {found.engine}"
+    else:
+        purified, engine_used = defend(image[None])[0], ""
+    save_image(purified, target)
+    say(f"wrote {target} after {time.perf_counter() - began:.1f} s{engine_used}")

@@ -1,0 +1,41 @@
+"""ridefense report"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ridefense.cli.console import out, say
+from ridefense.evaluate.records import write_atomically
+from ridefense.report import Summary, as_html, as_json, as_markdown, as_table, summarise
+from ridefense.report.tables import notes
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what evaluate took as --out")],
+    as_data: Annotated[
+        bool, typer.Option("--json", help="print JSON alone: the same records, the same bytes")
+    ] = False,
+) -> None:
+    """Show records as a table, and write report.html and report.md beside them.
+
+    \b
+    Examples:
+      ridefense report runs/demo
+      ridefense report runs/demo --json > demo.json
+    """
+    summary = summarise(folder)
+    if as_data:
+        out.print(as_json(summary), markup=False, end="")
+        return
+    show(summary, folder)
+
+
+def show(summary: Summary, folder: Path) -> None:
+    """The table on stdout; the pages as files in the folder."""
+    out.print(as_table(summary), soft_wrap=False)
+    for note in notes(summary):
+        out.print(f"· {note}", markup=False)
+    for name, text in (("report.html", as_html(summary)), ("report.md", as_markdown(summary))):
+        write_atomically(folder / name, text.encode())
+        say(f"wrote {folder / name}")

@@ -1,0 +1,49 @@
+"""ridefense train-classifier"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ridefense import classifiers, datasets
+from ridefense.attacks import PGD
+from ridefense.cli.console import bar, say
+
+
+def train_classifier(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist-cnn or cifar10-resnet18")],
+    dataset: Annotated[str, typer.Option(help="whose train split it learns, test split tests it")],
+    out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="by default the recipe's")] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(metavar="EPS", help="train on PGD's images within eps instead")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+) -> None:
+    """Train a classifier by its recipe, and write its weights.
+
+    Interrupted, it goes on from the checkpoint beside the file.
+
+    \b
+    Examples:
+      ridefense train-classifier mnist-cnn --dataset digits --out digits-cnn.safetensors
+      ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
+    """
+    learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
+    attack = None if adversarial is None else PGD(eps=adversarial, random_start=True)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    with bar("steps") as move:
+        trained = classifiers.train(
+            name,
+            learned,
+            seed=seed,
+            epochs=epochs,
+            test=tested,
+            adversarial=attack,
+            checkpoint=checkpoint,
+            progress=lambda done, total, loss: move(f"training, loss {loss:.3f}", done, total),
+        )
+    classifiers.save(trained, out)
+    checkpoint.unlink(missing_ok=True)
+    info = trained.info
+    say(f"wrote {out}: {info.correct} of {info.n} right on {info.tested_on}")

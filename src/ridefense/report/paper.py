@@ -1,0 +1,101 @@
+"""The accuracies that the paper states, as data (section 7 of its specification)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One stated accuracy.
+
+    Attributes:
+        table: where it stands.
+        family: "MNIST", "CIFAR-10" or "ImageNet".
+        defence: the type of purifier, "Unchanged" for none, or who is cited.
+        setting: the filter's kernel or weight; None where there is none, or the best is meant.
+        attack: "none", "FGSM", "PGD" (gray box) or "BPDA".
+        norm: "Linf" or "L2".
+        eps: in [0, 1] pixels; None where the paper does not say.
+        accuracy: as a fraction.
+        cited: whether the paper cites it from others.
+    """
+
+    table: str
+    family: str
+    defence: str
+    setting: float | None
+    attack: str
+    norm: str
+    eps: float | None
+    accuracy: float
+    cited: bool = False
+
+
+def _gray(table: str, defence: str, setting: float | None, fgsm: float, pgd: float) -> list[Figure]:
+    """FGSM of 0.015, and PGD whose ε the paper does not state, on ImageNet with ResNet-50."""
+    case = (table, "ImageNet", defence, setting)
+    return [Figure(*case, "FGSM", "Linf", 0.015, fgsm), Figure(*case, "PGD", "Linf", None, pgd)]
+
+
+def _cited(who: str, family: str, norm: str, eps: float, accuracy: float) -> Figure:
+    return Figure("Table 2", family, who, None, "BPDA", norm, eps, accuracy, cited=True)
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("Table 1", "ImageNet", "Unchanged", None, "none", "Linf", 0.0, 0.775),
+    Figure("Text", "ImageNet", "RIDE", None, "none", "Linf", 0.0, 0.6175),
+    *_gray("Table 1", "Unchanged", None, 0.075, 0.000),
+    *_gray("Table 1", "Median", None, 0.306, 0.251),
+    *_gray("Table 1", "TVBregman", None, 0.359, 0.301),
+    *_gray("Table 1", "RIDE", None, 0.517, 0.476),
+    Figure("Table 2", "MNIST", "RIDE", None, "BPDA", "Linf", 0.1, 0.98),
+    Figure("Table 2", "CIFAR-10", "RIDE", None, "BPDA", "Linf", 0.05, 0.76),
+    Figure("Table 2", "ImageNet", "RIDE", None, "BPDA", "Linf", 0.05, 0.43),
+    _cited("Samangouei", "MNIST", "L2", 0.005, 0.55),
+    _cited("Buckman", "CIFAR-10", "Linf", 0.031, 0.0),
+    _cited("Dhillon", "CIFAR-10", "Linf", 0.031, 0.0),
+    _cited("Ma", "CIFAR-10", "Linf", 0.031, 0.05),
+    _cited("Song", "CIFAR-10", "Linf", 0.031, 0.09),
+    _cited("Madry", "CIFAR-10", "Linf", 0.031, 0.47),
+    _cited("Na", "CIFAR-10", "Linf", 0.015, 0.15),
+    _cited("Xie", "ImageNet", "Linf", 0.031, 0.0),
+    _cited("Guo", "ImageNet", "L2", 0.005, 0.0),
+    *_gray("Table 4", "Median", 3, 0.180, 0.005),
+    *_gray("Table 4", "Median", 5, 0.281, 0.128),
+    *_gray("Table 4", "Median", 7, 0.306, 0.238),
+    *_gray("Table 4", "Median", 9, 0.277, 0.251),
+    *_gray("Table 4", "Median", 11, 0.241, 0.228),
+    *_gray("Table 5", "TVBregman", 0.5, 0.326, 0.218),
+    *_gray("Table 6", "TVChambolle", 0.75, 0.321, 0.234),
+)
+
+_FAMILIES = {"mnist": "MNIST", "digits": "MNIST", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
+
+
+def family(dataset: str) -> str | None:
+    """The paper's data set that a data set's name belongs to."""
+    name = dataset.removeprefix("foolbox-")
+    return next((title for key, title in _FAMILIES.items() if name.startswith(key)), None)
+
+
+def figure(
+    dataset: str,
+    defence: str,
+    setting: float | None = None,
+    attack: str = "none",
+    norm: str = "Linf",
+    eps: float = 0.0,
+) -> Figure | None:
+    """What the paper states for this case, where it states anything.
+
+    A table of the appendix that names the filter's setting goes before the best of them; where the
+    paper does not say the attack's ε, any ε is compared.
+    """
+    cases = [
+        f
+        for f in FIGURES
+        if (f.family, f.defence, f.attack, f.norm) == (family(dataset), defence, attack, norm)
+        and f.eps in (None, eps)
+        and f.setting in (None, setting)
+    ]
+    exact = [f for f in cases if setting is not None and f.setting == setting]
+    return next(iter(exact or cases), None)

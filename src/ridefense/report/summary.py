@@ -1,0 +1,235 @@
+"""Records to figures: one line for each defence under each attack."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ridefense.errors import InputError
+from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, find, read, score
+from ridefense.report import words
+from ridefense.report.paper import Figure, figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A defended classifier under one attack, or on clean images alone.
+
+    Attributes:
+        run: its folder, relative to the one reported.
+        dataset, classifier: their names.
+        defence, preset: as a table shows them; the preset is None for a filter.
+        engines: what executed the fits.
+        attack: label, "none" for clean images.
+        threat: the attack's name, norm and ε in words.
+        knows: what the attacker knows.
+        gray_box: whether it does not know the defence that there is.
+        clean: on the clean images whose attacked ones were scored.
+        robust: on the attacked images; None for clean images alone.
+        bare: the classifier alone on the attacked images (Figure 7).
+        rounded: defended, on the attacked images rounded to 8 bits, one draw.
+        expected: how many images were declared; fewer are scored while a run is unfinished.
+        distances: means over images of the mean absolute differences of Figure 7, in [0, 1] pixels.
+        faults: how many rows had each.
+        refits: how many fits collapsed and were begun anew.
+        purify_seconds, attack_seconds: medians for one image, wall time.
+        paper: what the paper states for this case.
+    """
+
+    run: str
+    dataset: str
+    classifier: str
+    defence: str
+    preset: str | None
+    engines: tuple[str, ...]
+    attack: str
+    threat: str
+    knows: str
+    gray_box: bool
+    clean: Score
+    robust: Score | None
+    bare: Accuracy
+    rounded: Accuracy
+    expected: int
+    distances: dict[str, float]
+    faults: dict[str, int]
+    refits: int
+    purify_seconds: float
+    attack_seconds: float
+    paper: Figure | None
+
+    @property
+    def score(self) -> Score:
+        """What the line is about: robust accuracy, or clean where nothing attacked."""
+        return self.clean if self.robust is None else self.robust
+
+    @property
+    def difference(self) -> float | None:
+        """To the paper's accuracy, as a fraction; positive where ours is higher."""
+        return None if self.paper is None else self.score.mean.fraction - self.paper.accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstCase:
+    """The images that survive every attack of one ball: for each image, its worst attack.
+
+    Attributes:
+        run: the folder.
+        defence: as in `Line`.
+        attacks: labels.
+        ball: norm and ε in words.
+        accuracy: each image counts by the share of draws that the worst attack left right.
+    """
+
+    run: str
+    defence: str
+    attacks: tuple[str, ...]
+    ball: str
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All runs below a folder."""
+
+    runs: tuple[tuple[str, Run], ...]
+    lines: tuple[Line, ...]
+    worst_cases: tuple[WorstCase, ...]
+
+
+def summarise(folder: str | Path) -> Summary:
+    """All run folders at or below a folder.
+
+    Raises:
+        InputError: where there are none, or one is damaged.
+    """
+    runs, lines, worst = [], [], []
+    for name, run in _in_order(Path(folder)):
+        try:
+            lines += _lines(name, run)
+            worst += _worst_cases(name, run)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"{run.folder / 'run.json'} does not declare what a report needs ({error!r}); "
+                "restore it"
+            ) from error
+        runs.append((name, run))
+    return Summary(tuple(runs), tuple(lines), tuple(worst))
+
+
+def _in_order(folder: Path) -> list[tuple[str, Run]]:
+    """The runs by folder: without a defence first, then filters, then estimators."""
+
+    def rank(found: tuple[str, Run]) -> tuple[int, str]:
+        purifier = found[1].settings.get("purifier")
+        kind = purifier if isinstance(purifier, dict) else {}
+        return (0 if kind.get("type") == "Unchanged" else 1 + ("steps" in kind), found[0])
+
+    named = [(path.relative_to(folder).as_posix(), read(path)) for path in find(folder)]
+    return sorted(named, key=rank)
+
+
+def complete_rows(run: Run, attack: str) -> dict[int, list[Row]]:
+    """An attack's rows by image, where there is one for every declared seed."""
+    seeds = run.settings["seeds"]
+    by_image: dict[int, list[Row]] = {}
+    for row in run.rows:
+        if row.attack == attack and row.seed in seeds:
+            by_image.setdefault(row.image, []).append(row)
+    return {image: rows for image, rows in by_image.items() if len(rows) == len(seeds)}
+
+
+def _lines(name: str, run: Run) -> Iterable[Line]:
+    clean = complete_rows(run, CLEAN)
+    for label in run.attacks or (CLEAN,):
+        found = complete_rows(run, label)
+        shared = [image for image in found if image in clean]
+        if shared:
+            yield _line(name, run, label, clean, {image: found[image] for image in shared})
+
+
+def _line(
+    name: str, run: Run, label: str, clean: dict[int, list[Row]], found: dict[int, list[Row]]
+) -> Line:
+    settings, rows = run.settings, [row for group in found.values() for row in group]
+    attack = run.attacks.get(label, {"name": CLEAN, "norm": "Linf", "eps": 0.0, "knows": ""})
+    purifier = settings["purifier"]
+    undefended = purifier["type"] == "Unchanged"
+    if undefended and attack["name"] == "BPDA":  # there is nothing to approximate
+        attack = {**attack, "name": "PGD"}
+    seconds = {
+        kind: statistics.median(getattr(row, f"{kind}_seconds") for row in rows)
+        for kind in ("purify", "attack")
+    }
+    return Line(
+        run=name,
+        dataset=settings["dataset"]["name"],
+        classifier=settings["classifier"]["name"],
+        defence=words.defence(purifier),
+        preset=settings["preset"],
+        engines=tuple(sorted({row.engine for row in rows if row.engine})),
+        attack=label,
+        threat=words.threat(attack["name"], attack["norm"], attack["eps"])
+        if label != CLEAN
+        else "no attack",
+        knows="everything" if undefended and label != CLEAN else attack["knows"],
+        gray_box=attack["knows"] == "classifier" and not undefended,
+        clean=_score({image: clean[image] for image in found}),
+        robust=_score(found) if label != CLEAN else None,
+        bare=_share(row.bare == row.label for row in rows),
+        rounded=_share(row.rounded == row.label for row in rows),
+        expected=settings["dataset"]["images"],
+        distances={
+            kind: statistics.fmean(getattr(row, kind) for row in rows)
+            for kind in ("purified_final", "final_clean", "purified_clean")
+        },
+        faults=dict(Counter(fault for row in rows for fault in row.faults)),
+        refits=sum(row.refits for row in rows),
+        purify_seconds=seconds["purify"],
+        attack_seconds=seconds["attack"],
+        paper=figure(
+            settings["dataset"]["name"],
+            purifier["type"],
+            words.setting_of(purifier),
+            attack["name"],
+            attack["norm"],
+            attack["eps"],
+        ),
+    )
+
+
+def _score(by_image: dict[int, list[Row]]) -> Score:
+    """Draws of all seeds together."""
+    groups = list(by_image.values())
+    predictions = [[p for row in group for p in row.predictions] for group in groups]
+    return score(predictions, [group[0].label for group in groups])
+
+
+def _share(right: Iterable[bool]) -> Accuracy:
+    values = list(right)
+    return Accuracy(sum(values), len(values))
+
+
+def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
+    balls: dict[tuple[str, float], list[str]] = {}
+    for label, attack in run.attacks.items():
+        balls.setdefault((attack["norm"], attack["eps"]), []).append(label)
+    for (norm, eps), labels in balls.items():
+        found = [complete_rows(run, label) for label in labels]
+        shared = set(found[0]).intersection(*found[1:])
+        if len(labels) > 1 and shared:
+            survived = sum(min(_survival(rows[image]) for rows in found) for image in shared)
+            yield WorstCase(
+                run=name,
+                defence=words.defence(run.settings["purifier"]),
+                attacks=tuple(labels),
+                ball=words.threat("", norm, eps).removeprefix(", "),
+                accuracy=Accuracy(survived, len(shared)),
+            )
+
+
+def _survival(rows: list[Row]) -> float:
+    """The share of draws that were right."""
+    right = [prediction == row.label for row in rows for prediction in row.predictions]
+    return sum(right) / len(right)

@@ -1,0 +1,216 @@
+"""A summary as text, as Markdown and as JSON: one table, three renderings."""
+
+import json
+from typing import Any
+
+from rich.box import HORIZONTALS
+from rich.markup import escape
+from rich.table import Table
+
+from ridefense.evaluate import Accuracy, Score
+from ridefense.report.summary import Line, Summary, WorstCase
+
+GRAY_BOX = "not a robustness claim"
+"""What a row says whose attacker did not know the defence (rule 5)."""
+
+UPPER_BOUND = "upper bound: best known attack"
+"""What every robust accuracy is."""
+
+ROBUST = f"Robust ({UPPER_BOUND})"
+"""Title of its column."""
+
+Cell = tuple[str, ...]
+"""The lines of a cell; the first is the main one."""
+
+
+def cells(line: Line) -> dict[str, Cell]:
+    """A line's cells by the titles of their columns."""
+    engine = ", ".join(line.engines)
+    preset = line.preset and (
+        "own settings" if line.preset == "custom" else f"preset {line.preset}"
+    )
+    settings = " · ".join(filter(None, (preset, engine)))
+    missing = line.expected - line.score.mean.n
+    n = (str(line.score.mean.n), *([f"of {line.expected}, unfinished"] if missing else ()))
+    return {
+        "Defence": (line.defence, *([settings] if settings else ())),
+        "Attack": (line.threat, *_knowledge(line)),
+        "Clean": _score(line.clean),
+        ROBUST: _score(line.robust),
+        "n": n,
+        "s/image": (seconds(line.purify_seconds),),
+        "Paper": _paper(line),
+    }
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}%"
+
+
+def interval(accuracy: Accuracy) -> str:
+    """As "[91.5, 99.4]", in per cent."""
+    low, high = accuracy.interval
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def seconds(value: float) -> str:
+    """With two digits that count, and none for what is too short to matter."""
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+
+
+def _knowledge(line: Line) -> Cell:
+    known = () if line.robust is None else (f"knows {line.knows}",)
+    return (*known, GRAY_BOX) if line.gray_box else known
+
+
+def _score(score: Score | None) -> Cell:
+    """The mean over draws and its interval; of several draws also their vote and the worst."""
+    if score is None:
+        return ("—",)
+    mean, bounds = percent(score.mean.fraction), interval(score.mean)
+    if score.draws == 1:
+        return mean, bounds
+    votes = [f"{name} {percent(a.fraction)}" for name, a in _votes(score).items()]
+    return f"{mean} ± {100 * score.sd:.1f}", bounds, *votes
+
+
+def _votes(score: Score) -> dict[str, Accuracy]:
+    return {"majority": score.majority, "worst": score.worst}
+
+
+def _paper(line: Line) -> Cell:
+    if line.paper is None or line.difference is None:
+        return ("—",)
+    shown = percent(line.paper.accuracy)
+    return shown, f"{100 * line.difference:+.1f}", line.paper.table
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader of the table must know, in sentences."""
+    told = [
+        f"Robust accuracies are an {UPPER_BOUND}; a stronger attack can only lower them.",
+        "Brackets: 95% Clopper-Pearson interval over n images, in per cent.",
+    ]
+    if (draws := max((line.score.draws for line in summary.lines), default=1)) > 1:
+        told.append(
+            f"A randomised defence is run {draws} times on each final image: mean ± standard "
+            "deviation between draws; majority: most draws are right; worst: all are."
+        )
+    if any(line.gray_box for line in summary.lines):
+        told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
+    if any(line.paper for line in summary.lines):
+        told.append(
+            "Paper: its accuracy, then ours minus it in points; it has other classifiers and images."
+        )
+    told += [
+        f"{line.defence}, {line.threat}: {count} rows with fault {fault!r}."
+        for line in summary.lines
+        for fault, count in line.faults.items()
+    ]
+    told += [
+        f"{line.defence}, {line.threat}: {line.refits} fits collapsed and were begun anew."
+        for line in summary.lines
+        if line.refits
+    ]
+    return told + [worst_case(case) for case in summary.worst_cases]
+
+
+def worst_case(case: WorstCase) -> str:
+    """In a sentence."""
+    accuracy = case.accuracy
+    return (
+        f"{case.defence}, {case.ball}: {percent(accuracy.fraction)} {interval(accuracy)} of "
+        f"{accuracy.n} images survive the worst of {len(case.attacks)} attacks on each."
+    )
+
+
+def as_table(summary: Summary) -> Table:
+    """For a terminal."""
+    titles = _titles(summary)
+    table = Table(show_lines=True, box=HORIZONTALS, pad_edge=False, collapse_padding=True)
+    for title in titles:
+        right = title in ("n", "s/image")
+        width = 14 if title in ("Clean", ROBUST) else None  # what "majority 85.0%" takes
+        table.add_column(title, justify="right" if right else "left", min_width=width)
+    for line in summary.lines:
+        table.add_row(*(escape("\n".join(cells(line)[title])) for title in titles))
+    return table
+
+
+def as_markdown(summary: Summary) -> str:
+    """A Markdown table, and its notes as a list."""
+    titles = _titles(summary)
+    rows = [titles, ["---"] * len(titles)]
+    rows += [["<br>".join(cells(line)[title]) for title in titles] for line in summary.lines]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([*table, "", *(f"- {note}" for note in notes(summary)), ""])
+
+
+def as_json(summary: Summary) -> str:
+    """Deterministic: the same records give the same bytes; no times and no dates."""
+    runs = [
+        {
+            "run": name,
+            "settings": run.settings,
+            "versions": run.versions,
+            "attacks": run.attacks,
+            "results": [_plain(line) for line in summary.lines if line.run == name],
+            "worst_cases": [
+                {"attacks": list(case.attacks), "ball": case.ball, **_share(case.accuracy)}
+                for case in summary.worst_cases
+                if case.run == name
+            ],
+        }
+        for name, run in summary.runs
+    ]
+    return json.dumps({"runs": runs}, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    paper = line.paper and {
+        "table": line.paper.table,
+        "accuracy": line.paper.accuracy,
+        "difference": line.difference,
+    }
+    return {
+        "defence": line.defence,
+        "preset": line.preset,
+        "engines": list(line.engines),
+        "attack": line.attack,
+        "threat": line.threat,
+        "attacker_knows": line.knows,
+        "robustness_claim": line.robust is not None and not line.gray_box,
+        "images": line.score.mean.n,
+        "images_declared": line.expected,
+        "clean": _scored(line.clean),
+        "robust": line.robust and _scored(line.robust),
+        "bare_classifier": _share(line.bare),
+        "rounded_to_8_bits": _share(line.rounded),
+        "mean_absolute_distances": line.distances,
+        "faults": line.faults,
+        "refits": line.refits,
+        "paper": paper,
+    }
+
+
+def _share(accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy.fraction,
+        "n": accuracy.n,
+        "interval_95": list(accuracy.interval),
+    }
+
+
+def _scored(score: Score) -> dict[str, Any]:
+    return {
+        **_share(score.mean),
+        "draws": score.draws,
+        "sd": score.sd,
+        **{name: _share(accuracy) for name, accuracy in _votes(score).items()},
+    }
+
+
+def _titles(summary: Summary) -> list[str]:
+    return list(cells(summary.lines[0])) if summary.lines else []

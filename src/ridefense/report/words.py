@@ -1,0 +1,96 @@
+"""Recorded settings in words."""
+
+from typing import Any
+
+from ridefense.evaluate.describe import Plain
+
+_TYPES = {
+    "Unchanged": "none",
+    "Median": "median",
+    "GaussianBlur": "Gaussian blur",
+    "TVChambolle": "TV Chambolle",
+    "TVBregman": "TV Bregman",
+    "IDIP": "I-DIP",
+}
+_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
+
+
+def setting_of(purifier: Plain) -> float | None:
+    """The one number of a filter: its kernel, weight or σ."""
+    return next(
+        (purifier[k] for k in ("kernel", "weight", "sigma") if _is_number(purifier, k)), None
+    )
+
+
+def defence(purifier: Plain) -> str:
+    """As "RIDE", "median 3", "none"."""
+    kind = str(purifier.get("type"))
+    name = _TYPES.get(kind, kind)
+    setting = setting_of(purifier)
+    return name if setting is None else f"{name} {setting:g}"
+
+
+def threat(name: str, norm: str, eps: float) -> str:
+    """As "BPDA, ℓ∞ 0.1"."""
+    return f"{name}, {_NORMS.get(norm, norm)} {eps:g}"
+
+
+def schedule(purifier: Plain, preset: str | None) -> str:
+    """A purifier in a sentence: which preset, which schedule."""
+    name = defence(purifier)
+    if "steps" not in purifier:
+        return "no defender" if name == "none" else f"{name}, a fixed filter"
+    sigma = _numbers(purifier.get("sigma"))
+    space = "normalised" if purifier.get("normalisation") else "[0, 1]"
+    batch = purifier.get("batch")
+    parts = [
+        f"{name}, preset {preset}" if preset != "custom" else f"{name}, settings of its own",
+        f"{purifier.get('rounds')} rounds of {purifier.get('steps')} steps"
+        + (f" of {batch} noisy images" if batch != 1 else ""),
+        f"learning rate {purifier.get('learning_rate')}",
+        f"σ {sigma} in {space} pixels",
+        f"α {purifier.get('alpha')}",
+        f"{_percent(purifier.get('mask_ratio'))} of the pixels masked in each step",
+        f"estimate from {purifier.get('samples')} samples"
+        if purifier.get("output") != "last"
+        else "estimate from the last training step",
+    ]
+    if purifier.get("halvings"):
+        parts.append(f"coarse to fine over {purifier['halvings']} halvings")
+    if purifier.get("crop"):
+        parts.append(f"on random crops of {purifier['crop']} pixels")
+    return ", ".join(parts)
+
+
+def attack(settings: Plain) -> str:
+    """How an attack was made, in a sentence, with every setting that it recorded."""
+    details = settings.get("attack")
+    details = details if isinstance(details, dict) else {}
+    shown = [
+        key.replace("_", " ") + ("" if value is True else f" {_shown(value)}")
+        for key, value in details.items()
+        if key not in ("attack", "eps", "norm", "batch") and value not in (None, False)
+    ]
+    gradient = settings.get("gradient")
+    kind = gradient.get("type") if isinstance(gradient, dict) else None
+    through = f"through the purifier as {kind}" if kind else "of the classifier alone"
+    return ", ".join([f"{details.get('attack')} with the gradient {through}", *shown])
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def _is_number(settings: Plain, key: str) -> bool:
+    value: Any = settings.get(key)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    shown = dict.fromkeys(f"{v:.3g}" if isinstance(v, int | float) else str(v) for v in values)
+    return " / ".join(shown)
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:g}%" if isinstance(value, int | float) else str(value)
