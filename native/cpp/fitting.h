@@ -98,15 +98,22 @@ public:
             if (__atomic_load_n(job.stop, __ATOMIC_RELAXED)) return;
             const int64_t global = job.first_step + i;
             const float scale = gradient_of(uint32_t(global), job.losses[i]);
-            adam(plan, space.all.size, job.rates[i], global + 1 - job.start, scale,
-                 space.gradient, space.weights, space.first, space.second, space.largest);
-            pack();
+            timed(adam_stage, 0, [&] {
+                adam(plan, space.all.size, job.rates[i], global + 1 - job.start, scale,
+                     space.gradient, space.weights, space.first, space.second, space.largest);
+                pack();
+            });
             __atomic_fetch_add(job.done, 1, __ATOMIC_RELAXED);
         }
         for (int i = 0; i < 4; i++)
             for_parameters(space.all, [&](size_t theirs, size_t ours) {
                 given[i][theirs] = own[i][ours];
             });
+        if (job.costs)
+            for (int stage = 0; stage < stage_count; stage++) {
+                job.costs[stage].ticks += costs[stage].ticks;
+                job.costs[stage].multiply_adds += costs[stage].multiply_adds;
+            }
     }
 
     void expect(const Expectation& job) {
@@ -145,6 +152,15 @@ private:
     uint32_t step = 0;
     int sample = 0;
     int64_t nonzero[most_layers] = {};
+    Cost costs[stage_count] = {};
+
+    template <class Work>
+    RIDE_INLINE void timed(Stage stage, int64_t multiply_adds, Work&& work) {
+        const int64_t began = clock_ticks();
+        work();
+        costs[stage].ticks += clock_ticks() - began;
+        costs[stage].multiply_adds += multiply_adds;
+    }
 
     size_t image_bytes() const { return size_t(plan.image_channels) * grid.pixels() * 4; }
     const Layer& last() const { return space.all.layers[plan.hidden_layers]; }
@@ -168,8 +184,10 @@ private:
         double squares = 0;
         int64_t count = 0;
         for (; sample < plan.batch; sample++) {
-            if (plan.noisy_input) noisy_inputs(stream_input);
-            targets();
+            timed(noise_stage, 0, [&] {
+                if (plan.noisy_input) noisy_inputs(stream_input);
+                targets();
+            });
             forward(true);
             squares += backward();
             count += space.kept.count;
@@ -246,8 +264,10 @@ private:
             const Map& out = space.hidden[l];
             if (with_dropout && plan.digit_count && plan.dropout[l]) {
                 const size_t plane = size_t(grid.pixels() + grid.pixels() % 2);
-                draw_kept_units(stream(stream_dropout + uint32_t(l) + 1), plan,
-                                int(plane) * out.channels / 16, space.units);
+                timed(noise_stage, 0, [&] {
+                    draw_kept_units(stream(stream_dropout + uint32_t(l) + 1), plan,
+                                    int(plane) * out.channels / 16, space.units);
+                });
                 activate(l, Activate<true>{grid, out, space.units, plane, plan.dropout_scale});
             } else {
                 activate(l, Activate<false>{grid, out, nullptr, 0, 1.0f});
@@ -262,56 +282,73 @@ private:
         const float* bias = space.weights + layer.bias;
         with_vectors(layer.out, [&](auto vectors) {
             if (l == 0)
-                gather_convolution<vectors>(grid, space.inputs, layer.in,
-                                            space.weights + layer.weights, bias, layer.out,
-                                            finish);
+                timed(first_stage, taps(grid.pixels() * layer.in, layer.out), [&] {
+                    gather_convolution<vectors>(grid, space.inputs, layer.in,
+                                                space.weights + layer.weights, bias, layer.out,
+                                                finish);
+                });
             else
-                convolve<vectors>(grid, space.hidden[l - 1], nonzero[l - 1],
-                                  space.forward + layer.weights, bias, layer.out, space.pending,
-                                  finish);
+                timed(forward_stage, taps(nonzero[l - 1], layer.out), [&] {
+                    convolve<vectors>(grid, space.hidden[l - 1], nonzero[l - 1],
+                                      space.forward + layer.weights, bias, layer.out,
+                                      space.pending, finish);
+                });
         });
     }
+
+    static int64_t taps(int64_t values, int channels) { return 9 * values * channels; }
 
     bool drops(int l) const { return plan.digit_count && plan.dropout[l]; }
 
     // From outputs and targets to `gradient`; returns the sum of squares.
     double backward() {
         const int top = plan.hidden_layers - 1;
-        last_forward(plan, last(), grid, space.hidden[top], space.weights, space.kept);
-        const double squares = squares_and_slopes(plan, space.kept);
         Map above{space.slopes[0].values, space.last_mask, plan.widths[top]};
-        last_backward(last(), grid, space.hidden[top], drops(top) ? plan.dropout_scale : 1.0f,
-                      space.weights, space.kept, space.gradient,
-                      space.gradient + space.all.layers[top].bias, above);
+        double squares = 0;
+        timed(last_stage, 3 * taps(int64_t(space.kept.count) * above.channels, last().out), [&] {
+            last_forward(plan, last(), grid, space.hidden[top], space.weights, space.kept);
+            squares = squares_and_slopes(plan, space.kept);
+            last_backward(last(), grid, space.hidden[top], drops(top) ? plan.dropout_scale : 1.0f,
+                          space.weights, space.kept, space.gradient,
+                          space.gradient + space.all.layers[top].bias, above);
+        });
         int64_t above_nonzero = count_bits(grid, above);
         for (int l = top; l > 0; l--) {
             const Layer &layer = space.all.layers[l], &lower = space.all.layers[l - 1];
             const Map& below = space.hidden[l - 1];
-            hidden_weight_gradient(layer, below, nonzero[l - 1], above, above_nonzero);
+            const bool walk_above = above_nonzero <= nonzero[l - 1];
+            timed(weight_gradient_stage,
+                  walk_above ? taps(above_nonzero, layer.in) : taps(nonzero[l - 1], layer.out),
+                  [&] { hidden_weight_gradient(layer, below, above, walk_above); });
             const Map out{space.slopes[(top - l + 1) % 2].values, below.mask, below.channels};
             clear_border(grid, out);
             const float scale = drops(l - 1) ? plan.dropout_scale : 1.0f;
-            with_vectors(layer.in, [&](auto vectors) {
-                convolve<vectors>(
-                    grid, above, above_nonzero, space.weights + layer.weights, nullptr, layer.in,
-                    space.pending,
-                    Backpropagate{grid, out, scale, space.gradient + lower.bias});
+            timed(input_gradient_stage, taps(above_nonzero, layer.in), [&] {
+                with_vectors(layer.in, [&](auto vectors) {
+                    convolve<vectors>(
+                        grid, above, above_nonzero, space.weights + layer.weights, nullptr,
+                        layer.in, space.pending,
+                        Backpropagate{grid, out, scale, space.gradient + lower.bias});
+                });
             });
             above = out;
             above_nonzero = nonzero[l - 1];
         }
         const Layer& bottom = space.all.layers[0];
-        with_vectors(bottom.out, [&](auto vectors) {
-            first_weight_gradient<vectors>(grid, above, space.inputs, bottom.in,
-                                           space.gradient + bottom.weights);
+        timed(first_gradient_stage, taps(grid.pixels() * bottom.in, bottom.out), [&] {
+            with_vectors(bottom.out, [&](auto vectors) {
+                first_weight_gradient<vectors>(grid, above, space.inputs, bottom.in,
+                                               space.gradient + bottom.weights);
+            });
         });
         return squares;
     }
 
-    void hidden_weight_gradient(const Layer& layer, const Map& below, int64_t below_nonzero,
-                                const Map& above, int64_t above_nonzero) {
+    // `walk_above`: whether the gradient above has fewer nonzeros than the activation below.
+    void hidden_weight_gradient(const Layer& layer, const Map& below, const Map& above,
+                                bool walk_above) {
         float* gradient = space.gradient + layer.weights;
-        if (above_nonzero <= below_nonzero) {
+        if (walk_above) {
             with_vectors(layer.in, [&](auto vectors) {
                 weight_gradient<vectors>(grid, below, above, gradient, space.words);
             });

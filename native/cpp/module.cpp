@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <optional>
@@ -102,7 +103,8 @@ void run(size_t images, int threads, size_t bytes, int& stop, const int64_t& don
 
 void fit(const Plan& plan, const Keys& keys, Array<const float, 4> images, Array<float, 2> weights,
          Array<float, 3> moments, Array<float, 2> losses, int64_t first_step,
-         Array<const double, 1> rates, int64_t start, int threads, const Progress& progress) {
+         Array<const double, 1> rates, int64_t start, int threads, const Progress& progress,
+         std::optional<Array<int64_t, 3>> costs) {
     const size_t count = images.shape(0), parameters = parameter_count(plan);
     const int64_t steps = int64_t(rates.shape(0));
     require(keys.ids.size() == count && keys.attempts.size() == count, "a key an image");
@@ -114,6 +116,9 @@ void fit(const Plan& plan, const Keys& keys, Array<const float, 4> images, Array
     require(moments.shape(0) == 3 && moments.shape(1) == count && moments.shape(2) == parameters,
             "moments [3, N, P]");
     require(losses.shape(0) == count && losses.shape(1) == size_t(steps), "losses [N, steps]");
+    require(!costs || (costs->shape(0) == count && costs->shape(1) == stage_count &&
+                       costs->shape(2) == 2),
+            "costs [N, stages, 2]");
     const Kernels& kernels = chosen_kernels();
     int stop = 0;
     int64_t done = 0;
@@ -130,6 +135,8 @@ void fit(const Plan& plan, const Keys& keys, Array<const float, 4> images, Array
             job.first_step = first_step, job.steps = steps, job.start = start;
             job.rates = rates.data();
             job.stop = &stop, job.done = &done;
+            if (costs)
+                job.costs = reinterpret_cast<Cost*>(costs->data()) + size_t(i) * stage_count;
             kernels.fit(plan, job, workspace);
         });
 }
@@ -185,9 +192,13 @@ NB_MODULE(_native, module) {
                "sigmoid"_a, "norm_loss"_a, "amsgrad"_a, "mask_bound"_a, "batch"_a,
                "weight_decay"_a);
     module.def("fit", &fit, "plan"_a, "keys"_a, "images"_a, "weights"_a, "moments"_a, "losses"_a,
-               "first_step"_a, "rates"_a, "start"_a, "threads"_a, "progress"_a.none());
+               "first_step"_a, "rates"_a, "start"_a, "threads"_a, "progress"_a = nb::none(),
+               "costs"_a = nb::none());
     module.def("expect", &expect, "plan"_a, "keys"_a, "images"_a, "weights"_a, "result"_a, "step"_a,
                "stream"_a, "samples"_a, "dropout"_a, "threads"_a);
+    module.attr("STAGES") = nb::make_tuple("noise", "first layer", "forward", "last layer",
+                                           "weight gradient", "input gradient",
+                                           "first weight gradient", "Adam");
     module.def("isas", &isas);
     module.def("isa", [] { return std::string(chosen_kernels().name); });
     module.def("draw_words", [](const Keys& keys, uint32_t step, uint32_t stream,
@@ -198,6 +209,9 @@ NB_MODULE(_native, module) {
     module.def("draw_normals", [](const Keys& keys, uint32_t step, uint32_t stream,
                                   Array<float, 1> normals) {
         require(keys.ids.size() == 1, "one key");
-        chosen_kernels().normals(keys[0], step, stream, int(normals.shape(0)), normals.data());
+        // Whole blocks of four are drawn.
+        std::vector<float> drawn((normals.shape(0) + 3) / 4 * 4);
+        chosen_kernels().normals(keys[0], step, stream, int(normals.shape(0)), drawn.data());
+        std::copy_n(drawn.begin(), normals.shape(0), normals.data());
     });
 }

@@ -34,6 +34,23 @@ struct Key {
     uint32_t seed, attempt, image;
 };
 
+// The stages of a step, and what each has cost: ticks of the time-stamp counter, and multiply-adds
+// on numbers that are not known to be zero.
+enum Stage {
+    noise_stage,
+    first_stage,
+    forward_stage,
+    last_stage,
+    weight_gradient_stage,
+    input_gradient_stage,
+    first_gradient_stage,
+    adam_stage,
+    stage_count
+};
+struct Cost {
+    int64_t ticks, multiply_adds;
+};
+
 // One image's fit. Weights and moments are in PyTorch's order, [c_out, c_in, 3, 3] then [c_out].
 struct Fit {
     Key key;
@@ -45,6 +62,7 @@ struct Fit {
     const double* rates;   // [steps]
     const int* stop;       // fitting ends early once this is not zero
     int64_t* done;         // counts steps, over all images
+    Cost* costs;           // [stage_count], added to; or null
 };
 
 // E_z h(z; w) of one image from `samples` draws of a stream.
@@ -66,7 +84,7 @@ struct Kernels {
     // `workspace` holds that many bytes, zeroed, aligned to 64; it may be used again.
     void (*fit)(const Plan&, const Fit&, void* workspace);
     void (*expect)(const Plan&, const Expectation&, void* workspace);
-    // The streams by themselves, for tests.
+    // The streams by themselves, for tests; `normals` has room for `count` rounded up to four.
     void (*words)(Key, uint32_t step, uint32_t stream, int blocks, uint32_t* words);
     void (*normals)(Key, uint32_t step, uint32_t stream, int count, float* normals);
 };

@@ -110,6 +110,7 @@ RIDE_INLINE void normals_of(Words first, Words second, Vec& cosine, Vec& sine) {
     sine = radius * as_floats(as_words(at_sine) ^ sine_sign);
 }
 
+// `normals`, and `uniforms` below, have room for `count` rounded up to a whole block of four.
 inline void draw_normals(const Stream& stream, int count, float* normals) {
     const int quarter = quarter_of(count);
     for_blocks(stream, 0, quarter, [&](int first, int blocks, Words(&words)[4]) RIDE_LAMBDA {

@@ -65,6 +65,19 @@ RIDE_INLINE Words load_words(const void* from) {
     return *reinterpret_cast<const WordsAnywhere*>(from);
 }
 
+// A counter of constant rate, cheap to read.
+RIDE_INLINE int64_t clock_ticks() {
+#if defined(__x86_64__)
+    return int64_t(__builtin_ia32_rdtsc());
+#elif defined(__aarch64__)
+    int64_t ticks;
+    asm volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#else
+    return 0;
+#endif
+}
+
 RIDE_INLINE Vec splat(float value) { return value - Vec{}; }
 RIDE_INLINE Words splat_word(uint32_t value) { return value - Words{}; }
 RIDE_INLINE Words lane_numbers() {

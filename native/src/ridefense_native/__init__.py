@@ -2,7 +2,29 @@
 
 from importlib.metadata import version
 
-from ridefense_native._native import Keys, Plan, draw_normals, draw_words, expect, fit, isa, isas, plan
+from ridefense_native._native import (
+    STAGES,
+    Keys,
+    Plan,
+    draw_normals,
+    draw_words,
+    expect,
+    fit,
+    isa,
+    isas,
+    plan,
+)
 
 __version__ = version("ridefense-native")
-__all__ = ["Keys", "Plan", "draw_normals", "draw_words", "expect", "fit", "isa", "isas", "plan"]
+__all__ = [
+    "STAGES",
+    "Keys",
+    "Plan",
+    "draw_normals",
+    "draw_words",
+    "expect",
+    "fit",
+    "isa",
+    "isas",
+    "plan",
+]

@@ -42,6 +42,10 @@ class NativeFits:
     """N networks being fitted, see `engines.Fits`."""
 
     def __init__(self, settings: Settings, images: Tensor, keys: Keys) -> None:
+        try:
+            _module().isa()
+        except ValueError as error:
+            raise InputError(str(error)) from error
         self.settings, self.keys = settings, keys
         self.weights, self.moments = initial_state(settings, images, keys)
 
@@ -116,25 +120,22 @@ class NativeFits:
 
     def _plan(self, size: tuple[int, int], x: Tensor):
         settings, network = self.settings, self.settings.network
-        try:
-            return _module().plan(
-                size=size,
-                image_size=tuple(x.shape[-2:]),
-                channels=network.channels,
-                dropout_after=network.dropout_after,
-                keep_digits=binary_digits(1 - network.dropout) if network.dropout else [],
-                sigma=settings.sigmas,
-                noisy_input=settings.noisy_input,
-                noisy_target=settings.noisy_target,
-                sigmoid=network.sigmoid,
-                norm_loss=settings.loss == "norm",
-                amsgrad=settings.amsgrad,
-                mask_bound=math.floor((1 - settings.mask_ratio) * 2**32),
-                batch=settings.batch,
-                weight_decay=settings.weight_decay,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        return _module().plan(
+            size=size,
+            image_size=tuple(x.shape[-2:]),
+            channels=network.channels,
+            dropout_after=network.dropout_after,
+            keep_digits=binary_digits(1 - network.dropout) if network.dropout else [],
+            sigma=settings.sigmas,
+            noisy_input=settings.noisy_input,
+            noisy_target=settings.noisy_target,
+            sigmoid=network.sigmoid,
+            norm_loss=settings.loss == "norm",
+            amsgrad=settings.amsgrad,
+            mask_bound=math.floor((1 - settings.mask_ratio) * 2**32),
+            batch=settings.batch,
+            weight_decay=settings.weight_decay,
+        )
 
 
 def _module() -> ModuleType | None:
