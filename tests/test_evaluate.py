@@ -1,0 +1,292 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from evaluations import GRAY, TINY, WHITE, declare, long, numbers
+from ridefense import Defended, InputError, Median, TVChambolle, Unchanged
+from ridefense.attacks import PGD, Attack
+from ridefense.evaluate import CLEAN, Threat, evaluate_chunk, protocol, read, run
+from ridefense.gradients import Identity, Unrolled
+from ridefense.noise import derive
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    return run(declare(folder), folder / "run")
+
+
+def test_there_is_a_row_for_every_image_attack_and_seed(folder, finished):
+    images, _ = declare(folder).load()
+    expected = {
+        (attack, 0, i) for attack in (CLEAN, GRAY.label, WHITE.label) for i in images.ids.tolist()
+    }
+    assert {row.key for row in finished.rows} == expected
+    assert len(finished.rows) == len(expected)
+    labels = dict(zip(images.ids.tolist(), images.labels.tolist(), strict=True))
+    assert all(row.label == labels[row.image] for row in finished.rows)
+
+
+def test_rows_say_what_the_defended_classifier_does(folder, finished):
+    """Against the classifier, the purifier and numpy, called directly on the kept images."""
+    evaluation = declare(folder)
+    images, classifier = evaluation.load()
+    clean = {i: images[[n]].images for n, i in enumerate(images.ids.tolist())}
+    for row in finished.rows:
+        kept = finished.images(row)
+        final, seeds = kept["final"][None], [derive(0, "draw", draw) for draw in range(3)]
+        purified = [TINY(final, ids=[row.image], seed=seed) for seed in seeds]
+        torch.testing.assert_close(kept["purified"][None], purified[0], atol=1e-6, rtol=0)
+        with torch.no_grad():
+            assert row.predictions == tuple(int(classifier(p).argmax()) for p in purified)
+            assert row.bare == int(classifier(final).argmax())
+            levels = TINY((final * 255).round() / 255, ids=[row.image], seed=seeds[0])
+            assert row.rounded == int(classifier(levels).argmax())
+        a, b, c = (np.float64(t.numpy()) for t in (final, clean[row.image], purified[0]))
+        assert row.linf == pytest.approx(np.abs(a - b).max())
+        assert row.l2 == pytest.approx(np.sqrt(((a - b) ** 2).sum()))
+        assert row.final_clean == pytest.approx(np.abs(a - b).mean(), abs=1e-7)
+        assert row.purified_clean == pytest.approx(np.abs(c - b).mean(), abs=1e-6)
+        assert row.purified_final == pytest.approx(np.abs(c - a).mean(), abs=1e-6)
+        assert row.engine == "eager"
+        assert not row.faults
+
+
+def test_a_gray_box_attack_sees_the_classifier_alone_and_a_white_box_one_the_defence(
+    folder, finished
+):
+    images, classifier = declare(folder).load()
+    part = images[:3]
+    for threat, model in (
+        (GRAY, classifier),
+        (WHITE, Defended(classifier, TINY, gradient=Identity())),
+    ):
+        found = threat.attack(
+            model, part.images, part.labels, ids=part.ids.tolist(), seed=derive(0, "attack")
+        )
+        rows = {r.image: r for r in finished.rows if r.attack == threat.label}
+        for i, image in zip(part.ids.tolist(), found, strict=True):
+            assert torch.equal(finished.images(rows[i])["final"], image)
+    assert (GRAY.name, GRAY.knows) == ("FGSM", "classifier")
+    assert (WHITE.name, WHITE.knows) == ("BPDA", "classifier, purifier")
+    exact = Threat(attack=PGD(eps=0.1), gradient=Unrolled())
+    assert exact.name == "PGD Unrolled"
+    assert exact.label != Threat(attack=PGD(eps=0.1), gradient=Identity()).label
+
+
+def test_labels_tell_attacks_apart_by_every_setting():
+    attacks = [PGD(eps=0.1), PGD(eps=0.1, steps=11), PGD(eps=0.1, eot=2), PGD(eps=0.2)]
+    labels = {Threat(attack=a, gradient=g).label for a in attacks for g in (None, Identity())}
+    assert len(labels) == 2 * len(attacks)
+
+
+def test_a_chunk_is_a_pure_function(folder):
+    evaluation = declare(folder)
+    chunk = protocol.chunks_of(evaluation, 8)[5]
+    once, twice = (evaluate_chunk(evaluation, chunk) for _ in range(2))
+    assert numbers(r for r, _ in once) == numbers(r for r, _ in twice)
+    assert all(torch.equal(a[1]["final"], b[1]["final"]) for a, b in zip(once, twice, strict=True))
+
+
+def test_a_fixed_filter_is_drawn_once(folder, tmp_path):
+    found = run(declare(folder, purifier=Median(3), threats=()), tmp_path)
+    assert {len(row.predictions) for row in found.rows} == {1}
+    assert {row.engine for row in found.rows} == {None}
+
+
+def test_where_the_attacker_knows_the_seed_the_defence_uses_that_seed(folder, tmp_path):
+    known = Threat(attack=PGD(eps=0.1, steps=1, purifier_seed=77), gradient=Identity())
+    found = run(declare(folder, limit=2, threats=(known,)), tmp_path)
+    _, classifier = declare(folder).load()
+    assert known.knows.endswith("seed")
+    for row in (r for r in found.rows if r.attack == known.label):
+        final = found.images(row)["final"][None]
+        with torch.no_grad():
+            logits = classifier(TINY(final, ids=[row.image], seed=77))
+        assert row.predictions == (int(logits.argmax()),)
+
+
+# --- Kill and resume -----------------------------------------------------------------------------
+
+
+def rows_in(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_after(folder, rows):
+    """Start the evaluation as a process, and kill -9 it once it has written so many more rows."""
+    script = os.path.join(os.path.dirname(__file__), "evaluations.py")
+    path = folder / "run" / "records.jsonl"
+    wanted = rows_in(path) + rows
+    process = subprocess.Popen([sys.executable, script, str(folder)])
+    while rows_in(path) < wanted and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+
+
+def test_killed_and_started_again_it_ends_with_the_same_numbers(folder):
+    undisturbed = run(long(folder), folder / "long")
+    (folder / "killed").mkdir()
+    for rows in (1, 30):
+        kill_after(folder / "killed", rows)
+        assert 0 < len(read(folder / "killed" / "run").rows) < len(undisturbed.rows)
+    with (folder / "killed" / "run" / "records.jsonl").open("ab") as file:
+        file.write(b'{"image": 12, "att')  # as a kill within a write leaves it
+    kept = numbers(read(folder / "killed" / "run").rows)
+    resumed = run(long(folder / "killed"), folder / "killed" / "run")
+    assert numbers(resumed.rows) == numbers(undisturbed.rows)
+    assert set(map(repr, kept)) <= set(map(repr, numbers(resumed.rows)))
+    for mine, other in zip(resumed.rows, undisturbed.rows, strict=True):
+        for name, image in undisturbed.images(other).items():
+            assert torch.equal(resumed.images(mine)[name], image)
+
+
+def test_what_is_finished_is_not_computed_again(folder, finished, monkeypatch):
+    def fail(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(protocol, "evaluate_chunk", fail)
+    assert run(declare(folder), finished.folder).rows == finished.rows
+
+
+def test_a_partly_recorded_chunk_is_completed(folder, finished, tmp_path):
+    """Rows of which only some of a chunk are there, in another order than they were made."""
+    run(declare(folder), tmp_path)
+    path = tmp_path / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(reversed(lines[1::2])))
+    again = run(declare(folder), tmp_path)
+    assert numbers(again.rows) == numbers(finished.rows)
+
+
+def test_another_declaration_is_refused(folder, finished):
+    for changes, told in (
+        ({"limit": 7}, "dataset.limit 8, not 7"),
+        ({"purifier": replace(TINY, steps=3)}, "purifier.steps 2, not 3"),
+        ({"seeds": (1,)}, "seeds"),
+        ({"draws": 4}, "draws 3, not 4"),
+        ({"batch": 4}, "batch 3, not 4"),
+    ):
+        with pytest.raises(InputError, match=told):
+            run(declare(folder, **changes), finished.folder)
+
+
+# --- Faults --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(Attack):
+    """Returns something that no attack may, for the first image of each chunk."""
+
+    eps: float = 0.1
+    norm: str = "Linf"
+    fault: str
+
+    def _run(self, case):
+        raise NotImplementedError
+
+    def __call__(self, model, images, labels, *, ids=None, seed=0, progress=None):
+        found = images.clone()
+        found[0] = {"nan": torch.nan, "range": -0.05, "eps": 0.5}[self.fault]
+        if self.fault == "nan":
+            found[0, 0, 0, 1:] = images[0, 0, 0, 1:]
+        return found.clamp(max=1) if self.fault != "range" else (images - 0.05)
+
+
+def faulty(folder, fault):
+    threat = Threat(attack=Faulty(fault=fault))
+    evaluation = declare(folder, purifier=TVChambolle(), threats=(threat,), limit=3)
+    chunk = protocol.Chunk(0, 0, threat)
+    return evaluate_chunk(evaluation, chunk)
+
+
+def test_nan_is_told_and_replaced_by_the_clean_pixels(folder):
+    (first, images), *others = faulty(folder, "nan")
+    assert first.faults == ("nan",)
+    assert all(row.faults == () for row, _ in others)
+    assert images["final"].isfinite().all()
+    assert first.linf == 0
+
+
+def test_pixels_outside_the_range_are_told_and_clamped(folder):
+    for row, images in faulty(folder, "range"):
+        assert row.faults == ("range",)
+        assert images["final"].min() == 0
+
+
+def test_a_broken_promise_of_eps_is_told(folder):
+    (first, _), *others = faulty(folder, "eps")
+    assert first.faults == ("eps",)
+    assert first.linf > 0.1
+    assert all(row.faults == () for row, _ in others)
+
+
+@dataclass(frozen=True)
+class Diverging(Unchanged):
+    """Whose first image of a batch comes out as NaN."""
+
+    def __call__(self, images, ids=None, seed=0):
+        purified = images.clone()
+        purified[0] = torch.nan
+        return purified
+
+
+def test_a_purifier_that_diverges_on_one_image_leaves_the_others_alone(folder):
+    evaluation = declare(folder, purifier=Diverging(), threats=(), limit=3)
+    rows = [row for row, _ in evaluate_chunk(evaluation, protocol.Chunk(0, 0, None))]
+    assert [row.faults for row in rows] == [("purifier",), (), ()]
+    assert rows[0].predictions == (-1,)
+    assert all(row.line() for row in rows)  # NaN distances would be no JSON
+
+
+# --- Declarations that cannot be carried out -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"dataset": "nothing"}, "no data set 'nothing'"),
+        ({"classifier": "nothing"}, "no classifier 'nothing'"),
+        ({"dataset": "foolbox-cifar10", "limit": None}, "cannot take CIFAR-10"),
+        ({"device": "cuda:99"}, "cannot take .* on cuda:99"),
+        ({"draws": 0}, "draws is 0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"purifier": lambda images, ids=None, seed=0: images}, "cannot be recorded"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told_before_anything_is_written(folder, changes, told):
+    target = folder / "never"
+    with pytest.raises(InputError, match=told):
+        run(declare(folder, **changes), target)
+    assert not target.exists()
+
+
+def test_images_without_labels_are_refused(folder, tmp_path):
+    from ridefense.imagefiles import save_image
+
+    save_image(torch.zeros(1, 28, 28), tmp_path / "a.png")
+    with pytest.raises(InputError, match="has no labels"):
+        run(declare(folder, dataset=str(tmp_path), limit=None), folder / "never")
+
+
+def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):
+    seen = []
+    run(declare(folder), tmp_path, lambda *step: seen.append(step))
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert {total for *_, total in seen} == {24}
+    assert seen[0][1] == 0
+    assert seen[-1][1] == 24
+    assert {"clean images", "FGSM", "BPDA"} <= {doing for doing, *_ in seen}
