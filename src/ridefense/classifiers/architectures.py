@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torchvision
 from torch import nn
 
 from ridefense.images import IMAGENET, MNIST, Normalisation
+from ridefense.rivals.thermometer import thermometer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,4 +123,15 @@ ARCHITECTURES = {
             bfloat16=True,
         ),
     ),
+}
+# The same networks on thermometer-encoded pixels (Buckman et al. 2018), a defence of Table 2.
+ARCHITECTURES |= {
+    f"{name}-thermometer": replace(
+        plain,
+        build=partial(thermometer, plain.build),
+        normalisation=Normalisation(mean=(0.0,) * channels, std=(1.0,) * channels),
+        weights=f"{plain.weights}-thermometer",
+    )
+    for name, plain in ARCHITECTURES.items()
+    for channels in [len(plain.normalisation.mean)]
 }

