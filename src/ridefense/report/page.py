@@ -9,7 +9,7 @@ import jinja2
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from ridefense.evaluate import CLEAN, FAULTS, Row, Run
+from ridefense.evaluate import CLEAN, Row, Run
 from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.summary import Line, Summary, complete_rows
@@ -78,7 +78,6 @@ def as_html(summary: Summary) -> str:
         gray_box=GRAY_BOX,
         rows=rows,
         notes=notes(summary),
-        faults=FAULTS,
         sections=[_section(name, run, summary) for name, run in summary.runs],
     )
 

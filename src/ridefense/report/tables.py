@@ -1,5 +1,6 @@
 """A summary as text, as Markdown and as JSON: one table, three renderings."""
 
+import html
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ from rich.box import HORIZONTALS
 from rich.markup import escape
 from rich.table import Table
 
-from ridefense.evaluate import Accuracy, Score
+from ridefense.evaluate import FAULTS, Accuracy, Score
 from ridefense.report.summary import Line, Summary, WorstCase
 
 GRAY_BOX = "not a robustness claim"
@@ -102,10 +103,10 @@ def notes(summary: Summary) -> list[str]:
         told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
     if any(line.paper for line in summary.lines):
         told.append(
-            "Paper: its accuracy, then ours minus it in points; it has other classifiers and images."
+            "Paper: its accuracy, with classifiers and images of its own, then ours minus it in points."
         )
     told += [
-        f"{line.defence}, {line.threat}: {count} rows with fault {fault!r}."
+        f"{line.defence}, {line.threat}: in {count} rows {FAULTS.get(fault, fault)}."
         for line in summary.lines
         for fault, count in line.faults.items()
     ]
@@ -143,9 +144,18 @@ def as_markdown(summary: Summary) -> str:
     """A Markdown table, and its notes as a list."""
     titles = _titles(summary)
     rows = [titles, ["---"] * len(titles)]
-    rows += [["<br>".join(cells(line)[title]) for title in titles] for line in summary.lines]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*table, "", *(f"- {note}" for note in notes(summary)), ""])
+    rows += [
+        ["<br>".join(_in_markdown(part) for part in cells(line)[title]) for title in titles]
+        for line in summary.lines
+    ]
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    told = [f"- {_in_markdown(note)}" for note in notes(summary)]
+    return "\n".join([*table, "", *told, ""])
+
+
+def _in_markdown(text: str) -> str:
+    """Text that neither ends its cell or line nor is taken for HTML."""
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
 
 
 def as_json(summary: Summary) -> str:

@@ -1,0 +1,267 @@
+import json
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from evaluations import declare, numbers
+from ridefense import InputError, Unchanged
+from ridefense.evaluate import Accuracy, Records, clopper_pearson, run
+from ridefense.report import (
+    FIGURES,
+    as_html,
+    as_json,
+    as_markdown,
+    as_table,
+    figure,
+    summarise,
+    words,
+)
+from ridefense.report.paper import family
+from test_records import images, row
+
+RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigma": [0.154]}
+BPDA = {"name": "BPDA", "knows": "classifier, purifier", "norm": "Linf", "eps": 0.1}
+GRAY = {"name": "PGD", "knows": "classifier", "norm": "Linf", "eps": 0.1}
+
+
+def settings(purifier=RIDE, **dataset):
+    data = {"name": "digits", "title": "digits", "split": "test", "images": 4}
+    return {
+        "dataset": {**data, "classes": list("0123456789"), **dataset},
+        "classifier": {"name": "cnn", "weights": "ff"},
+        "preset": "fast" if purifier is RIDE else None,
+        "purifier": purifier,
+        "seeds": [0],
+        "draws": 2,
+    }
+
+
+def record(folder, predictions, attacks, purifier=RIDE, **dataset):
+    """A run of images of class 3: predictions by attack, then by image."""
+    declared = {"settings": settings(purifier, **dataset), "versions": {}, "attacks": attacks}
+    with Records.open(folder, declared) as records:
+        for attack, by_image in predictions.items():
+            for image, drawn in enumerate(by_image):
+                records.append(row(image, attack, predictions=drawn), images(image))
+    return folder
+
+
+GOOD, BAD, MIXED = (3, 3), (1, 1), (3, 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    attacked = {"none": [GOOD, GOOD, GOOD, BAD], "bpda": [GOOD, MIXED, BAD, BAD]}
+    record(tmp_path / "ride", attacked, {"bpda": BPDA})
+    bare = {"none": [GOOD[:1]] * 4, "bpda": [BAD[:1]] * 4}
+    record(tmp_path / "bare", bare, {"bpda": BPDA}, {"type": "Unchanged"})
+    return tmp_path
+
+
+def text(summary, width=100):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(as_table(summary))
+    console.file.close()
+    return console.export_text()
+
+
+def test_a_line_counts_draws_images_and_votes(folder):
+    bare, ride = summarise(folder).lines
+    assert (bare.defence, ride.defence) == ("none", "RIDE")
+    assert ride.clean.mean == Accuracy(3, 4)
+    assert ride.robust.mean == Accuracy(1.5, 4)
+    assert ride.robust.majority == Accuracy(1, 4)
+    assert ride.robust.worst == Accuracy(1, 4)
+    assert ride.robust.draws == 2
+    assert ride.robust.mean.interval == clopper_pearson(1.5, 4)
+    assert bare.robust.mean == Accuracy(0, 4)
+    assert ride.distances == {"purified_final": 0.125, "final_clean": 0.0, "purified_clean": 0.25}
+    assert ride.purify_seconds == 0.5
+
+
+def test_the_papers_figure_and_the_difference_stand_beside_ours(folder):
+    bare, ride = summarise(folder).lines
+    assert ride.paper.accuracy == 0.98
+    assert ride.difference == pytest.approx(0.375 - 0.98)
+    assert bare.paper is None
+
+
+def test_an_undefended_classifier_is_attacked_by_pgd_and_knows_everything(folder):
+    bare, ride = summarise(folder).lines
+    assert (bare.threat, bare.knows) == ("PGD, ℓ∞ 0.1", "everything")
+    assert (ride.threat, ride.knows) == ("BPDA, ℓ∞ 0.1", "classifier, purifier")
+    assert not bare.gray_box
+
+
+def test_every_rendering_says_what_a_figure_is_worth(tmp_path):
+    attacked = {"none": [GOOD] * 4, "pgd": [GOOD, MIXED, BAD, BAD], "bpda": [GOOD] * 4}
+    record(tmp_path, attacked, {"pgd": GRAY, "bpda": BPDA})
+    summary = summarise(tmp_path)
+    assert [line.gray_box for line in summary.lines] == [True, False]
+    interval = "[{:.1f}, {:.1f}]".format(*(100 * bound for bound in clopper_pearson(1.5, 4)))
+    for rendered in (text(summary, 200), as_markdown(summary), as_html(summary)):
+        flat = " ".join(rendered.split())
+        assert "upper bound: best known attack" in flat
+        assert flat.count("not a robustness claim") >= 1
+        assert interval in flat
+        assert "37.5% ±" in flat
+        assert "majority 25.0%" in flat
+    claims = [r["robustness_claim"] for r in json.loads(as_json(summary))["runs"][0]["results"]]
+    assert claims == [False, True]
+
+
+def test_the_worst_case_is_over_attacks_image_by_image(tmp_path):
+    attacked = {
+        "none": [GOOD] * 4,
+        "a": [GOOD, BAD, MIXED, GOOD],
+        "b": [BAD, GOOD, MIXED, GOOD],
+        "far": [BAD] * 4,
+    }
+    attacks = {"a": BPDA, "b": {**BPDA, "name": "PGD Unrolled"}, "far": {**BPDA, "eps": 0.3}}
+    summary = summarise(record(tmp_path, attacked, attacks))
+    (worst,) = summary.worst_cases
+    assert worst.attacks == ("a", "b")
+    assert worst.ball == "ℓ∞ 0.1"
+    assert worst.accuracy == Accuracy(1.5, 4)
+    assert "37.5%" in as_markdown(summary).splitlines()[-1]
+
+
+def test_clean_images_alone_are_a_line(tmp_path):
+    (line,) = summarise(record(tmp_path, {"none": [GOOD] * 4}, {})).lines
+    assert line.robust is None
+    assert line.threat == "no attack"
+    assert line.score.mean == Accuracy(4, 4)
+    assert "no attack" in text(summarise(tmp_path))
+
+
+def test_an_unfinished_run_says_so_and_compares_the_same_images(tmp_path):
+    record(tmp_path, {"none": [BAD, GOOD, GOOD], "bpda": [GOOD, GOOD]}, {"bpda": BPDA})
+    (line,) = summarise(tmp_path).lines
+    assert line.robust.mean == Accuracy(2, 2)
+    assert line.clean.mean == Accuracy(1, 2)
+    assert "of 4, unfinished" in " ".join(text(summarise(tmp_path), 160).split())
+
+
+def test_json_is_the_same_for_the_same_records_and_tells_no_time(folder):
+    once = as_json(summarise(folder))
+    assert once == as_json(summarise(folder))
+    assert "seconds" not in once
+    assert json.loads(once)["runs"][1]["results"][0]["robust"]["accuracy"] == 0.375
+
+
+def test_json_is_the_same_after_a_resume(tmp_path):
+    (tmp_path / "whole").mkdir()
+    evaluation = declare(tmp_path)
+    whole = run(evaluation, tmp_path / "whole" / "run")
+    resumed = tmp_path / "resumed" / "run"
+    run(evaluation, resumed)
+    path = resumed / "records.jsonl"
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])  # torn in the middle
+    assert numbers(run(evaluation, resumed).rows) == numbers(whole.rows)
+    assert as_json(summarise(tmp_path / "whole")) == as_json(summarise(tmp_path / "resumed"))
+
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes = set(), set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+
+def test_hostile_names_are_escaped_in_the_page(tmp_path):
+    attack = {**BPDA, "name": HOSTILE, "attack": {"attack": HOSTILE, HOSTILE: HOSTILE}}
+    attacked = {"none": [GOOD], "x": [BAD]}
+    purifier = {"type": HOSTILE, "kernel": 3}
+    names = {"name": HOSTILE, "title": HOSTILE, "split": HOSTILE, "classes": [HOSTILE] * 10}
+    hostile = record(tmp_path / "<b>run", attacked, {"x": attack}, purifier, **names)
+    page = as_html(summarise(tmp_path))
+    assert hostile.name not in page
+    seen = Tags()
+    seen.feed(page)
+    assert "script" not in seen.tags
+    assert "b" in seen.tags  # the page's own
+    assert not any(name.startswith("on") for name in seen.attributes)
+    assert page.count("&lt;script&gt;") >= 5
+
+
+def test_a_markdown_cell_cannot_end_its_row(tmp_path):
+    record(tmp_path, {"none": [GOOD], "x": [BAD]}, {"x": {**BPDA, "name": "a|b\n|c"}})
+    rows = [r for r in as_markdown(summarise(tmp_path)).splitlines() if r.startswith("|")]
+    assert len(rows) == 3
+    assert len({r.replace("\\|", "").count("|") for r in rows}) == 1
+
+
+def test_the_page_needs_nothing_else_and_marks_failures(folder):
+    page = as_html(summarise(folder))
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<link" not in page
+    assert page.count('class="card failed"') == 4 + 2  # none: 4 wrong; RIDE: 2 in the first draw
+    assert page.count("data:image/png;base64,") == 2 * 4 * 3
+    assert "RIDE, preset fast, 5 rounds of 100 steps" in page
+
+
+def test_the_page_is_one_for_a_real_run(tmp_path):
+    run(declare(tmp_path, purifier=Unchanged()), tmp_path / "run")
+    page = as_html(summarise(tmp_path))
+    assert "PGD with the gradient through the purifier as Identity, steps 2" in page
+    assert "FGSM with the gradient of the classifier alone" in page
+
+
+@pytest.mark.parametrize("missing", ["dataset", "purifier", "seeds", "classifier"])
+def test_a_run_json_without_what_a_report_needs_is_told(folder, missing):
+    path = folder / "ride" / "run.json"
+    declared = json.loads(path.read_text())
+    del declared["settings"][missing]
+    path.write_text(json.dumps(declared))
+    with pytest.raises(InputError, match=r"run.json does not declare what a report needs"):
+        summarise(folder)
+
+
+def test_faults_and_refits_are_told(tmp_path):
+    declared = {"settings": settings(), "versions": {}, "attacks": {}}
+    with Records.open(tmp_path, declared) as records:
+        records.append(row(0, faults=("purifier",), refits=2), images())
+    told = as_markdown(summarise(tmp_path))
+    assert "in 1 rows the purified image had NaN" in told
+    assert "2 fits collapsed" in told
+
+
+# --- The paper's figures -------------------------------------------------------------------------
+
+
+def test_figures_are_found_by_their_case():
+    assert figure("mnist", "RIDE", attack="BPDA", eps=0.1).accuracy == 0.98
+    assert figure("cifar10-jpeg75", "RIDE", attack="BPDA", eps=0.05).accuracy == 0.76
+    assert figure("mnist", "RIDE", attack="BPDA", eps=0.3) is None
+    assert figure("imagenet", "Median", 5, attack="FGSM", eps=0.015).accuracy == 0.281
+    assert figure("imagenet", "Median", attack="FGSM", eps=0.015).accuracy == 0.306
+    assert figure("imagenet", "Median", 4, attack="FGSM", eps=0.015).accuracy == 0.306
+    assert figure("imagenet", "RIDE", attack="PGD", eps=0.02).accuracy == 0.476
+    assert figure("imagenet", "Unchanged").accuracy == 0.775
+    assert figure("a folder", "RIDE", attack="BPDA", eps=0.1) is None
+    assert family("foolbox-imagenet") == "ImageNet"
+
+
+def test_the_best_cells_of_the_appendix_are_the_first_table():
+    """As the paper says: Table 1 shows each filter at its best setting."""
+    for attack in ("FGSM", "PGD"):
+        cells = [f for f in FIGURES if f.defence == "Median" and f.attack == attack]
+        best = max(f.accuracy for f in cells if f.table == "Table 4")
+        assert best == next(f.accuracy for f in cells if f.table == "Table 1")
+
+
+@given(st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.floats() | st.text()))
+def test_words_are_found_for_any_settings(data):
+    assert isinstance(words.defence(data), str)
+    assert isinstance(words.schedule({**data, "steps": 3}, "fast"), str)
+    assert isinstance(words.attack({**BPDA, "attack": data, "gradient": data}), str)
