@@ -205,7 +205,7 @@ def test_checkpoints_of_other_runs_and_broken_ones_are_refused(tmp_path, monkeyp
 def test_steps_are_nesterovs_and_what_is_kept_is_their_average():
     recipe = Recipe(epochs=1, batch=4, crops=(4,), weight_decay=0.1, smoothing=0.2, average=0.5)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    info = Info(name="", architecture="", dataset="", classes=3)
+    info = Info(name="", architecture="", dataset="")
     run = training._Run(Classifier(MNIST, network, info), recipe, steps=6)
     values = {name: w.detach().double().clone() for name, w in network.named_parameters()}
     speeds = {name: torch.zeros_like(w) for name, w in values.items()}

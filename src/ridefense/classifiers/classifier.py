@@ -1,17 +1,21 @@
 """A network behind its normalisation, and the file it is kept in."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from ridefense.classifiers.architectures import ARCHITECTURES
 from ridefense.errors import InputError
 from ridefense.images import Normalisation
+
+_INFO = "ridefense"  # the key of a weight file's metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,6 @@ class Info:
         name: as given to `load`.
         architecture: its network; one of `ARCHITECTURES` if it was trained here.
         dataset: title of what it was trained on.
-        classes: number of logits.
         correct, n: how many of n test images it got right when it was saved; None if unknown.
         tested_on: title of those test images.
         training: how it was trained.
@@ -31,7 +34,6 @@ class Info:
     name: str
     architecture: str
     dataset: str
-    classes: int
     correct: int | None = None
     n: int | None = None
     tested_on: str = ""
@@ -76,7 +78,7 @@ def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
     """Write weights in float16 and `info` as metadata, atomically: a safetensors file.
 
     Raises:
-        InputError: for an architecture that `load` could not rebuild.
+        InputError: for an architecture that `load` could not rebuild, or an unwritable path.
     """
     info = classifier.info
     if info.architecture not in ARCHITECTURES:
@@ -86,12 +88,14 @@ def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
         name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
         for name, t in classifier.network.state_dict().items()
     }
-    metadata = {
-        key: str(value) for key, value in vars(info).items() if key != "name" and value is not None
-    }
+    about = {key: value for key, value in vars(info).items() if key != "name"}
+    metadata = {_INFO: json.dumps(about)}  # one key, for several are written in random order
     partial = Path(f"{path}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(serialised(tensors, metadata=metadata))
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
 
 
 def read(
@@ -115,21 +119,34 @@ def read(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no safetensors file ({error}); download it again") from error
-    architecture = metadata.get("architecture", architecture)
-    if architecture not in ARCHITECTURES:
+    about = {"architecture": architecture or "", "dataset": ""}
+    if _INFO in metadata:
+        about = _checked(metadata[_INFO], path)
+    info = Info(name=name or str(path), **about)
+    if info.architecture not in ARCHITECTURES:
         known = " or ".join(ARCHITECTURES)
-        raise InputError(f"{path} names architecture {architecture!r}; pass architecture={known}")
-    made = ARCHITECTURES[architecture]
+        raise InputError(
+            f"{path} names architecture {info.architecture!r}; pass architecture={known}"
+        )
+    made = ARCHITECTURES[info.architecture]
     network = made.build()
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
-            f"{path} does not hold the weights of {architecture}; train or choose another file"
+            f"{path} does not hold the weights of {info.architecture}; train or choose another file"
         ) from error
-    counts = {key: int(metadata[key]) for key in ("correct", "n") if key in metadata}
-    texts = {key: metadata.get(key, "") for key in ("dataset", "tested_on", "training")}
-    info = Info(
-        name=name or str(path), architecture=architecture, classes=made.classes, **texts, **counts
-    )
     return Classifier(made.normalisation, network, info).frozen()
+
+
+def _checked(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `save` wrote of an `Info`."""
+    types = get_type_hints(Info)
+    del types["name"]
+    try:
+        about = json.loads(text)
+        if about.keys() == types.keys() and all(isinstance(about[k], types[k]) for k in types):
+            return about
+    except (ValueError, AttributeError):
+        pass
+    raise InputError(f"{path} has broken metadata; train or choose another file")

@@ -119,7 +119,7 @@ def _timm(name: str) -> Classifier:
         raise _not_downloaded(f"timm:{name}", error) from error
     config = network.pretrained_cfg
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
-    return _imagenet(f"timm:{name}", name, network, normalisation, classes=config["num_classes"])
+    return _imagenet(f"timm:{name}", name, network, normalisation)
 
 
 def _efficientnet_lite0() -> Classifier:
@@ -136,14 +136,12 @@ def _imagenet(
     architecture: str,
     network: torch.nn.Module,
     normalisation: Normalisation = IMAGENET,
-    classes: int = 1000,
     training: str = "",
 ) -> Classifier:
     info = Info(
         name=name,
         architecture=architecture,
         dataset="ImageNet",
-        classes=classes,
         training=training,
     )
     return Classifier(normalisation, network, info).frozen()

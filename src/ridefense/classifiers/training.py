@@ -79,7 +79,6 @@ def train(
         name=architecture,
         architecture=architecture,
         dataset=dataset.title,
-        classes=made.classes,
         training=_described(epochs, seed, adversarial, start),
     )
     with torch.random.fork_rng(devices=[]):

