@@ -358,5 +358,11 @@ def test_mixed_shapes_are_named():
     refused(lambda: grows.bytes, "Numbers", "shape")
 
 
+def test_no_images_are_named(tmp_path):
+    refused(lambda: numbered([0, 1])[2:].images, "Numbers (test)", "no images")
+    write_parquet(tmp_path / "mnist" / "test.parquet", [], [], DIGITS)
+    refused(lambda: load("mnist", root=tmp_path).images, "MNIST (test)", "no images")
+
+
 def test_every_name_is_listed():
     assert {"mnist", "cifar10", "imagenet", "digits", "foolbox-mnist"} <= set(names())

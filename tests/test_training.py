@@ -337,6 +337,16 @@ def test_what_does_not_fit_is_refused(architecture, dataset, options, words):
     refused(lambda: train(architecture, dataset, **options), *words)
 
 
+def test_a_test_without_labels_is_refused_before_training():
+    unlabelled = dataclasses.replace(coloured(), labels=torch.empty(0, dtype=torch.int64))
+    steps = []
+    refused(
+        lambda: train("tiny", coloured(), test=unlabelled, progress=lambda *s: steps.append(s)),
+        "Colours has no labels",
+    )
+    assert not steps
+
+
 def test_weights_of_another_architecture_are_no_start(plain):
     refused(lambda: train("tiny", coloured(), start=plain), "mnist-cnn", "tiny")
 

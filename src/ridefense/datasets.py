@@ -79,6 +79,8 @@ class Dataset:
     @cached_property
     def bytes(self) -> Tensor:
         """All images, uint8 [N, C, H, W]: a quarter of the memory of `images`."""
+        if not len(self):
+            raise InputError(f"{self.title} ({self.split}) has no images here; take one at least")
         decoded = [self.decode(i) for i in self.ids.tolist()]
         if len({image.shape for image in decoded}) > 1:
             raise InputError(f"{self.title} mixes image shapes; convert its images to one shape")

@@ -29,7 +29,7 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
             "torchvision:NAME" and "timm:NAME": ImageNet weights, downloaded once (of torchvision
             IMAGENET1K_V1, the paper's);
             "efficientnet-lite0": ImageNet weights inside a Python package;
-            or the path of a .safetensors file that `train` or `save` wrote.
+            or the path of a .safetensors file that `save` wrote.
         architecture: one of `ARCHITECTURES`, for a file by others that does not name it.
 
     Raises:

@@ -86,6 +86,8 @@ def train(
         classifier = Classifier(made.normalisation, made.build(), info)
     if start is not None:
         classifier.network.load_state_dict(start.network.state_dict())
+    if test is not None:
+        count_correct(classifier, test[:1])  # fails now rather than in the end
     run = _Run(classifier, recipe, steps=epochs * (len(labels) // recipe.batch))
     settings = repr((info, len(labels)))
     if checkpoint is not None:
@@ -103,7 +105,13 @@ def train(
 
 
 def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 100) -> int:
-    """How many images of a labelled data set the classifier gives their label."""
+    """How many images of a data set the classifier gives their label.
+
+    Raises:
+        InputError: where there are no labels.
+    """
+    if not len(dataset.labels):
+        raise InputError(f"{dataset.title} has no labels to compare with; choose another data set")
     correct = 0
     with torch.inference_mode():
         for part in dataset.batches(batch):
