@@ -72,9 +72,9 @@ NORMS: dict[NormName, Norm] = {"Linf": Linf(), "L2": L2()}
 def project(norm: Norm, images: Tensor, centre: Tensor, eps: float) -> Tensor:
     """Images [N, C, H, W] back into the ball around `centre` and into [0, 1].
 
-    Exactly: computed in float64 and rounded towards the centre, so that the norm of
-    `result.double() - centre.double()` is at most eps, with nothing left to the last digit of
-    `images.dtype`.
+    Computed in float64 and rounded towards the centre: for float32 and coarser images the norm of
+    `result.double() - centre.double()` is at most eps to the rounding of float64, about 1e-16, and
+    nothing of it is owed to the rounding of pixels.
     """
     middle = centre.double()
     perturbation = norm.clip(images.double() - middle, eps)
