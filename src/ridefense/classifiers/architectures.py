@@ -28,7 +28,7 @@ class Recipe:
         crops: side of the random crop, from the first epochs to the last. Smaller crops keep the
             scale of what they show and cost less; the last epochs see the full size.
         flip: whether images are mirrored in every other epoch, half of them in the first.
-        bfloat16: whether the network computes in bfloat16, where the processor has it.
+        bfloat16: whether the network computes in bfloat16; its weights stay in float32.
     """
 
     epochs: int

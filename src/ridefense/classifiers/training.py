@@ -40,6 +40,7 @@ def train(
     adversarial: Attack | None = None,
     start: Classifier | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Classifier:
     """A classifier, trained by its architecture's recipe.
@@ -56,10 +57,12 @@ def train(
             (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`.
         start: weights to start from, of the same architecture; by default fresh ones.
         checkpoint: a file to continue from where it exists, written every `CHECKPOINT_STEPS`.
+        device: to train on.
         progress: see `Progress`.
 
     Returns:
-        The classifier in eval mode. Its weights are rounded to float16, as they are saved.
+        The classifier in eval mode, on the CPU. Its weights are rounded to float16, as they are
+        saved.
 
     Raises:
         InputError: for an unknown architecture, a data set that does not fit it, epochs under 1,
@@ -86,17 +89,19 @@ def train(
         classifier = Classifier(made.normalisation, made.build(), info)
     if start is not None:
         classifier.network.load_state_dict(start.network.state_dict())
+    classifier.to(device)
     if test is not None:
-        count_correct(classifier, test[:1])  # fails now rather than in the end
+        count_correct(classifier.eval(), test[:1])  # fails now rather than in the end
     run = _Run(classifier, recipe, steps=epochs * (len(labels) // recipe.batch))
     settings = repr((info, len(labels)))
     if checkpoint is not None:
         run.resume(Path(checkpoint), settings)
     for rows, images in _batches(pixels, recipe, epochs, seed, first=run.step):
+        images, wanted = images.to(device), labels[rows].to(device)
         if adversarial is not None:
             attack_seed = derive(seed, "attack", run.step)
-            images = adversarial(classifier.eval(), images, labels[rows], seed=attack_seed)
-        loss = run.take(images, labels[rows])
+            images = adversarial(classifier.eval(), images, wanted, seed=attack_seed)
+        loss = run.take(images, wanted)
         if checkpoint is not None and run.step % CHECKPOINT_STEPS == 0:
             run.keep(Path(checkpoint), settings)
         if progress is not None:
@@ -112,10 +117,11 @@ def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 10
     """
     if not len(dataset.labels):
         raise InputError(f"{dataset.title} has no labels to compare with; choose another data set")
-    correct = 0
+    correct, device = 0, next(classifier.parameters()).device
     with torch.inference_mode():
         for part in dataset.batches(batch):
-            correct += int((classifier(part.images).argmax(1) == part.labels).sum())
+            found = classifier(part.images.to(device)).argmax(1)
+            correct += int((found.cpu() == part.labels).sum())
     return correct
 
 
@@ -139,7 +145,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate((self.step + 0.5) / self.steps)
         self.classifier.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bfloat16):
             logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
         if not math.isfinite(value := loss.item()):
@@ -176,13 +182,14 @@ class _Run:
             return
         remedy = "delete it to start afresh"
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             if state["settings"] != settings:
                 raise InputError(f"checkpoint {path} is of another run; {remedy}")
             self.step = state["step"]
             self.network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.average = state["average"]
+            for name, value in state["average"].items():
+                self.average[name].copy_(value)
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.PickleError) as error:
             raise InputError(f"checkpoint {path} cannot be read; {remedy}") from error
 
@@ -191,7 +198,7 @@ class _Run:
         self.network.load_state_dict(
             {k: t.half().float() if t.is_floating_point() else t for k, t in self.average.items()}
         )
-        classifier = self.classifier.to(memory_format=torch.contiguous_format).frozen()
+        classifier = self.classifier.cpu().to(memory_format=torch.contiguous_format).frozen()
         if test is not None:
             counts = {"correct": count_correct(classifier, test), "n": len(test)}
             classifier.info = replace(classifier.info, tested_on=test.title, **counts)
