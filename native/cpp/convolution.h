@@ -12,25 +12,45 @@ namespace ride::RIDE_ISA {
 // What becomes of a layer's sums: ReLU, perhaps dropout, and which are nonzero.
 template <bool dropout>
 struct Activate {
-    const Grid& grid;
     Map out;
     const uint16_t* units;  // dropout's, [channels / 16][unit_plane]
     size_t unit_plane;
     float scale;
 
+    // Where the sums of one row go, for the channels of one pass.
     template <int vectors>
-    RIDE_INLINE void put(int channel, int y, int x, const Vec (&sums)[vectors]) {
-        constexpr int width = vectors * lanes;
-        uint32_t bits = 0;
-        repeat<vectors>(RIDE_EACH(v) { bits |= positive_lanes(sums[v]) << (v * lanes); });
-        if constexpr (dropout)
-            bits &= get_bits<width>(units, unit_plane, channel, size_t(y) * grid.width + x);
-        put_bits<width>(out.mask, grid.mask_plane, channel, grid.mask_at(y, x), bits);
-        float* to = out.values + grid.at(y, x) * out.channels + channel;
-        repeat<vectors>(RIDE_EACH(v) {
-            const Vec value = dropout ? sums[v] * scale : sums[v];
-            store(to + v * lanes, only(value, bits >> (v * lanes)));
-        });
+    struct Row {
+        float* values;
+        uint16_t* mask;
+        const uint16_t* units;
+        size_t mask_plane, unit_plane;
+        int channels, shift;
+        float scale;
+
+        RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
+            constexpr int width = vectors * lanes;
+            uint32_t bits = 0;
+            repeat<vectors>(RIDE_EACH(v) { bits |= positive_lanes(sums[v]) << (v * lanes); });
+            if constexpr (dropout) bits &= get_bits<width>(units + x, unit_plane, shift);
+            put_bits<width>(mask + x, mask_plane, shift, bits);
+            float* to = values + size_t(x) * channels;
+            repeat<vectors>(RIDE_EACH(v) {
+                const Vec value = dropout ? sums[v] * scale : sums[v];
+                store(to + v * lanes, only(value, bits >> (v * lanes)));
+            });
+        }
+    };
+    template <int vectors>
+    RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
+        const size_t group = size_t(channel / 16);
+        return {out.values + grid.at(y, 0) * out.channels + channel,
+                out.mask + group * grid.mask_plane + grid.mask_at(y, 0),
+                units + group * unit_plane + size_t(y) * grid.width,
+                size_t(grid.mask_plane),
+                unit_plane,
+                out.channels,
+                channel % 16,
+                scale};
     }
     template <int vectors>
     RIDE_INLINE void end_pass(int) {}
@@ -39,23 +59,39 @@ struct Activate {
 // The gradient with respect to a layer's sums, from that with respect to its output; and its sum
 // over all pixels, which is the bias's gradient.
 struct Backpropagate {
-    const Grid& grid;
     Map out;  // its mask is the layer's own, and only read
     float scale;
     float* bias_gradient;
     Vec totals[2] = {};
 
     template <int vectors>
-    RIDE_INLINE void put(int channel, int y, int x, const Vec (&sums)[vectors]) {
-        constexpr int width = vectors * lanes;
-        const uint32_t bits =
-            get_bits<width>(out.mask, grid.mask_plane, channel, grid.mask_at(y, x));
-        float* to = out.values + grid.at(y, x) * out.channels + channel;
-        repeat<vectors>(RIDE_EACH(v) {
-            const Vec value = only(sums[v] * scale, bits >> (v * lanes));
-            store(to + v * lanes, value);
-            totals[v] += value;
-        });
+    struct Row {
+        float* values;
+        const uint16_t* mask;
+        size_t mask_plane;
+        int channels, shift;
+        float scale;
+        Vec (&totals)[2];
+
+        RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
+            const uint32_t bits = get_bits<vectors * lanes>(mask + x, mask_plane, shift);
+            float* to = values + size_t(x) * channels;
+            repeat<vectors>(RIDE_EACH(v) {
+                const Vec value = only(sums[v] * scale, bits >> (v * lanes));
+                store(to + v * lanes, value);
+                totals[v] += value;
+            });
+        }
+    };
+    template <int vectors>
+    RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
+        return {out.values + grid.at(y, 0) * out.channels + channel,
+                out.mask + size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0),
+                size_t(grid.mask_plane),
+                out.channels,
+                channel % 16,
+                scale,
+                totals};
     }
     template <int vectors>
     RIDE_INLINE void end_pass(int channel) {
@@ -69,31 +105,33 @@ struct Backpropagate {
 
 // Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window of
 // sums, which slides along the row. What the window leaves above is finished; what it leaves below
-// waits in `pending` (two rows of width + 2 pixels) for the next row.
-template <int vectors, class Finish>
+// waits in `pending` (two rows of width + 2 pixels) for the next row. `groups`: of 16 input channels,
+// where that is known when compiling, else 0.
+template <int vectors, int groups, class Finish>
 __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& in,
                                                    const float* weights, const float* bias,
                                                    int out_channels, float* pending,
                                                    Finish finish) {
-    constexpr int width = vectors * lanes, tap = width, input = 9 * width;
-    const int columns = grid.width, channels = in.channels;
+    constexpr int width = vectors * lanes, input = 9 * width;
+    const int columns = grid.width, channels = groups ? groups * 16 : in.channels;
+    const size_t mask_plane = size_t(grid.mask_plane);
+    // Rows y-1 and y of the sums, before the inputs of row y are added.
+    float *const upper = pending, *const lower = pending + size_t(columns + 2) * width;
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
         repeat<vectors>(RIDE_EACH(v) {
             start[v] = bias ? load(bias + channel + v * lanes) : Vec{};
         });
-        // Rows y and y+1 of the sums, before the inputs of row y are added.
-        float *upper = pending, *lower = pending + size_t(columns + 2) * width;
         for (int x = 0; x < columns + 2; x++)
             repeat<vectors>(RIDE_EACH(v) {
                 store(upper + x * width + v * lanes, start[v]);
                 store(lower + x * width + v * lanes, start[v]);
             });
         for (int y = 0; y < grid.height; y++) {
-            // Window: three rows of three pixels; `upper` holds row y-1, `lower` row y.
+            // Three rows of three pixels: x-1, x, x+1 of rows y-1, y, y+1.
             Vec window[9 * vectors];
-            repeat<vectors>(RIDE_EACH(v) {
-                repeat<3>(RIDE_EACH(column) {
+            repeat<3>(RIDE_EACH(column) {
+                repeat<vectors>(RIDE_EACH(v) {
                     window[column * vectors + v] = load(upper + v * lanes);
                     window[(3 + column) * vectors + v] = load(lower + v * lanes);
                     window[(6 + column) * vectors + v] = start[v];
@@ -101,6 +139,7 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
             });
             const float* values = in.values + grid.at(y, 0) * channels;
             const uint16_t* mask = in.mask + grid.mask_at(y, 0);
+            auto row = finish.template row<vectors>(grid, channel, y - 1);
             auto leave = [&](int x) RIDE_LAMBDA {
                 Vec sums[vectors];
                 repeat<vectors>(RIDE_EACH(v) {
@@ -108,7 +147,7 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                     store(upper + x * width + v * lanes, window[3 * vectors + v]);
                     store(lower + x * width + v * lanes, window[6 * vectors + v]);
                 });
-                if (y) finish.template put<vectors>(channel, y - 1, x, sums);
+                if (y) row.put(x, sums);
             };
             for (int x = 0; x < columns; x++) {
                 repeat<vectors>(RIDE_EACH(v) {
@@ -129,77 +168,87 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                         });
                     }
                 };
-                static_assert(tap * 9 == input);
-                if (channels == 16) {
+                if constexpr (groups == 1) {
                     add(mask[x], 0);
+                } else if constexpr (groups == 2) {
+                    add(mask[x] | uint32_t(mask[mask_plane + x]) << 16, 0);
                 } else {
-                    int first = 0;
-                    const uint16_t* group = mask + x;
-                    for (; first + 32 <= channels; first += 32, group += 2 * grid.mask_plane)
-                        add(uint32_t(group[0]) | uint32_t(group[grid.mask_plane]) << 16, first);
-                    if (first < channels) add(group[0], first);
+                    for (int first = 0; first < channels; first += 16)
+                        add(mask[size_t(first / 16) * mask_plane + x], first);
                 }
                 if (x) leave(x - 1);
-                repeat<3>(RIDE_EACH(row) {
+                repeat<3>(RIDE_EACH(line) {
                     repeat<2 * vectors>(RIDE_EACH(k) {
-                        window[row * 3 * vectors + k] = window[row * 3 * vectors + vectors + k];
+                        window[line * 3 * vectors + k] = window[line * 3 * vectors + vectors + k];
                     });
                 });
             }
             leave(columns - 1);
         }
+        auto row = finish.template row<vectors>(grid, channel, grid.height - 1);
         for (int x = 0; x < columns; x++) {
             Vec sums[vectors];
             repeat<vectors>(RIDE_EACH(v) { sums[v] = load(upper + x * width + v * lanes); });
-            finish.template put<vectors>(channel, grid.height - 1, x, sums);
+            row.put(x, sums);
         }
         finish.template end_pass<vectors>(channel);
         weights += size_t(channels) * input;
     }
 }
 
-// Output-stationary: the sums of `tile` pixels of a row, for every input.
-template <int vectors, int tile, class Finish>
+// Output-stationary: the sums of `tile` pixels of a row, for every input. `inputs`: input channels
+// where that is known when compiling, else 0.
+template <int vectors, int tile, int inputs, class Row>
 RIDE_INLINE void gather_tile(const Grid& grid, const float* values, int channels,
-                             const float* weights, const Vec (&start)[vectors], int channel, int y,
-                             int x, Finish& finish) {
+                             const float* weights, const Vec (&start)[vectors], int y, int x,
+                             Row& row) {
     constexpr int width = vectors * lanes;
     Vec sums[tile][vectors];
     repeat<tile>(RIDE_EACH(p) { repeat<vectors>(RIDE_EACH(v) { sums[p][v] = start[v]; }); });
-    for (int t = 0; t < 9; t++) {
-        const float* from = values + grid.at(y - (t / 3 - 1), x - (t % 3 - 1)) * channels;
-        const float* by = weights + t * width;
-        for (int i = 0; i < channels; i++, by += 9 * width) {
-            Vec weight[vectors];
-            repeat<vectors>(RIDE_EACH(v) { weight[v] = load(by + v * lanes); });
-            repeat<tile>(RIDE_EACH(p) {
-                const Vec value = splat(from[p * channels + i]);
-                repeat<vectors>(RIDE_EACH(v) { sums[p][v] += value * weight[v]; });
-            });
-        }
-    }
-    repeat<tile>(RIDE_EACH(p) { finish.template put<vectors>(channel, y, x + p, sums[p]); });
+    const float* centre = values + grid.at(y, x) * channels;
+    auto add = [&](int line, int column, int i) RIDE_LAMBDA {
+        const float* from = centre + (ptrdiff_t(line) * grid.row + column) * channels + i;
+        const float* by = weights + (size_t(i) * 9 + (1 - line) * 3 + (1 - column)) * width;
+        Vec weight[vectors];
+        repeat<vectors>(RIDE_EACH(v) { weight[v] = load(by + v * lanes); });
+        repeat<tile>(RIDE_EACH(p) {
+            const Vec value = splat(from[p * channels]);
+            repeat<vectors>(RIDE_EACH(v) { sums[p][v] += value * weight[v]; });
+        });
+    };
+    for (int line = -1; line <= 1; line++)
+        repeat<3>(RIDE_EACH(column) {
+            if constexpr (inputs > 0)
+                repeat<inputs>(RIDE_EACH(i) { add(line, column - 1, i); });
+            else
+                for (int i = 0; i < channels; i++) add(line, column - 1, i);
+        });
+    repeat<tile>(RIDE_EACH(p) { row.put(x + p, sums[p]); });
 }
 
-template <int vectors, class Finish>
+template <int vectors, int inputs, class Finish>
 __attribute__((noinline)) void gather_convolution(const Grid& grid, const float* values,
-                                                  int channels, const float* weights,
+                                                  int in_channels, const float* weights,
                                                   const float* bias, int out_channels,
                                                   Finish finish) {
-    constexpr int width = vectors * lanes, tile = 8;
+    constexpr int width = vectors * lanes;
+    const int channels = inputs ? inputs : in_channels;
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
         repeat<vectors>(RIDE_EACH(v) {
             start[v] = bias ? load(bias + channel + v * lanes) : Vec{};
         });
         for (int y = 0; y < grid.height; y++) {
+            auto row = finish.template row<vectors>(grid, channel, y);
             int x = 0;
-            for (; x + tile <= grid.width; x += tile)
-                gather_tile<vectors, tile>(grid, values, channels, weights, start, channel, y, x,
-                                           finish);
-            for (; x < grid.width; x++)
-                gather_tile<vectors, 1>(grid, values, channels, weights, start, channel, y, x,
-                                        finish);
+            auto tiles = [&](auto tile) RIDE_LAMBDA {
+                for (; x + tile <= grid.width; x += tile)
+                    gather_tile<vectors, tile, inputs>(grid, values, channels, weights, start, y,
+                                                       x, row);
+            };
+            tiles(std::integral_constant<int, 8>{});
+            tiles(std::integral_constant<int, 4>{});
+            tiles(std::integral_constant<int, 1>{});
         }
         finish.template end_pass<vectors>(channel);
         weights += size_t(channels) * 9 * width;
@@ -213,10 +262,27 @@ template <int vectors, class Finish>
 RIDE_INLINE void convolve(const Grid& grid, const Map& in, int64_t nonzero, const float* weights,
                           const float* bias, int out_channels, float* pending, Finish finish) {
     if (double(nonzero) > dense_share * grid.pixels() * in.channels)
-        gather_convolution<vectors>(grid, in.values, in.channels, weights, bias, out_channels,
-                                    finish);
+        gather_convolution<vectors, 0>(grid, in.values, in.channels, weights, bias, out_channels,
+                                       finish);
+    else if (in.channels == 16)
+        scatter_convolution<vectors, 1>(grid, in, weights, bias, out_channels, pending, finish);
+    else if (in.channels == 32)
+        scatter_convolution<vectors, 2>(grid, in, weights, bias, out_channels, pending, finish);
     else
-        scatter_convolution<vectors>(grid, in, weights, bias, out_channels, pending, finish);
+        scatter_convolution<vectors, 0>(grid, in, weights, bias, out_channels, pending, finish);
+}
+
+// The first layer: few inputs, none of them zero.
+template <int vectors, class Finish>
+RIDE_INLINE void convolve_image(const Grid& grid, const float* image, int channels,
+                                const float* weights, const float* bias, int out_channels,
+                                Finish finish) {
+    if (channels == 1)
+        gather_convolution<vectors, 1>(grid, image, 1, weights, bias, out_channels, finish);
+    else if (channels == 3)
+        gather_convolution<vectors, 3>(grid, image, 3, weights, bias, out_channels, finish);
+    else
+        gather_convolution<vectors, 0>(grid, image, channels, weights, bias, out_channels, finish);
 }
 
 }  // namespace ride::RIDE_ISA

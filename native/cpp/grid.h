@@ -41,28 +41,20 @@ RIDE_INLINE int vectors_of_pass(int channels) {
     return lanes == 16 && channels % 32 == 0 ? 2 : 1;
 }
 
-// The bits of a pass's channels at one pixel; `mask` is that of the grid or of dropout.
+// The bits of a pass's channels at one pixel. `half` points at its first 16 channels, `shift` is the
+// number of the first channel among those, `plane` the distance to the next 16.
 template <int width>
-RIDE_INLINE uint32_t get_bits(const uint16_t* mask, size_t plane, int channel, size_t pixel) {
-    const uint16_t* half = mask + size_t(channel / 16) * plane + pixel;
+RIDE_INLINE uint32_t get_bits(const uint16_t* half, size_t plane, int shift) {
+    static_assert(width == 8 || width == 16 || width == 32);
     if constexpr (width == 32) return uint32_t(half[0]) | uint32_t(half[plane]) << 16;
     if constexpr (width == 16) return half[0];
-    static_assert(width == 8 || width == 16 || width == 32);
-    return (half[0] >> (channel % 16)) & 0xFF;
+    return (half[0] >> shift) & 0xFF;
 }
 
 template <int width>
-RIDE_INLINE void put_bits(uint16_t* mask, size_t plane, int channel, size_t pixel, uint32_t bits) {
-    uint16_t* half = mask + size_t(channel / 16) * plane + pixel;
-    if constexpr (width == 32) {
-        half[0] = uint16_t(bits);
-        half[plane] = uint16_t(bits >> 16);
-    } else if constexpr (width == 16) {
-        half[0] = uint16_t(bits);
-    } else {
-        const int shift = channel % 16;
-        half[0] = uint16_t((half[0] & ~(0xFF << shift)) | bits << shift);
-    }
+RIDE_INLINE void put_bits(uint16_t* half, size_t plane, int shift, uint32_t bits) {
+    half[0] = width == 8 ? uint16_t((half[0] & ~(0xFF << shift)) | bits << shift) : uint16_t(bits);
+    if constexpr (width == 32) half[plane] = uint16_t(bits >> 16);
 }
 
 inline int64_t count_bits(const Grid& grid, const Map& map) {

@@ -132,11 +132,12 @@ inline void last_backward(const Layer& layer, const Grid& grid, const Map& in, f
     constexpr int parts = 16 / lanes;
     for (int channel = 0; channel < channels; channel += 16) {
         Vec totals[parts] = {};
+        const size_t plane = size_t(channel / 16) * grid.mask_plane;
         for (int y = 0; y < grid.height; y++)
             for (int x = 0; x < grid.width; x++) {
                 float* at = out.values + grid.at(y, x) * channels + channel;
-                const size_t pixel = grid.mask_at(y, x);
-                const uint32_t active = get_bits<16>(in.mask, grid.mask_plane, channel, pixel);
+                const size_t pixel = plane + grid.mask_at(y, x);
+                const uint32_t active = in.mask[pixel];
                 uint32_t bits = 0;
                 repeat<parts>(RIDE_EACH(part) {
                     const Vec value =
@@ -145,7 +146,7 @@ inline void last_backward(const Layer& layer, const Grid& grid, const Map& in, f
                     totals[part] += value;
                     bits |= nonzero_lanes(value) << (part * lanes);
                 });
-                put_bits<16>(out.mask, grid.mask_plane, channel, pixel, bits);
+                out.mask[pixel] = uint16_t(bits);
             }
         repeat<parts>(RIDE_EACH(part) {
             float* to = bias_gradient + channel + part * lanes;

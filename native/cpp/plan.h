@@ -81,7 +81,7 @@ struct Expectation {
 struct Kernels {
     const char* name;
     size_t (*workspace_bytes)(const Plan&);
-    // `workspace` holds that many bytes, zeroed, aligned to 64; it may be used again.
+    // `workspace` holds that many bytes, zeroed, aligned to 64 KiB; it may be used again.
     void (*fit)(const Plan&, const Fit&, void* workspace);
     void (*expect)(const Plan&, const Expectation&, void* workspace);
     // The streams by themselves, for tests; `normals` has room for `count` rounded up to four.

@@ -40,14 +40,16 @@ RIDE_INLINE void transpose_bits(const uint16_t* mask, uint32_t* words, int strid
 }
 
 // gradient[pass over dense channels][sparse channel][tap][channels of the pass] +=
-// Σ over pixels p: sparse[p] · dense[p + tap]. `words` has room for 4 words a sparse channel.
-template <int vectors>
+// Σ over pixels p: sparse[p] · dense[p + tap]. `words` has room for tile_rows words a sparse channel.
+// `groups`: of 16 channels of both, where they are equal and that is known when compiling, else 0.
+template <int vectors, int groups>
 __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
                                                const Map& sparse, float* gradient,
                                                uint32_t* words) {
     constexpr int width = vectors * lanes;
-    const size_t row = size_t(grid.row) * dense.channels;
-    const size_t column = size_t(dense.channels);
+    const ptrdiff_t dense_step = groups ? groups * 16 : dense.channels;
+    const ptrdiff_t sparse_step = groups ? groups * 16 : sparse.channels;
+    const ptrdiff_t row = ptrdiff_t(grid.row) * dense_step, skip = grid.row - tile_columns;
     for (int y = 0; y < grid.height; y += tile_rows) {
         for (int x = 0; x < grid.width; x += tile_columns) {
             // Rows below the last are zero in every mask.
@@ -58,30 +60,25 @@ __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dens
                                    words + group * 16 * tile_rows + r, tile_rows);
             float* sums = gradient;
             for (int channel = 0; channel < dense.channels; channel += width) {
-                const float* vectors_at = dense.values + grid.at(y, x) * dense.channels + channel;
+                const float* middle = dense.values + grid.at(y, x) * dense_step + channel;
+                const float* lines[] = {middle - row, middle, middle + row};
+                const float* values = sparse.values + grid.at(y, x) * sparse_step;
                 for (int s = 0; s < sparse.channels; s++, sums += 9 * width) {
-                    const float* values =
-                        sparse.values + grid.at(y, x) * sparse.channels + s;
                     Vec total[9 * vectors];
                     repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(sums + k * lanes); });
-                    for (int pair = 0; pair < tile_rows; pair += 2) {
+                    for (int r = 0; r < tile_rows; r += 2) {
                         uint64_t bits;
-                        std::memcpy(&bits, words + s * tile_rows + pair, 8);
-                        const size_t first = size_t(pair) * grid.row;
+                        std::memcpy(&bits, words + s * tile_rows + r, 8);
                         while (bits) {
-                            const size_t bit = __builtin_ctzll(bits);
+                            const ptrdiff_t bit = __builtin_ctzll(bits);
                             bits &= bits - 1;
-                            const size_t p = first + bit + (bit >> 5) * (grid.row - tile_columns);
-                            const Vec value = splat(values[p * sparse.channels]);
-                            const float* at = vectors_at + p * column;
-                            repeat<3>(RIDE_EACH(i) {
-                                const float* line = at + (i - 1) * ptrdiff_t(row);
-                                repeat<3>(RIDE_EACH(j) {
-                                    const float* from = line + (j - 1) * ptrdiff_t(column);
-                                    repeat<vectors>(RIDE_EACH(v) {
-                                        total[(i * 3 + j) * vectors + v] +=
-                                            value * load(from + v * lanes);
-                                    });
+                            const ptrdiff_t p = r * grid.row + bit + (bit >> 5) * skip;
+                            const Vec value = splat(values[p * sparse_step + s]);
+                            repeat<9>(RIDE_EACH(t) {
+                                const float* from = lines[t / 3] + p * dense_step;
+                                repeat<vectors>(RIDE_EACH(v) {
+                                    total[t * vectors + v] +=
+                                        value * load(from + (t % 3 - 1) * dense_step + v * lanes);
                                 });
                             });
                         }
@@ -91,6 +88,17 @@ __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dens
             }
         }
     }
+}
+
+template <int vectors>
+RIDE_INLINE void sum_weight_gradient(const Grid& grid, const Map& dense, const Map& sparse,
+                                     float* gradient, uint32_t* words) {
+    if (dense.channels == 16 && sparse.channels == 16)
+        weight_gradient<vectors, 1>(grid, dense, sparse, gradient, words);
+    else if (dense.channels == 32 && sparse.channels == 32)
+        weight_gradient<vectors, 2>(grid, dense, sparse, gradient, words);
+    else
+        weight_gradient<vectors, 0>(grid, dense, sparse, gradient, words);
 }
 
 // That of the first layer, whose input has few channels and no zeros:

@@ -37,7 +37,7 @@ class Workspace {
 public:
     explicit Workspace(size_t bytes) {
         constexpr size_t huge = size_t(1) << 21;
-        const size_t unit = bytes >= huge ? huge : 4096;
+        const size_t unit = bytes >= huge ? huge : huge / 32;
         bytes = (bytes + unit - 1) / unit * unit;
         block_ = std::aligned_alloc(unit, bytes);
         if (!block_) throw std::bad_alloc();
