@@ -11,7 +11,7 @@ from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.filters import Filter, Unchanged
 from ridefense.images import check_images
-from ridefense.noise import Keys, derive
+from ridefense.noise import Keys
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RandomFilter(Filter):
             InputError: for images, ids or a seed that are none.
         """
         check_images(images)
-        keys = Keys.of(derive(seed, self.name), ids, len(images), images.device)
+        keys = Keys.of(seed, ids, len(images), images.device)
         wide = images if images.dtype == torch.float64 else images.float()
         return self.draw(wide, keys).clamp(0, 1).to(images.dtype)
 
@@ -79,7 +79,7 @@ class DefendedInside(Defended):
     ) -> Tensor:
         """Logits [1, N, classes]; by default every call draws anew."""
         seed = self._fresh_seed() if seed is None else seed
-        keys = Keys.of(derive(seed, self.defence.name), ids, len(images), images.device)
+        keys = Keys.of(seed, ids, len(images), images.device)
         return self.defence.logits(self.classifier, images, keys)[None]
 
 

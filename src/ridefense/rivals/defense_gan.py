@@ -35,6 +35,7 @@ class DefenseGAN(RandomFilter):
     momentum: float = 0.7
     generator: str | None = None
     differentiable = False
+    is_dynamic = True
 
     def __post_init__(self) -> None:
         check_whole("restarts", self.restarts, 1)

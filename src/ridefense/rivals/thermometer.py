@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ridefense.rivals.base import check_whole
+
 
 class Thermometer(nn.Module):
     """Pixels [N, C, H, W] in [0, 1] to [N, C·levels, H, W]: channel k of a pixel is x > k/levels.
@@ -15,10 +17,14 @@ class Thermometer(nn.Module):
 
     Args:
         levels: 16 in both papers.
+
+    Raises:
+        InputError: for less than 2.
     """
 
     def __init__(self, levels: int = 16) -> None:
         super().__init__()
+        check_whole("levels", levels, 2)
         thresholds = torch.arange(1, levels + 1) / levels
         self.register_buffer("thresholds", thresholds.view(-1, 1, 1), persistent=False)
 

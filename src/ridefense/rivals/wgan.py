@@ -70,9 +70,9 @@ def train_generator(
     images: Tensor,
     *,
     seed: int = 0,
-    steps: int = 4000,
+    steps: int = 2500,
     critic_steps: int = 3,
-    batch: int = 64,
+    batch: int = 32,
     rate: float = 2e-4,
     progress: Progress | None = None,
 ) -> Generator:
