@@ -69,19 +69,25 @@ def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:
     Raises:
         InputError: where the engine is not installed or not for the images' device.
     """
-    from ridefense.engines import eager
+    from ridefense.engines import cuda, eager, native
 
-    name = settings.engine
-    if name in ("auto", "native") and images.device.type == "cpu" and not images.requires_grad:
-        from ridefense.engines import native
-
-        reason = native.unable(settings, images)
+    engines = (("native", native, native.NativeFits, "cpu"), ("cuda", cuda, cuda.start, "cuda"))
+    for engine, module, begin, device in engines:
+        if settings.engine not in ("auto", engine):
+            continue
+        named = settings.engine == engine
+        if images.device.type != device:
+            if named:
+                raise InputError(
+                    f"engine {engine} is for images on {device}, not {images.device}; use auto"
+                )
+            continue
+        reason = "it is not differentiable" if images.requires_grad else None
+        reason = reason or module.unable(settings, images)
         if reason is None:
-            return "native", native.NativeFits(settings, images, keys)
-        if name == "native":
-            _fall_back("native", reason)
-    elif name == "native":
-        raise InputError(f"engine native is for the CPU, images are on {images.device}; use auto")
+            return engine, begin(settings, images, keys)
+        if named:
+            _fall_back(engine, reason)
     return "eager", eager.EagerFits(settings, images, keys)
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from ridefense.networks import Network
 
 if TYPE_CHECKING:
+    from ridefense.engines.cuda.fits import CudaFits
+    from ridefense.noise import Keys
     from ridefense.settings import Settings
 
 _WIDEST = 128
@@ -33,8 +35,6 @@ def unable(settings: "Settings", images: Tensor) -> str | None:
             return "it is for NVIDIA GPUs"
         if torch.cuda.get_device_capability(images.device) < (8, 0):
             return "it needs a GPU of compute capability 8.0 or more"
-    if images.requires_grad:
-        return "it is not differentiable"
     if images.dtype != torch.float32:
         return f"images are {images.dtype}, not float32"
     if type(settings.network) is not Network:
@@ -42,3 +42,10 @@ def unable(settings: "Settings", images: Tensor) -> str | None:
     if max(settings.network.channels) > _WIDEST:
         return f"a layer is wider than {_WIDEST} channels"
     return None
+
+
+def start(settings: "Settings", images: Tensor, keys: "Keys") -> "CudaFits":
+    """Start fits of images on a GPU, where nothing speaks against it (`unable`)."""
+    from ridefense.engines.cuda.fits import CudaFits
+
+    return CudaFits(settings, images, keys)

@@ -10,14 +10,15 @@ from triton.knobs import runtime
 
 from ridefense.engines.cuda.streams import place
 
-
 INTERPRETED = tl.constexpr(runtime.interpret)
 
 
 @triton.jit
 def multiply(a, b, total, PLAN: tl.constexpr):
     """total + a·b, summed in float32."""
-    if INTERPRETED:  # the interpreter cannot multiply bfloat16; in float32 the products are the same
+    if (
+        INTERPRETED
+    ):  # the interpreter cannot multiply bfloat16; in float32 the products are the same
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, total, input_precision=PLAN.product)
 
@@ -69,7 +70,9 @@ def outputs(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, sample, pixel
 
 
 @triton.jit
-def hidden_tile(state, PLAN: tl.constexpr, LAYER: tl.constexpr, DROP: tl.constexpr, image, sample, pixel):
+def hidden_tile(
+    state, PLAN: tl.constexpr, LAYER: tl.constexpr, DROP: tl.constexpr, image, sample, pixel
+):
     """Write a hidden layer's outputs, after ReLU and, where it is on, dropout."""
     OUT: tl.constexpr = PLAN.channels[LAYER]
     column = tl.arange(0, PLAN.wide(OUT))[None, :]

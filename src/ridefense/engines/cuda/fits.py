@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ridefense.engines import Progress, initial_state
 from ridefense.engines.cuda import persistent, stacked
-from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, State, Tiles, packing
+from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, Tiles
+from ridefense.engines.cuda.state import State, packing
 from ridefense.engines.eager import BETAS
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings
@@ -120,7 +121,9 @@ class CudaFits:
             self._set(x, step)
             state.output.zero_()
             for sample in range(samples):
-                stacked.draw[plan.draw_tiles, count](state, sample, plan, int(stream), dropout, False)
+                stacked.draw[plan.draw_tiles, count](
+                    state, sample, plan, int(stream), dropout, False
+                )
                 for layer in range(1, plan.convolutions):
                     stacked.hidden[plan.pixel_tiles, count](state, plan, layer, dropout)
                 stacked.output[plan.pixel_tiles, count](state, 1 / samples, plan)
@@ -132,7 +135,7 @@ class CudaFits:
 
     def _run(self, steps: int) -> None:
         if self.alone:
-            persistent.fit[(len(self.keys),)](self.state, steps, self.plan)
+            persistent.fit[(len(self.keys),)](self.state, steps, self.plan, num_warps=8)
             self.state.clock.add_(steps)
             return
         if self.state.x.is_cuda and self._graph is None:
@@ -149,7 +152,9 @@ class CudaFits:
         """One step, a kernel a stage; all that changes from step to step lies in device memory."""
         plan, state, images = self.plan, self.state, len(self.keys)
         units, pixels = images * plan.samples, plan.pixel_tiles
-        stacked.draw[plan.draw_tiles, units](state, 0, plan, int(Stream.INPUT), True, True)
+        stacked.draw[plan.draw_tiles, units](
+            state, 0, plan, int(Stream.INPUT), DROP=True, MASK=True
+        )
         for layer in range(1, plan.convolutions):
             stacked.hidden[pixels, units](state, plan, layer, True)
         stacked.loss[pixels, units](state, plan)

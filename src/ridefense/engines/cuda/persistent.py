@@ -20,7 +20,7 @@ def fit(state, steps, PLAN: tl.constexpr):
     LAST: tl.constexpr = PLAN.convolutions
     image = tl.program_id(0).to(tl.int64)
     first, index = tl.load(state.clock), tl.load(state.clock + 1)
-    for i in range(steps):
+    for i in tl.range(0, steps, disable_licm=True):
         step = (first + i).to(tl.uint32)
         squares, kept = 0.0, 0
         for sample in range(PLAN.samples):
@@ -79,9 +79,7 @@ def _backward(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, index, scal
         row = tile * PLAN.rows(LAYER) + tl.arange(0, PLAN.rows(LAYER))
         total = tl.zeros((PLAN.rows(LAYER), PLAN.wide(OUT)), tl.float32)
         for sample in range(PLAN.samples):
-            total = weight_gradient(
-                state, PLAN, LAYER, image, sample, row, 0, PLAN.pixels, total
-            )
+            total = weight_gradient(state, PLAN, LAYER, image, sample, row, 0, PLAN.pixels, total)
         column = tl.arange(0, PLAN.wide(OUT))[None, :]
         at = PLAN.matrix(LAYER) + row[:, None] * OUT + column
         valid = (row <= 9 * PLAN.channels[LAYER - 1])[:, None] & (column < OUT)

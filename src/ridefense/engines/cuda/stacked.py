@@ -93,7 +93,9 @@ def partial_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
     OUT: tl.constexpr = PLAN.channels[LAYER]
     image, sample = _unit(PLAN)
     span = tl.program_id(0) // PLAN.row_tiles(LAYER)
-    row = tl.program_id(0) % PLAN.row_tiles(LAYER) * PLAN.rows(LAYER) + tl.arange(0, PLAN.rows(LAYER))
+    row = tl.program_id(0) % PLAN.row_tiles(LAYER) * PLAN.rows(LAYER) + tl.arange(
+        0, PLAN.rows(LAYER)
+    )
     first = span * PLAN.tiles.span
     last = tl.minimum(first + PLAN.tiles.span, PLAN.pixels)
     total = tl.zeros((PLAN.rows(LAYER), PLAN.wide(OUT)), tl.float32)
