@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import derive
 
@@ -47,6 +48,9 @@ class Defended(nn.Module):
             ids: of the images, by default 0, 1, …
             seed: of this draw; by default every call draws anew.
 
+        Raises:
+            InputError: inside `torch.jit.trace`, and exporters that use it.
+
         The value is the defender's real output. Where the gradient mode has several views (see
         `views`), the gradient is that of their mean logits.
         """
@@ -63,6 +67,9 @@ class Defended(nn.Module):
 
         An attack averages its loss over the views.
         """
+        if torch.jit.is_tracing():
+            # Engines leave PyTorch: a trace would keep this input's result for every input.
+            raise InputError("a Defended cannot be traced or exported; export its classifier")
         seed = self._fresh_seed() if seed is None else seed
         if torch.is_grad_enabled() and images.requires_grad:
             purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
@@ -82,6 +89,19 @@ class Defended(nn.Module):
     def device(self) -> torch.device:
         """Where the classifier's parameters are; the CPU where it has none."""
         return next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
+
+    @property
+    def is_randomised(self) -> bool:
+        """Whether two calls differ, so that an attack needs EOT; taken for granted if unknown."""
+        return getattr(self.purifier, "is_randomised", True)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it optimises at test time; taken for granted if unknown.
+
+        AutoAttack's own check sees that only where the optimisation runs in Python.
+        """
+        return getattr(self.purifier, "is_dynamic", True)
 
     def _fresh_seed(self) -> int:
         self._calls += 1

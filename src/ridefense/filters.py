@@ -24,6 +24,7 @@ class Filter:
 
     differentiable = True
     is_randomised = False
+    is_dynamic = False
 
     @property
     def name(self) -> str:

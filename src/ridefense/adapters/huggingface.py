@@ -14,7 +14,7 @@ from ridefense.classifiers.classifier import Classifier, Info, Normalise
 from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.extras import package
-from ridefense.images import Normalisation
+from ridefense.images import Normalisation, cut_to_range
 
 transformers = package("transformers", "huggingface")
 
@@ -77,7 +77,6 @@ def classifier(model: Any, processor: Any) -> Classifier:
         name=model.name_or_path or type(model).__name__,
         architecture=type(model).__name__,
         dataset="",
-        classes=model.config.num_labels,
     )
     whole = Classifier(normalisation, _Network(model, processor), info).frozen()
     _check(whole, processor)
@@ -127,9 +126,8 @@ class ForImageClassification(nn.Module):
                 f"pixel_values come from pixels in [{low:.4g}, {high:.4g}]; prepare images in "
                 "[0, 1] with the model's own image processor"
             )
-        # What rounding put outside is cut off, but black and white pixels keep their derivative.
-        images = images + (images.clamp(0, 1) - images).detach()
-        return transformers.modeling_outputs.ImageClassifierOutput(logits=self.defended(images))
+        logits = self.defended(cut_to_range(images))  # what rounding put outside
+        return transformers.modeling_outputs.ImageClassifierOutput(logits=logits)
 
     @property
     def device(self) -> torch.device:
