@@ -34,7 +34,7 @@ def weights(folder: Path) -> str:
             torch.manual_seed(0)
             made = ARCHITECTURES["mnist-cnn"]
             network = made.build()
-        info = Info(name="random", architecture="mnist-cnn", dataset="nothing", classes=10)
+        info = Info(name="random", architecture="mnist-cnn", dataset="nothing")
         save(Classifier(MNIST, network, info), path)
     return str(path)
 

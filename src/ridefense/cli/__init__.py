@@ -36,7 +36,7 @@ def main() -> None:
     """The command `ridefense`: every error of use is one line on stderr."""
     warnings.showwarning = lambda message, *_: say(f"warning: {message}")
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="ridefense", standalone_mode=False) or 0
     except typer.TyperException as error:
         say(f"error: {_one_line(error.format_message())} See ridefense --help.")
         code = error.exit_code

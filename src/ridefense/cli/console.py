@@ -34,10 +34,14 @@ def bar(unit: str) -> Iterator[Callable[[str, float, float], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task("")
+    progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task = progress.add_task("")
 
-        def move(doing: str, done: float, total: float) -> None:
-            progress.update(task, description=doing, completed=done, total=total)
+    def move(doing: str, done: float, total: float) -> None:
+        progress.start()  # only now: what is refused before it begins shows no bar
+        progress.update(task, description=doing, completed=done, total=total)
 
+    try:
         yield move
+    finally:
+        progress.stop()

@@ -79,13 +79,14 @@ def evaluate(
     }
     faulty = 0
     for number, (name, evaluation) in enumerate(declared.items(), 1):
+        title = f"{name} ({number} of {len(declared)})"
         with bar("rows") as move:
-            title = f"{name} ({number} of {len(declared)})"
             finished = run(
                 evaluation,
                 folder / name,
                 lambda doing, done, total, title=title: move(f"{title}: {doing}", done, total),
             )
+        say(f"{title}: {len(finished.rows)} rows in {folder / name}")
         faulty += sum(bool(row.faults) for row in finished.rows)
     summary = summarise(folder)
     if as_data:
