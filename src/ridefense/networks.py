@@ -7,17 +7,20 @@ forward pass evaluates all N networks, each on n inputs of its own.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, binary_digits
 
-Init = Literal["uniform", "xavier", "kaiming"]
+Init = Literal["uniform", "xavier", "kaiming", "pretrained"]
 Keep = Callable[[int, int, int, int], Tensor]
 """(convolution from 1, channels, height, width) to the units kept, bool [N, n, C, H, W]."""
 
@@ -83,8 +86,14 @@ class Network:
 
         Args:
             scheme: of the kernels. "uniform", PyTorch's default, U(±1/√fan_in); "xavier",
-                U(±√(6/(fan_in+fan_out))); "kaiming", U(±√(6/fan_in)).
+                U(±√(6/(fan_in+fan_out))); "kaiming", U(±√(6/fan_in)). "pretrained" draws nothing:
+                every image starts from the same weights, fitted on other images (docs/schedule.md).
+
+        Raises:
+            InputError: where no pretrained weights of this network ship.
         """
+        if scheme == "pretrained":
+            return _pretrained(self).to(keys.ids.device).repeat(len(keys), 1)
         parts = []
         for layer, (c_in, c_out) in enumerate(self.convolutions):
             kernel = 9 * c_in * c_out
@@ -184,3 +193,16 @@ NETWORKS = {
     "imagenet": Network(channels=(3, *(32,) * 7, 3), dropout_after=(4, 5, 6)),
 }
 """Table 3, by dataset."""
+
+
+@lru_cache
+def _pretrained(network: Network) -> Tensor:
+    """The shipped weights of a network of Table 3, whatever its dropout: float64 [1, P]."""
+    for name, known in NETWORKS.items():
+        if network == replace(known, dropout=network.dropout):
+            path = Path(__file__).parent / "weights" / "pretrained" / f"{name}.safetensors"
+            return load_file(path)["weights"].double()[None]
+    raise InputError(
+        f"no pretrained weights of channels {network.channels} ship; use init kaiming or a "
+        f"network of {', '.join(NETWORKS)}"
+    )

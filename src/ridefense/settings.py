@@ -12,7 +12,7 @@ CHOICES = {
     "suppression": ("below", "above", "off"),
     "loss": ("mse", "norm"),
     "carry": ("all", "weights", "nothing"),
-    "init": ("uniform", "xavier", "kaiming"),
+    "init": ("uniform", "xavier", "kaiming", "pretrained"),
     "decay": ("constant", "cosine"),
     "output": ("eval", "train", "last"),
     "engine": ("auto", "eager", "native", "cuda"),
