@@ -1,71 +1,32 @@
-"""Losses, norms, FGSM and PGD: against foolbox, against plain loops, and on defenders."""
+"""FGSM and PGD: against foolbox; what decides a result, and what does not."""
+
+# Fixtures are imported by name.
+# ruff: noqa: F401, F811
 
 import copy
 import dataclasses
-import json
-import math
-import pickle
 from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from ridefense import RIDE, Defended, GaussianBlur, InputError, Network
+from attacked import RIDE_TINY, classifier, foolbox, images, labels
+from ridefense import Defended
 from ridefense.attacks import (
     APGD,
     FGSM,
-    LOSSES,
     NES,
     PGD,
     SPSA,
-    Unattacked,
     cross_entropy,
     dlr,
     margin,
 )
-from ridefense.attacks.losses import likeliest_others
-from ridefense.attacks.norms import NORMS, project
-from ridefense.extras import package
+from ridefense.attacks.norms import NORMS
 from ridefense.gradients import FrozenWeights, Trajectory, Unrolled
-from ridefense.noise import Keys, derive
-
-foolbox = package("foolbox", "foolbox")
-
-RIDE_TINY = RIDE(
-    network=Network(channels=(1, 4, 1)),
-    steps=3,
-    rounds=2,
-    learning_rate=0.05,
-    samples=2,
-    sigma=0.2,
-    mask_ratio=0.3,
-    engine="eager",
-)
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    """An untrained network with some curvature, float64."""
-    torch.manual_seed(0)
-    layers = (nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
-    model = nn.Sequential(*layers).double().eval().requires_grad_(False)
-    for p in model.parameters():
-        p.mul_(3)
-    return model
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-
-
-@pytest.fixture(scope="module")
-def labels(classifier, images):
-    return classifier(images).argmax(dim=1)
+from ridefense.noise import derive
 
 
 @pytest.fixture(scope="module")
@@ -75,112 +36,6 @@ def linear():
     w = torch.randn(64, generator=torch.Generator().manual_seed(2)).double()
     model[1].weight = nn.Parameter(torch.stack((w, -w)), requires_grad=False)
     return model
-
-
-# --- Losses --------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 2**31), st.integers(4, 12))
-def test_losses_are_their_formulas(seed, classes):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(6, classes, generator=generator).double()
-    labels = torch.randint(classes, (6,), generator=generator)
-    targets = (labels + 1 + torch.randint(classes - 1, (6,), generator=generator)) % classes
-    aimed = {name: loss(logits, labels, targets) for name, loss in LOSSES.items()}
-    plain = {name: loss(logits, labels) for name, loss in LOSSES.items()}
-    for i in range(6):
-        z, y, t = logits[i].tolist(), labels[i].item(), targets[i].item()
-        total = math.log(sum(math.exp(v) for v in z))
-        other = max(v for k, v in enumerate(z) if k != y)
-        ranked = sorted(z, reverse=True)
-        close = lambda a, b: math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)  # noqa: E731
-        assert close(plain["cross_entropy"][i], total - z[y])
-        assert close(aimed["cross_entropy"][i], z[t] - total)
-        assert close(plain["margin"][i], other - z[y])
-        assert close(aimed["margin"][i], z[t] - z[y])
-        assert close(plain["dlr"][i], (other - z[y]) / (ranked[0] - ranked[2]))
-        half = (ranked[2] + ranked[3]) / 2
-        assert close(aimed["dlr"][i], (z[t] - z[y]) / (ranked[0] - half))
-        assert (plain["margin"][i] > 0) == (logits[i].argmax() != y)
-
-
-def test_likeliest_others():
-    logits = torch.tensor([[5.0, 3, 4, 1], [0, 1, 2, 3]])
-    labels = torch.tensor([0, 1])
-    assert likeliest_others(logits, labels, 2).tolist() == [[2, 3], [1, 2]]
-    assert likeliest_others(logits, labels, 3).tolist() == [[2, 3], [1, 2], [3, 0]]
-    with pytest.raises(InputError, match=r"targets is 4.*at most 3"):
-        likeliest_others(logits, labels, 4)
-
-
-def test_dlr_needs_classes():
-    with pytest.raises(InputError, match="dlr needs 3 classes, the model has 2; use margin"):
-        dlr(torch.zeros(1, 2), torch.tensor([0]))
-    with pytest.raises(InputError, match="dlr needs 4 classes, the model has 3"):
-        dlr(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]))
-
-
-# --- Norms ---------------------------------------------------------------------------------------
-
-
-@given(
-    st.sampled_from(sorted(NORMS)),
-    st.integers(0, 2**31),
-    st.sampled_from([0.0, 1e-3, 0.03, 0.1, 1 / 3, 2.5]),
-    st.sampled_from([1e-4, 0.3, 10.0]),
-    st.sampled_from([torch.float32, torch.float64]),
-)
-def test_projection(name, seed, eps, spread, dtype):
-    norm, generator = NORMS[name], torch.Generator().manual_seed(seed)
-    centre = torch.rand(3, 2, 5, 4, generator=generator).round(decimals=1).to(dtype)
-    away = centre + spread * torch.randn(centre.shape, generator=generator).to(dtype)
-    back = project(norm, away, centre, eps)
-    assert back.dtype == dtype
-    assert back.min() >= 0
-    assert back.max() <= 1
-    # Whatever the dtype of the images, not just to its rounding error.
-    size = norm.size(back.double() - centre.double())
-    assert (size <= eps + 1e-15).all()
-    torch.testing.assert_close(project(norm, back, centre, eps), back, rtol=0, atol=1e-15)
-    # It only moves what is outside, and as little as it can: no point of the ball is nearer.
-    inside = (norm.size(away - centre) <= eps * (1 - 1e-6)).flatten() & (
-        (away >= 0) & (away <= 1)
-    ).flatten(1).all(dim=1)
-    torch.testing.assert_close(back[inside], away[inside], rtol=0, atol=1e-7)
-    if name == "Linf":
-        expected = torch.minimum(torch.maximum(away, centre - eps), centre + eps).clamp(0, 1)
-        torch.testing.assert_close(back, expected, rtol=0, atol=1e-6)
-
-
-@given(st.sampled_from(sorted(NORMS)), st.integers(0, 2**31))
-def test_steepest_has_norm_one_and_rises_fastest(name, seed):
-    norm, generator = NORMS[name], torch.Generator().manual_seed(seed)
-    gradient = torch.randn(3, 2, 5, 4, generator=generator).double()
-    step = norm.steepest(gradient)
-    torch.testing.assert_close(norm.size(step).flatten(), torch.ones(3).double())
-    other = torch.randn(50, 3, 2, 5, 4, generator=generator).double()
-    for candidate in other:
-        candidate = candidate / norm.size(candidate)
-        assert ((candidate - step) * gradient).sum() <= 1e-9
-    # Of masked gradients only the direction counts; and none leads nowhere.
-    faint = norm.steepest((gradient * 1e-30).float())
-    torch.testing.assert_close(faint, step.float(), rtol=0, atol=1e-5)
-    assert (norm.steepest(torch.zeros_like(gradient)) == 0).all()
-
-
-@pytest.mark.parametrize("name", sorted(NORMS))
-def test_random_starts_fill_the_ball(name):
-    norm, count = NORMS[name], 4000
-    keys = Keys.of(3, None, count, torch.device("cpu"))
-    draws = norm.uniform(keys, 0, torch.Size((count, 1, 2, 2)))
-    assert draws.shape == (count, 1, 2, 2)
-    radius = norm.size(draws).flatten()
-    assert radius.max() <= 1
-    # In a ball of 4 dimensions the share within radius r is r⁴.
-    for r in (0.5, 0.7, 0.9):
-        assert abs((radius <= r).double().mean() - r**4) < 0.03
-    assert draws.mean(dim=0).abs().max() < 0.03
-    assert not torch.equal(draws, norm.uniform(keys, 1, draws.shape))
 
 
 # --- FGSM and PGD against foolbox ----------------------------------------------------------------
@@ -416,181 +271,3 @@ def test_callback_and_progress(classifier, images, labels):
     assert {total for _, total in done} == {8 * 4 * 2}
     assert done[-1] == (64, 64)
     assert done[0] == (8, 64)
-
-
-# --- Defenders -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Quantise:
-    """Rounds pixels to a few levels: a gradient of zero almost everywhere."""
-
-    differentiable = True
-    levels: int = 8
-
-    def __call__(self, images, ids=None, seed=0):
-        return (images * self.levels).round() / self.levels
-
-
-def correct(model, images, labels):
-    return int((model(images).argmax(dim=1) == labels).sum())
-
-
-def test_masked_gradients_stop_plain_gradients_and_not_bpda(classifier, images):
-    quantised = Defended(classifier, Quantise(), Unrolled())
-    labels = quantised(images).argmax(dim=1)
-    for attack in (FGSM(eps=0.2), PGD(eps=0.2)):
-        plain = attack(quantised, images, labels)
-        assert correct(quantised, plain, labels) == 8
-        bpda = attack(Defended(classifier, Quantise()), images, labels)
-        assert correct(quantised, bpda, labels) <= 2
-
-
-@pytest.mark.parametrize("mode", [None, Unrolled()])
-def test_a_blur_is_broken(classifier, images, mode):
-    model = Defended(classifier, GaussianBlur(0.6), mode)
-    labels = model(images).argmax(dim=1)
-    assert correct(model, PGD(eps=0.3)(model, images, labels), labels) == 0
-
-
-# --- Odd inputs ----------------------------------------------------------------------------------
-
-
-class Sick(nn.Module):
-    """Logits of NaN for dark images."""
-
-    def __init__(self, healthy):
-        super().__init__()
-        self.healthy = healthy
-
-    def forward(self, images):
-        dark = images.mean(dim=(1, 2, 3), keepdim=True).flatten(1) < 0.2
-        return torch.where(dark, torch.nan, 1.0) * self.healthy(images)
-
-
-def test_nan_logits_disturb_nobody_else(classifier, images, labels):
-    poisoned = images.clone()
-    poisoned[3] *= 0.1
-    attack, model = PGD(eps=0.05, steps=3, restarts=2, random_start=True), Sick(classifier)
-    with pytest.warns(RuntimeWarning, match=r"PGD: .* of images \[13\] were not finite"):
-        found = attack(model, poisoned, labels, ids=range(10, 18))
-    expected = attack(classifier, images, labels, ids=range(10, 18))
-    others = [0, 1, 2, 4, 5, 6, 7]
-    torch.testing.assert_close(found[others], expected[others], rtol=0, atol=1e-12)
-    assert found.isfinite().all()
-
-
-@pytest.mark.parametrize("attack", [Unattacked(), PGD(eps=0.0), FGSM(eps=0, norm="L2")])
-def test_nothing_moves_at_eps_0(classifier, images, labels, attack):
-    found = attack(classifier, images, labels)
-    assert torch.equal(found, images)
-    assert found.data_ptr() != images.data_ptr()
-    assert attack.eps == 0
-
-
-def test_inputs_and_modes_are_left_alone(classifier, images, labels):
-    before = images.clone()
-    model = Defended(classifier, RIDE_TINY)
-    attack = PGD(eps=0.1, steps=2, random_start=True)
-    expected = attack(model, images, labels)
-    assert torch.equal(images, before)
-    with torch.no_grad():
-        assert torch.equal(attack(model, images, labels), expected)
-    with torch.inference_mode():
-        assert torch.equal(attack(model, images.clone(), labels.clone()), expected)
-    watched = images.clone().requires_grad_()
-    assert torch.equal(attack(model, watched, labels), expected)
-    assert watched.grad is None
-    assert torch.is_grad_enabled()
-    copied = pickle.loads(pickle.dumps(attack))
-    assert copied == attack
-    assert torch.equal(copied(model, images, labels), expected)
-
-
-def test_training_is_left_alone(images, labels):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double().train()
-    PGD(eps=0.1)(model, images, labels)
-    assert model.training
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"eps": -0.1}, "eps is -0.1; use a number of at least 0"),
-        ({"eps": math.nan}, "eps is nan"),
-        ({"norm": "L1"}, "norm is 'L1'; use Linf or L2"),
-        ({"steps": 0}, "steps is 0; use a whole number of at least 1"),
-        ({"steps": 1.5}, "steps is 1.5"),
-        ({"eot": 0}, "eot is 0"),
-        ({"restarts": 0}, "restarts is 0"),
-        ({"targets": -1}, "targets is -1; use a whole number of at least 0"),
-        ({"batch": 0}, "batch is 0"),
-        ({"step_size": -1}, "step_size is -1; use a number of at least 0"),
-        ({"eot": 2, "purifier_seed": 3}, "eot is 2 with a known purifier_seed"),
-    ],
-)
-def test_bad_settings(arguments, message):
-    with pytest.raises(InputError, match=message):
-        PGD(**{"eps": 0.1, **arguments})
-
-
-def test_bad_calls(classifier, images, labels):
-    attack = PGD(eps=0.1)
-    for arguments, message in (
-        ((images * 2, labels), r"images lie in .*; scale"),
-        ((images, labels[:3]), "3 labels for 8 images; pass one an image"),
-        ((images, labels.double()), "labels are .*; pass an integer tensor"),
-        ((images, labels - 20), "a label is -.*; use class numbers from 0"),
-        ((images, labels + 10), "a label is 1.*, the model has 10 classes"),
-        ((images[0], labels), r"images have shape .*; pass \[N, C, H, W\]"),
-    ):
-        with pytest.raises(InputError, match=message):
-            attack(classifier, *arguments)
-    with pytest.raises(InputError, match="2 ids for 8 images"):
-        attack(classifier, images, labels, ids=[1, 2])
-    with pytest.raises(InputError, match="seed is -1"):
-        attack(classifier, images, labels, seed=-1)
-
-
-def test_a_model_without_a_gradient(classifier, images, labels):
-    class Detached(nn.Module):
-        def forward(self, x):
-            return classifier(x.detach())
-
-    with pytest.raises(InputError, match=r"not connected to its input.*use SPSA"):
-        PGD(eps=0.1)(Detached(), images, labels)
-    trained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
-    with pytest.raises(InputError, match="not connected to its input"):
-        PGD(eps=0.1)(Defended(trained, lambda x, ids, seed: x.detach(), Loose()), images, labels)
-
-
-class Loose:
-    """A gradient mode that forgets its input."""
-
-    name = "Loose"
-
-    def views(self, purify, images, *, ids=None, seed=0):
-        return purify(images, ids=ids, seed=seed)[None]
-
-
-# --- As records see them -------------------------------------------------------------------------
-
-
-def test_step_size_follows_eps_unless_it_is_given():
-    attack = PGD(eps=0.1)
-    assert attack.step_size == pytest.approx(0.02)
-    assert dataclasses.replace(attack, eps=0.3).step_size == pytest.approx(0.06)
-    assert dataclasses.replace(PGD(eps=0.1, step_size=0.05), eps=0.3).step_size == 0.05
-    assert FGSM(eps=0.1).step_size == 0.1
-    assert dataclasses.replace(FGSM(eps=0.1), eps=0.3).step_size == 0.3
-
-
-def test_settings_are_plain():
-    attack = PGD(eps=0.1, loss=margin, eot=5)
-    settings = json.loads(json.dumps(attack.settings()))
-    assert settings["attack"] == attack.name == "PGD"
-    assert settings["loss"] == "margin"
-    assert settings["step_size"] == pytest.approx(0.02)
-    assert settings["purifier_seed"] is None
-    assert Unattacked().settings() == {"attack": "Unattacked"}

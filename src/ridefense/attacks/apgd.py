@@ -37,7 +37,7 @@ class APGD(Iterative):
         """Of the first steps, in `norm`."""
         return 2 * self.eps
 
-    def _climb(self, run: Run, images: Tensor) -> Tensor:
+    def climb(self, run: Run, images: Tensor) -> Tensor:
         norm, centre = run.norm, run.centre
         window, shrink, least = (max(int(share * self.steps), 1) for share in (0.22, 0.03, 0.06))
         x = previous = images

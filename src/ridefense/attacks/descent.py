@@ -100,7 +100,7 @@ class Iterative(Attack):
         return self._attack(Case.of(model, images, labels, ids, seed, progress, callback))
 
     @abstractmethod
-    def _climb(self, run: "Run", images: Tensor) -> Tensor:
+    def climb(self, run: "Run", images: Tensor) -> Tensor:
         """From `images` [N, C, H, W] to better ones, `run.steps` at most."""
 
     def _run(self, case: Case) -> Tensor:
@@ -125,7 +125,7 @@ class Iterative(Attack):
             part = replace(objective, targets=aim).of(rows)
             run = Run(part, norm, x[rows], index, len(runs), self.steps, case)
             start = run.random_start(self.eps) if restart or self.random_start else x[rows]
-            end = self._climb(run, start)
+            end = self.climb(run, start)
             if len(runs) == 1:
                 best = end
                 break
@@ -206,7 +206,7 @@ class PGD(Iterative):
         if not 0 <= self.step_size < float("inf"):
             raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
 
-    def _climb(self, run: Run, images: Tensor) -> Tensor:
+    def climb(self, run: Run, images: Tensor) -> Tensor:
         for step in range(self.steps):
             _, gradient = self._gradient(run, images, step)
             moved = images + self.step_size * run.norm.steepest(gradient)
