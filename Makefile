@@ -1,0 +1,58 @@
+# make demo    RIDE against its rivals on real digits: a table and a page, within ten minutes
+# make test    all tests
+# make native  only (re)build the fast CPU engine
+# make bench   time the engines
+# make lint    style
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Fewer images where the fast engine is missing: the reference engine takes minutes for each.
+IMAGES = $(shell test -e $(VENV)/with-native && echo 100 || echo 5)
+
+.PHONY: demo test native bench lint clean
+
+demo: $(VENV)/installed
+	@test -e $(VENV)/with-native || echo "Without the native engine the demo takes $(IMAGES) images in place of 100; see README.md."
+	$(BIN)/ridefense evaluate --dataset digits --classifier digits-cnn \
+	  --purifier none --purifier median --purifier tv-chambolle --purifier ride --preset fast \
+	  --attack bpda --eps 0.1 --images $(IMAGES) --out runs/demo
+	$(BIN)/ridefense report runs/demo
+
+test: $(VENV)/tested
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/tested
+	$(BIN)/python benchmarks/fitting.py
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+native: $(VENV)/installed
+	$(PIP) --force-reinstall --no-deps ./native
+	@touch $(VENV)/with-native
+
+clean:
+	rm -rf $(VENV) runs/demo
+
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard native/cpp/* native/src/*/*)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "ridefense needs Python 3.11 or later; say which: make PYTHON=python3.12"; exit 1; }
+	@echo "Installing into $(VENV); PyTorch is large, so the first time takes minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PIP) --editable '.[digits]'
+	@rm -f $(VENV)/with-native
+	@if $(PIP) --force-reinstall --no-deps ./native > $(VENV)/native.log 2>&1; then \
+	  touch $(VENV)/with-native; \
+	else \
+	  echo "The native engine could not be built ($(VENV)/native.log says why): everything works,"; \
+	  echo "but slowly. Install a C++17 compiler, as g++ or clang, and run: make native"; \
+	fi
+	@touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(PIP) --group test --editable '.[all]'
+	@touch $@
