@@ -1,3 +1,4 @@
+import itertools
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
@@ -17,7 +18,7 @@ from ridefense import (
     Network,
     alpha_from_lambda,
 )
-from ridefense.estimators import ESTIMATORS
+from ridefense.estimators import ESTIMATORS, PRESETS
 
 SHORT = {
     "network": Network(channels=(1, 5, 5, 1), dropout_after=(1,)),
@@ -213,7 +214,7 @@ def test_preset_released(estimator):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", ["paper", "released", "fast"])
+@pytest.mark.parametrize("name", ["paper", "released", "fast", "warm"])
 @pytest.mark.parametrize("estimator", ESTIMATORS.values())
 def test_every_preset_runs(estimator, name, network):
     preset = estimator.preset(name, network=network)
@@ -222,14 +223,23 @@ def test_every_preset_runs(estimator, name, network):
     assert short(images).shape == images.shape
 
 
-def test_fast_is_less_work():
+@pytest.mark.parametrize("name", ["fast", "warm"])
+def test_quick_presets_are_less_work(name):
     for network in NETWORKS:
-        fast, paper = (RIDE.preset(name, network=network) for name in ("fast", "paper"))
-        assert fast.flops(28, 28) * 10 <= paper.flops(28, 28)
+        quick, paper = (RIDE.preset(preset, network=network) for preset in (name, "paper"))
+        assert quick.flops(224, 224) * 10 <= paper.flops(224, 224)
+
+
+def test_only_warm_brings_weights_from_other_images():
+    presets = itertools.product(PRESETS, NETWORKS)
+    found = {p for p, network in presets if RIDE.preset(p, network=network).init == "pretrained"}
+    assert found == {"warm"}
 
 
 def test_unknown_presets_and_networks():
-    with pytest.raises(InputError, match="preset is 'best'; use one of paper, released, fast"):
+    with pytest.raises(
+        InputError, match="preset is 'best'; use one of paper, released, fast, warm"
+    ):
         RIDE.preset("best", network="mnist")
     with pytest.raises(InputError, match="network is 'svhn'; use one of mnist, cifar10, imagenet"):
         RIDE.preset("paper", network="svhn")

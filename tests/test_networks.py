@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from oracles import Source
-from ridefense import NETWORKS, InputError, Network, UNet
+from ridefense import NETWORKS, InputError, Network, UNet, datasets
 from ridefense.networks import kept_share
 from ridefense.noise import Keys
 
@@ -172,3 +173,34 @@ def test_bad_networks(arguments, names):
     with pytest.raises(InputError, match=names) as caught:
         Network(**arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_pretrained_weights_are_shared_and_denoise(name):
+    """They bring noisy images nearer to the clean ones than the noise had left them."""
+    network = NETWORKS[name]
+    keys = Keys.of(5, [3, 9], 2, torch.device("cpu"))
+    weights = network.init(keys, "pretrained")
+    assert weights.shape == (2, network.size)
+    assert torch.equal(weights[0], weights[1])
+    source = "foolbox-mnist" if name == "mnist" else "foolbox-cifar10"
+    pytest.importorskip("foolbox")
+    clean = datasets.load(source, limit=2).images.double()
+    noise = 0.11 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).double()
+    outputs = network.forward(weights, (clean + noise)[:, None])[:, 0]
+    assert (outputs - clean).square().mean() < 0.5 * noise.square().mean()
+
+
+def test_pretrained_weights_fit_only_their_networks():
+    keys = Keys.of(5, [3], 1, torch.device("cpu"))
+    drier = replace(NETWORKS["mnist"], dropout=0.25)
+    same = NETWORKS["mnist"].init(keys, "pretrained")
+    assert torch.equal(drier.init(keys, "pretrained"), same)
+    others = (
+        Network(channels=(1, 8, 1)),
+        replace(NETWORKS["mnist"], sigmoid=False),
+        UNet(channels=(1, 16, 16, 16, 1)),
+    )
+    for other in others:
+        with pytest.raises(InputError, match="no pretrained weights"):
+            other.init(keys, "pretrained")

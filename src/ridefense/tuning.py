@@ -1,0 +1,261 @@
+"""Hyper-parameters by tuning (Eq. 6): run every θ of a grid, keep the one of the lowest loss.
+
+Every θ is an evaluation with a run folder of its own, so a search that was killed goes on where it
+stopped, and its records are those of any evaluation.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ridefense import presets
+from ridefense.attacks import Attack
+from ridefense.classifiers import Classifier
+from ridefense.datasets import Dataset
+from ridefense.errors import InputError
+from ridefense.estimators import Estimator
+from ridefense.evaluate import CLEAN, Accuracy, Evaluation, Run, run, score
+from ridefense.evaluate.protocol import Progress
+from ridefense.settings import Settings
+
+Changes = dict[str, Any]
+"""One θ: the settings in which it differs from the base preset."""
+
+_SETTINGS = {f.name for f in fields(Settings)} - {"network", "normalisation", "engine"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Evaluation):
+    """An evaluation on images that a report does not show, whose purifier is the base of a grid.
+
+    Attributes:
+        reported: what is to be reported afterwards. Of its split no image is searched on that it
+            draws; another split is disjoint by itself.
+        draws: of the defence's randomness on each image; the loss is taken in the first.
+    """
+
+    reported: Evaluation
+    draws: int = 1
+
+    def load(self) -> tuple[Dataset, Classifier]:
+        """As every evaluation's, but drawn from the images that remain.
+
+        Raises:
+            InputError: where fewer remain than are to be drawn.
+        """
+        whole = {"dataset": self.dataset, "split": self.split, "limit": None}
+        images, classifier = Evaluation(
+            **whole, classifier=self.classifier, device=self.device
+        ).load()
+        theirs, _ = self.reported.load()
+        if (theirs.title, theirs.split) == (images.title, images.split):
+            images = images[(~torch.isin(images.ids, theirs.ids)).nonzero().flatten()]
+        if not len(images) or len(images) < (self.limit or 1):
+            raise InputError(
+                f"{len(images)} images of {images.title} ({images.split}) are not reported, limit "
+                f"is {self.limit}; report or search on fewer, or search on another split"
+            )
+        return images.drawn(self.limit, seed=self.image_seed), classifier
+
+    def declared(self) -> dict[str, Any]:
+        """What `run.json` says, with the images that were kept apart."""
+        declared = super().declared()
+        declared["settings"]["reported"] = self.reported.declared()["settings"]["dataset"]
+        return declared
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one θ did on the images of a search.
+
+    Attributes:
+        changes: θ.
+        purifier: the estimator with these settings.
+        loss: the classification objective of Eq. 6: the cross-entropy of the classifier on the
+            purified images, the mean over images and then over attacks, clean images being one.
+        scores: the accuracy under each attack by its label, "none" for clean images.
+        flops: operations of fitting one image, see `Settings.flops`.
+        seconds: wall time of purifying one image, the median over all rows.
+        run: the records.
+    """
+
+    changes: Changes
+    purifier: Estimator
+    loss: float
+    scores: dict[str, Accuracy]
+    flops: int
+    seconds: float
+    run: Run
+
+
+def tune(
+    search: Search,
+    grid: Iterable[Changes],
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+) -> list[Trial]:
+    """Try every θ, and write the best as `preset.json` into the folder.
+
+    Args:
+        search: images, classifier, attacks, and the base settings as its purifier. An attack
+            without a gradient mode (gray box) is run once and its images shown to every θ.
+        grid: see `read_grid` and `product`.
+        folder: a run folder for each θ below it.
+        progress: called with what is being done, the trials done (a fraction within one) and
+            their total.
+
+    Returns:
+        The trials, the lowest loss first.
+
+    Raises:
+        InputError: for a base that is no estimator, an empty grid, a setting that there is not or
+            a value that it does not take; before anything is run.
+    """
+    if not isinstance(search.purifier, Estimator):
+        raise InputError("purifier is no estimator; tune one of ride, dae, idip, dip")
+    thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
+    if not thetas:
+        raise InputError("the grid is empty; give at least one θ")
+    shared = tuple(
+        threat if threat.gradient is not None else replace(threat, attack=_Once(threat.attack))
+        for threat in search.threats
+    )
+    trials = []
+    for number, (changes, purifier) in enumerate(thetas):
+        evaluation = replace(search, purifier=purifier, threats=shared)
+        within = _within(progress, number, len(thetas))
+        trials.append(_trial(evaluation, changes, Path(folder, _slug(changes)), within))
+    trials.sort(key=lambda trial: trial.loss)
+    best, found_on = trials[0], search.load()[0]
+    about = {
+        "chosen from": len(trials),
+        "loss": best.loss,
+        "on": f"{len(found_on)} images of {found_on.title} ({found_on.split})",
+        "classifier": search.classifier,
+        "attacks": [threat.settings() for threat in search.threats],
+    }
+    presets.write(Path(folder, "preset.json"), best.purifier, about)
+    return trials
+
+
+def product(values: Mapping[str, Sequence[Any]]) -> list[Changes]:
+    """Every combination of the values of each setting: the discretised Θ of Eq. 6."""
+    for name, choices in values.items():
+        if isinstance(choices, str) or not isinstance(choices, Sequence):
+            raise InputError(f"{name} is {choices!r}; list its values, as in [{choices!r}]")
+    return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
+
+
+def read_grid(path: str | os.PathLike[str]) -> list[Changes]:
+    """A grid from a JSON or TOML file: an object of lists, or a list of objects.
+
+    The first names each setting's values, all of whose combinations are tried. The second lists
+    every θ on its own; in TOML it is an array of tables called `theta`.
+
+    Raises:
+        InputError: for a file that is neither.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"grid {path} cannot be read ({error}); correct the file") from error
+    if isinstance(content, dict) and set(content) == {"theta"}:
+        content = content["theta"]
+    if isinstance(content, dict):
+        return product(content)
+    if not isinstance(content, list) or not all(isinstance(theta, dict) for theta in content):
+        raise InputError(f"grid {path} holds no settings; write them as name = [values]")
+    return content
+
+
+def _changed(base: Estimator, changes: Changes) -> Estimator:
+    unknown = sorted(changes.keys() - _SETTINGS)
+    if unknown:
+        known = ", ".join(sorted(_SETTINGS))
+        raise InputError(f"a grid cannot change {', '.join(unknown)}; it can {known}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    try:
+        return replace(base, **values)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a grid has {changes} ({error}); correct their types") from error
+
+
+def _slug(changes: Changes) -> str:
+    """A folder's name for θ, the same in every grid that holds it."""
+    text = json.dumps(changes, sort_keys=True)
+    return f"theta-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def _trial(evaluation: Search, changes: Changes, folder: Path, progress: Progress | None) -> Trial:
+    done = run(evaluation, folder, progress)
+    images, classifier = evaluation.load()
+    height, width = images[:1].bytes.shape[-2:]
+    losses, scores = [], {}
+    for attack in (CLEAN, *evaluation.attacks):
+        rows = [row for row in done.rows if row.attack == attack]
+        labels = [row.label for row in rows]
+        scores[attack] = score([row.predictions for row in rows], labels).mean
+        purified = (done.images(row)["purified"] for row in rows)
+        losses.append(_cross_entropy(classifier, purified, labels))
+    seconds = torch.tensor([row.purify_seconds for row in done.rows]).median()
+    return Trial(
+        changes=changes,
+        purifier=evaluation.purifier,
+        loss=sum(losses) / len(losses),
+        scores=scores,
+        flops=evaluation.purifier.flops(height, width),
+        seconds=float(seconds),
+        run=done,
+    )
+
+
+@torch.no_grad()
+def _cross_entropy(classifier: Classifier, images: Iterable[Tensor], labels: list[int]) -> float:
+    """Its mean; infinite where a purified image or its logits are not finite."""
+    device = next(classifier.parameters()).device
+    losses = [
+        nn.functional.cross_entropy(
+            classifier(image[None].to(device)).double(), torch.tensor([label], device=device)
+        )
+        for image, label in zip(images, labels, strict=True)
+    ]
+    return float(torch.stack(losses).nan_to_num(torch.inf).mean())
+
+
+def _within(progress: Progress | None, number: int, trials: int) -> Progress | None:
+    """Progress of a trial as progress of the search."""
+    if progress is None:
+        return None
+    title = f"θ {number + 1} of {trials}"
+    return lambda doing, done, total: progress(f"{title}: {doing}", number + done / total, trials)
+
+
+class _Once:
+    """An attack that keeps what it finds: in a gray box the model is always the bare classifier."""
+
+    def __init__(self, attack: Attack) -> None:
+        self.attack = attack
+        self.found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.attack, name)
+
+    def __call__(self, model, images, labels, *, ids, seed, progress) -> Tensor:
+        key = seed, tuple(ids)
+        if key not in self.found:
+            keys = {"ids": ids, "seed": seed, "progress": progress}
+            self.found[key] = self.attack(model, images, labels, **keys)
+        return self.found[key]
