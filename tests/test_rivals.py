@@ -1,15 +1,20 @@
 """What all rivals that purify have in common, and how they fare on digits."""
 
 import pickle
+from functools import cache
 
 import pytest
 import torch
 
-from ridefense import InputError
+from ridefense import Defended, InputError, classifiers, datasets
+from ridefense.attacks import PGD
+from ridefense.classifiers import count_correct
 from ridefense.gradients import Identity, Unrolled
 from ridefense.rivals import (
     JPEG,
+    ActivationPruning,
     BitDepth,
+    CropEnsemble,
     PixelDeflection,
     ResizeAndPad,
     TVMinimisation,
@@ -80,6 +85,50 @@ def test_a_derivative_where_one_is_claimed(purify):
     if purify.differentiable:
         (gradient,) = torch.autograd.grad(Unrolled().views(purify, images, seed=1).sum(), images)
         assert (gradient != 0).any()
+
+
+# --- On digits -----------------------------------------------------------------------------------
+
+
+@cache
+def classifier():
+    return classifiers.load("digits-cnn")
+
+
+@cache
+def digits(count=50):
+    return datasets.load("digits", limit=count)
+
+
+def correct(model, images):
+    """Of the digits, in one fresh draw that the attacks did not see."""
+    keys = {"seed": 99} if isinstance(model, Defended) else {}
+    return int((model(images, **keys).argmax(1) == digits().labels).sum())
+
+
+DEFENDED = {
+    "bit depth": (lambda f: Defended(f, BitDepth()), 0.3),
+    "JPEG": (lambda f: Defended(f, JPEG()), 0.3),
+    "total variance, BPDA": (lambda f: Defended(f, TVMinimisation(steps=100)), 0.4),
+    "total variance": (lambda f: Defended(f, TVMinimisation(steps=100), Unrolled()), 0.4),
+    "randomisation": (lambda f: Defended(f, ResizeAndPad(), Unrolled()), 0.4),
+    "wavelet": (lambda f: Defended(f, Wavelet()), 0.3),
+    "deflection": (lambda f: Defended(f, PixelDeflection(deflections=10, window=2)), 0.4),
+    "pruning": (lambda f: ActivationPruning().defend(f), 0.4),
+    "crops": (lambda f: CropEnsemble(crops=5, share=24 / 28).defend(f), 0.4),
+}
+
+
+@pytest.mark.parametrize("name", DEFENDED)
+def test_clean_digits_pass_and_a_strong_attack_breaks_through(name):
+    make, eps = DEFENDED[name]
+    model, images = make(classifier()), digits().images
+    bare = count_correct(classifier(), digits())
+    assert correct(model, images) >= bare - 5
+    attacked = PGD(eps=eps)(model, images, digits().labels)
+    assert correct(model, attacked) <= 5
+    noisy = (images + eps * (attacked - images).sign().flip(0)).clamp(0, 1)
+    assert correct(model, noisy) > 15  # it was the attack, not the size of the noise
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def train_generator(
     images: Tensor,
     *,
     seed: int = 0,
-    steps: int = 2500,
+    steps: int = 2000,
     critic_steps: int = 3,
     batch: int = 32,
     rate: float = 2e-4,
@@ -79,7 +79,7 @@ def train_generator(
     """A generator of images like these, trained against a critic with a gradient penalty of 10.
 
     The original takes 200,000 steps at a constant 1e-4, each with 5 of the critic. This short form
-    lets the rate fall to 0 and keeps the moving average (decay 0.999) of the generator's weights.
+    lets the rate fall to 0 and keeps the moving average (decay 0.995) of the generator's weights.
 
     Args:
         images: [N, 1, 28, 28], uint8 or floats in [0, 1].
@@ -99,9 +99,7 @@ def train_generator(
         torch.manual_seed(derive(seed, "weights"))
         generator, critic = Generator(), _critic()
     random = torch.Generator().manual_seed(derive(seed, "training"))
-    average = torch.optim.swa_utils.AveragedModel(
-        generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
-    )
+    average = {name: t.clone() for name, t in generator.state_dict().items()}
     optimisers = [torch.optim.Adam(m.parameters(), rate, (0.5, 0.9)) for m in (generator, critic)]
     fall = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, steps) for o in optimisers]
 
@@ -118,12 +116,16 @@ def train_generator(
             loss = critic(fake).mean() - critic(real).mean() + 10 * _penalty(critic, mixed)
             _descend(optimisers[1], loss)
         _descend(optimisers[0], -critic(generated()).mean())
-        average.update_parameters(generator)
+        # A shorter memory at first, so that the average forgets the first weights.
+        decay = min(0.995, (1 + step) / (10 + step))
+        for name, value in generator.state_dict().items():
+            average[name].lerp_(value, 1 - decay)
         for schedule in fall:
             schedule.step()
         if progress:
             progress(step + 1, steps, loss.item())
-    return average.module.requires_grad_(False).eval()
+    generator.load_state_dict(average)
+    return generator.requires_grad_(False).eval()
 
 
 def _critic() -> nn.Module:
