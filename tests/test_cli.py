@@ -92,7 +92,7 @@ def test_no_attack_is_clean_images_alone(cli, classifier, tmp_path):
 
 def test_purifiers_by_name():
     made = [
-        choices.purifier(name, choices.Preset.fast, choices.NetworkName.mnist, "eager")
+        choices.purifier(name, "fast", choices.NetworkName.mnist, "eager")
         for name in ("none", "median", "median:5", "tv-chambolle", "tv-bregman:3", "blur:0.5")
     ]
     names = [type(purifier).__name__ for purifier in made]
@@ -100,7 +100,7 @@ def test_purifiers_by_name():
     assert (made[1], made[2]) == (Median(3), Median(5))
     assert (made[3].weight, made[4].weight, made[5].sigma) == (0.1, 3.0, 0.5)
     for kind in ("ride", "dae", "idip", "dip"):
-        purifier = choices.purifier(kind, choices.Preset.paper, choices.NetworkName.mnist, "eager")
+        purifier = choices.purifier(kind, "paper", choices.NetworkName.mnist, "eager")
         assert purifier.name.lower() == kind
         assert (purifier.total_steps, purifier.engine) == (10_000, "eager")
 
@@ -167,7 +167,8 @@ def one_line(code, out, err, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("evaluate", "--preset", "hugo"), "'hugo' is not one of"),
+        (("evaluate", "--preset", "hugo"), "preset is 'hugo'; use one of"),
+        (("evaluate", "--preset", "hugo.json"), "hugo.json is no preset file"),
         (("evaluate", "--dataset", "nothing", "--purifier", "none"), "no data set 'nothing'"),
         (("evaluate", "--classifier", "nothing", "--purifier", "none"), "no classifier 'nothing'"),
         (("evaluate", "--purifier", "nothing"), "purifier is 'nothing'; use one of"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from torch import Tensor
 
@@ -23,12 +24,6 @@ FILTERS: dict[str, tuple[Callable[..., Filter], Callable[[str], float] | None]] 
     "blur": (GaussianBlur, float),
 }
 """Fixed purifiers, and the type of the one number that may follow after a colon."""
-
-
-class Preset(StrEnum):
-    paper = "paper"
-    released = "released"
-    fast = "fast"
 
 
 class NetworkName(StrEnum):
@@ -82,7 +77,7 @@ def network_for(image: Tensor) -> NetworkName:
     return NetworkName.cifar10 if image.shape[1:] == (32, 32) else NetworkName.imagenet
 
 
-def purifier(name: str, preset: Preset, network: NetworkName, engine: EngineName) -> Purifier:
+def purifier(name: str, preset: str, network: NetworkName, engine: EngineName) -> Purifier:
     """A purifier as the command line names it: "ride", "median", "median:5", …
 
     Raises:
@@ -110,9 +105,9 @@ def purifier(name: str, preset: Preset, network: NetworkName, engine: EngineName
         ) from error
 
 
-def slug(name: str, preset: Preset) -> str:
+def slug(name: str, preset: str) -> str:
     """The folder's name for a purifier: "ride-fast", "median-5"."""
-    return f"{name}-{preset}" if name in ESTIMATORS else name.replace(":", "-")
+    return f"{name}-{Path(preset).stem}" if name in ESTIMATORS else name.replace(":", "-")
 
 
 def threat(name: AttackName, eps: float, step_size: float | None, steps: int) -> Threat | None:

@@ -7,7 +7,7 @@ import torch
 import typer
 
 from ridefense.cli import choices
-from ridefense.cli.choices import AttackName, EngineName, Preset
+from ridefense.cli.choices import AttackName, EngineName
 from ridefense.cli.console import bar, out, say
 from ridefense.cli.report import show
 from ridefense.evaluate import Evaluation, run
@@ -25,7 +25,7 @@ def evaluate(
     purifier: Annotated[
         list[str] | None, typer.Option(help="ride, median:5, none, …; may be repeated  [ride]")
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="of estimators' settings")] = Preset.fast,
+    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
     attack: Annotated[
         AttackName,
         typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ridefense import classifiers, datasets
-from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName, Preset
+from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName
 from ridefense.cli.console import out
-from ridefense.estimators import ESTIMATORS
+from ridefense.estimators import ESTIMATORS, PRESETS
 
 
 def listing(
@@ -31,7 +31,7 @@ def listing(
             ),
             *ESTIMATORS,
         ],
-        "presets": list(Preset),
+        "presets": [*PRESETS, "a .json file of tune"],
         "networks": list(NetworkName),
         "attacks": list(AttackName),
         "engines": list(EngineName),

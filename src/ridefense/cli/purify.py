@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ridefense.cli import choices
-from ridefense.cli.choices import EngineName, NetworkName, Preset
+from ridefense.cli.choices import EngineName, NetworkName
 from ridefense.cli.console import bar, say
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
@@ -17,7 +17,7 @@ def purify(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a PNG or JPEG image")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the PNG to write")],
     purifier: Annotated[str, typer.Option(help="ride, dae, median:5, …; see list")] = "ride",
-    preset: Annotated[Preset, typer.Option(help="of an estimator's settings")] = Preset.fast,
+    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
     network: Annotated[
         NetworkName | None, typer.Option(help="Table 3's; by default the image's own")
     ] = None,
