@@ -23,6 +23,7 @@ from ridefense import engines
 from ridefense.engines import Progress, eager
 from ridefense.errors import InputError
 from ridefense.estimate import estimate
+from ridefense.images import moving_with
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings
 
@@ -56,7 +57,7 @@ class Identity(_Named):
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
         purified = purify(images.detach(), ids=ids, seed=seed).detach()
-        return _moving_with(purified, images)[None]
+        return moving_with(purified, images)[None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Trajectory(_Named):
             return Identity().views(purify, images, ids=ids, seed=seed)
         purified = estimate(purify, images.detach(), ids=ids, seed=seed)
         earlier = purified.x_est[:-1].to(images.dtype)
-        return _moving_with(torch.cat((earlier, purified.value[None])), images)
+        return moving_with(torch.cat((earlier, purified.value[None])), images)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Surrogate(_Named):
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
         purified = purify(images.detach(), ids=ids, seed=seed).detach()
-        return _moving_with(purified, self.network(images))[None]
+        return moving_with(purified, self.network(images))[None]
 
 
 def train_surrogate(
@@ -164,11 +165,6 @@ def train_surrogate(
                 loss.backward()
                 optimiser.step()
     return network.requires_grad_(False).eval()
-
-
-def _moving_with(value: Tensor, images: Tensor) -> Tensor:
-    """`value`, exactly, with the derivative of `images`."""
-    return value + (images - images.detach())
 
 
 def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:
@@ -247,7 +243,7 @@ class _TailFits:
     ) -> Tensor:
         if step <= self.boundary and step < self.settings.total_steps - 1:
             value = self.head.output(x.detach(), step, samples, stream=stream, dropout=dropout)
-            return _moving_with(value, x)
+            return moving_with(value, x)
         return eager.expected_output(
             self.settings, self.keys, self.weights.to(x), x, step, samples, stream, dropout
         )

@@ -43,7 +43,12 @@ def cut_to_range(images: Tensor) -> Tensor:
     That of `clamp` vanishes at 0 and at 1 themselves, where all of a digit's background lies, and
     would hide them from an attacker.
     """
-    return images + (images.clamp(0, 1) - images).detach()
+    return moving_with(images.clamp(0, 1), images)
+
+
+def moving_with(value: Tensor, images: Tensor) -> Tensor:
+    """`value`, exactly, with the derivative of `images`."""
+    return value.detach() + (images - images.detach())
 
 
 @dataclass(frozen=True)
