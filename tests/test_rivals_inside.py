@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ridefense import InputError
+from ridefense.attacks import PGD
 from ridefense.classifiers.architectures import cifar10_resnet18, mnist_cnn
+from ridefense.evaluate import Evaluation, Threat, run
+from ridefense.gradients import Identity
 from ridefense.noise import Keys
 from ridefense.rivals import ActivationPruning, CropEnsemble, Thermometer, thermometer
 
@@ -239,3 +242,33 @@ def test_bad_arguments(make, names):
     with pytest.raises(InputError, match=names) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+# --- In an evaluation ----------------------------------------------------------------------------
+
+
+@each_defence
+def test_an_evaluation_sees_the_defence(defence, tmp_path):
+    declared = Evaluation(
+        dataset="digits",
+        limit=6,
+        batch=4,
+        draws=3,
+        classifier="digits-cnn",
+        purifier=defence,
+        threats=(Threat(attack=PGD(eps=0.4, step_size=0.15, steps=4), gradient=Identity()),),
+    )
+    recorded = run(declared, tmp_path / "run")
+    _, classifier = declared.load()
+    model = defence.defend(classifier)
+    assert len(recorded.rows) == 12
+    for row in recorded.rows:
+        threat = declared.attacks.get(row.attack)
+        final = recorded.images(row)["final"][None]
+        seeds = declared.draw_seeds(0, threat)
+        expected = [int(model(final, ids=[row.image], seed=seed).argmax()) for seed in seeds]
+        assert list(row.predictions) == expected
+        assert row.bare == int(classifier(final).argmax())
+        assert row.purified_final == 0
+    attacked = [row for row in recorded.rows if row.attack in declared.attacks]
+    assert sum(row.label in row.predictions for row in attacked) < 6

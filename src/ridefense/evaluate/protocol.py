@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ridefense.defended import Defended, Purifier
+from ridefense.defended import Defended, Purifier, views
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.records import Records, Run, read
 from ridefense.evaluate.rows import CLEAN, Row
 from ridefense.noise import derive
+from ridefense.rivals.base import Inside
 
 FAULTS = {
     "nan": "the attack's image had NaN or infinity; those pixels were taken from the clean image",
@@ -112,13 +113,16 @@ def evaluate_chunk(
     purify_seconds = (time.perf_counter() - began) / len(draws) / len(ids)
 
     purified = draws[0].images
-    predictions = [_predict(classifier, draw.images) for draw in draws]
+    model = classifier
+    if isinstance(evaluation.purifier, Inside):
+        model = evaluation.purifier.defend(classifier)
+    predictions = [_predict(model, draw.images, ids, draw.seed) for draw in draws]
     rounded, levels = predictions[0], (final * 255).round() / 255
     if not torch.equal(levels, final):
         again = _purify(evaluation.purifier, levels, ids, draws[0].seed)
-        rounded = _predict(classifier, again.images)
+        rounded = _predict(model, again.images, ids, draws[0].seed)
     measured = {
-        "bare": _predict(classifier, final),
+        "bare": _predict(classifier, final, ids, draws[0].seed),
         "rounded": rounded,
         "linf": _distance(final, clean, "Linf"),
         "l2": _distance(final, clean, "L2"),
@@ -155,7 +159,9 @@ def _attack(
 ) -> tuple[Tensor, list[tuple[str, ...]]]:
     """The images that the attack found, fit to be purified, and what was wrong with each."""
     _, model = evaluation.load()
-    if chunk.threat.gradient is not None:
+    if chunk.threat.gradient is not None and isinstance(evaluation.purifier, Inside):
+        model = evaluation.purifier.defend(model)
+    elif chunk.threat.gradient is not None:
         model = Defended(model, evaluation.purifier, gradient=chunk.threat.gradient)
     found = chunk.threat.attack(
         model,
@@ -206,9 +212,9 @@ def _purify(purifier: Purifier, images: Tensor, ids: list[int], seed: int) -> _D
 
 
 @torch.no_grad()
-def _predict(classifier: nn.Module, images: Tensor) -> list[int]:
+def _predict(model: nn.Module, images: Tensor, ids: list[int], seed: int) -> list[int]:
     """Classes, and -1 where the logits are not finite."""
-    logits = classifier(images)
+    logits = views(model, images, ids, seed)[-1]
     return torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1).tolist()
 
 
