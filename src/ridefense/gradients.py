@@ -148,13 +148,7 @@ def train_surrogate(
     noise = (2 * torch.rand(images.shape, generator=generator) - 1) * eps
     inputs = torch.cat((images, (images + noise.to(images)).clamp(0, 1)))
     targets = purify(inputs, seed=seed).detach()
-    channels = (images.shape[1], width, width, width, width, images.shape[1])
-    layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for c_in, c_out in itertools.pairwise(channels):
-            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
-    network = nn.Sequential(*layers[:-1], nn.Sigmoid()).to(images)
+    network = imitator(images.shape[1], width, seed).to(images)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     with torch.enable_grad():
         for _ in range(epochs):
@@ -165,6 +159,17 @@ def train_surrogate(
                 loss.backward()
                 optimiser.step()
     return network.requires_grad_(False).eval()
+
+
+def imitator(channels: int, width: int = 32, seed: int = 0) -> nn.Sequential:
+    """The untrained network of `train_surrogate`: five 3×3 convolutions, then a sigmoid."""
+    sizes = (channels, width, width, width, width, channels)
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for c_in, c_out in itertools.pairwise(sizes):
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers[:-1], nn.Sigmoid())
 
 
 def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:

@@ -14,7 +14,7 @@ from ridefense.defended import Defended
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.images import check_images
-from ridefense.noise import Keys
+from ridefense.noise import Keys, derive
 
 
 class Attack(ABC):
@@ -123,6 +123,22 @@ class Unattacked(Attack):
 
     def _run(self, case: Case) -> Tensor:
         return case.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformNoise(Attack):
+    """No attack either: one point, drawn uniformly from the ball. Every attack has to beat it."""
+
+    eps: float
+    norm: NormName = "Linf"
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+
+    def _run(self, case: Case) -> Tensor:
+        x = case.images
+        keys = Keys.of(derive(case.seed, "noise"), case.ids, len(x), x.device)
+        return x.double() + self.eps * NORMS[self.norm].uniform(keys, 0, x.shape)
 
 
 def _plain(value: Any) -> Any:

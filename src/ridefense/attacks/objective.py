@@ -93,19 +93,23 @@ class Objective:
             ids=[self.ids[row] for row in rows.tolist()],
         )
 
+    def on(self, model: nn.Module) -> "Objective":
+        """The same asked of another model, whole and once: its views are the draws."""
+        return replace(self, model=model, eot=1, batch=max(1, len(self.ids)))
+
     def logits(self, images: Tensor, *question: int | str) -> Tensor:
         """The real logits [N, classes], of one draw."""
         with torch.no_grad():
             rows = torch.arange(len(images), device=images.device)
-            seed = self._seed(question)
+            seed = self.seed_of(question)
             parts = [
-                views(self.model, images[part], self._ids(part), seed)[-1]
+                views(self.model, images[part], self.ids_of(part), seed)[-1]
                 for part in rows.split(self.batch)
             ]
         return torch.cat(parts)
 
     def _average(self, images: Tensor, question, differentiate: bool) -> list[Tensor]:
-        seed, count = self._seed(question), len(images)
+        seed, count = self.seed_of(question), len(images)
         rows = torch.arange(count * self.eot, device=images.device)
         parts = [
             self._ask(images, part % count, part // count, seed, differentiate)
@@ -118,7 +122,7 @@ class Objective:
         """Loss, wrong and gradient of `images[rows]`, each in one draw."""
         x, labels = images[rows].detach().requires_grad_(differentiate), self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
-        ids = self._ids(rows, draws)
+        ids = self.ids_of(rows, draws)
         with torch.set_grad_enabled(differentiate):
             seen = views(self.model, x, ids, seed)
             if labels.max() >= seen.shape[-1]:
@@ -142,12 +146,13 @@ class Objective:
             return self.loss(logits, labels)
         return self.loss(logits, labels, targets)
 
-    def _seed(self, question: Sequence[int | str]) -> int:
+    def seed_of(self, question: Sequence[int | str]) -> int:
+        """The purifier's, for a question."""
         if self.purifier_seed is not None:
             return self.purifier_seed
         return derive(self.seed, "draw", *question)
 
-    def _ids(self, rows: Tensor, draws: Tensor | None = None) -> list[int]:
+    def ids_of(self, rows: Tensor, draws: Tensor | None = None) -> list[int]:
         """The image's own id for its first draw; unrelated ones, so unrelated noise, for more."""
         draws = torch.zeros_like(rows) if draws is None else draws
         return [

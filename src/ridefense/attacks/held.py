@@ -1,0 +1,107 @@
+"""The frozen-weights attack that fits seldom: networks are fitted, then held for some steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ridefense.attacks.descent import PGD, Run
+from ridefense.attacks.norms import project
+from ridefense.attacks.objective import Objective, Value
+from ridefense.defended import Defended
+from ridefense.engines import eager
+from ridefense.errors import InputError
+from ridefense.estimate import Estimate, estimate
+from ridefense.images import cut_to_range
+from ridefense.noise import Keys, Stream
+from ridefense.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldWeights(PGD):
+    """PGD through networks that are fitted at the current image and held for `hold` steps.
+
+    The gradient is that of `FrozenWeights`, whatever mode the `Defended` has, at a fraction of its
+    purifications: `eot` for every `hold` steps, where PGD takes `eot` for each. With `hold=1` both
+    are the same attack. It suits estimators whose network sees the image (RIDE, DAE).
+
+    Attributes:
+        steps: in all; 5 times 10 by default.
+        eot: networks fitted at each image, with different noise; the loss is averaged over them.
+        hold: steps between two fits.
+    """
+
+    steps: int = 50
+    eot: int = 6
+    hold: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.hold, int) or self.hold < 1:
+            raise InputError(f"hold is {self.hold!r}; use a whole number of at least 1")
+
+    def climb(self, run: Run, images: Tensor) -> Tensor:
+        rows = torch.arange(len(images), device=images.device)
+        parts = rows.split(max(1, self.batch // self.eot))
+        held: list[Objective] = []
+        for step in range(self.steps):
+            if step % self.hold == 0:
+                held = [_hold(run.objective.of(part), images[part], run, step) for part in parts]
+            asked = zip(held, parts, strict=True)
+            answers = [part.gradient(images[rows], run.index, step) for part, rows in asked]
+            values, gradients = zip(*answers, strict=True)
+            value = Value(*(torch.cat([getattr(v, n) for v in values]) for n in ("loss", "wrong")))
+            run.saw(images, step, value)
+            moved = images + self.step_size * run.norm.steepest(torch.cat(gradients))
+            images = project(run.norm, moved, run.centre, self.eps)
+        return images
+
+
+def _hold(objective: Objective, images: Tensor, run: Run, step: int) -> Objective:
+    """The same question asked of networks fitted at these images."""
+    model, purifier = objective.model, getattr(objective.model, "purifier", None)
+    if not (isinstance(purifier, Settings) and purifier.noisy_input):
+        raise InputError(
+            f"{getattr(purifier, 'name', type(model).__name__)} fits no network to its input that "
+            "could be held; use PGD"
+        )
+    rows = torch.arange(len(images), device=images.device)
+    seed = objective.seed_of((run.index, step))
+    draws = [objective.ids_of(rows, torch.full_like(rows, m)) for m in range(objective.eot)]
+    return objective.on(_Held(model, images, draws, seed))
+
+
+class _Held(Defended):
+    """A defended classifier whose networks stay those that were fitted at some images.
+
+    Its views are the logits behind each of them, [M, N, classes].
+    """
+
+    def __init__(
+        self, model: Defended, images: Tensor, draws: Sequence[Sequence[int]], seed: int
+    ) -> None:
+        super().__init__(model.classifier, model.purifier)
+        self.images = images.detach()
+        self.fits = [self._fit(ids, seed) for ids in draws]
+
+    def _fit(self, ids: Sequence[int], seed: int) -> tuple[Keys, Estimate]:
+        found = estimate(self.purifier, self.images, ids=ids, seed=seed)
+        keys = Keys.of(seed, ids, len(self.images), self.images.device)
+        return Keys(seed, keys.ids, found.attempts), found
+
+    def views(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        return torch.stack([self.classifier(self._output(images, *fit)) for fit in self.fits])
+
+    def _output(self, images: Tensor, keys: Keys, found: Estimate) -> Tensor:
+        """E_z h(z; w), with the estimate that h is fed moving as the image does."""
+        settings, space = self.purifier, self.purifier.normalisation
+        fed = found.x[-2] + (images - self.images)
+        fed = space.normalise(fed) if space else fed
+        asked = (settings.total_steps, settings.samples, Stream.OUTPUT, settings.output == "train")
+        if settings.output == "last":
+            asked = (settings.total_steps - 1, 1, Stream.INPUT, True)
+        output = eager.expected_output(settings, keys, found.weights.to(fed), fed, *asked)
+        return cut_to_range(space.denormalise(output) if space else output).to(images.dtype)
