@@ -18,12 +18,12 @@ class DefenseGAN(RandomFilter):
     """The digit nearest to the image among those that a generator can make.
 
     Gradient descent with momentum on ‖G(z) - x‖² from `restarts` random latent vectors z, of which
-    the best is kept (section 3.1). Without a derivative: attackers take the identity (BPDA, as
+    the best is kept. Without a derivative: attackers take the identity (BPDA, as
     Athalye et al. 2018 did).
 
     Attributes:
-        restarts: R; 10 in section 4.
-        steps: L, of each restart; 200 in section 4.
+        restarts: R; 10 in the paper.
+        steps: L, of each restart; 200 in the paper.
         rate: of the descent on the mean squared error of pixels.
         momentum: of the descent; 0.7 in the authors' release.
         generator: path of weights by `train_generator`; by default those that ship.

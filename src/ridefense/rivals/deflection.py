@@ -19,7 +19,7 @@ class Wavelet(Filter):
     """Soft BayesShrink in the Haar domain (scikit-image), of colour images in YCbCr.
 
     Attributes:
-        sigma: assumed deviation of the noise, in [0, 1] pixels; 0.04 in section 6.
+        sigma: assumed deviation of the noise, in [0, 1] pixels; 0.04 in the paper.
     """
 
     sigma: float = 0.04
@@ -41,7 +41,7 @@ class PixelDeflection(RandomFilter):
 
     Attributes:
         deflections: pixels replaced in each image; 200 in the authors' demonstration.
-        window: largest distance of the neighbour in rows and in columns; 10 in section 6.
+        window: largest distance of the neighbour in rows and in columns; 10 in the paper.
         sigma: of the denoising.
     """
 

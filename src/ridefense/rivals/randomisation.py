@@ -21,7 +21,7 @@ class ResizeAndPad(RandomFilter):
     32, 202 … 224 of 224). Bilinear, antialiased; the paper does not say.
 
     Attributes:
-        smallest: the least side as a share of the canvas's; 299/331 in section 3.
+        smallest: the least side as a share of the canvas's; 299/331 in the paper.
     """
 
     smallest: float = 299 / 331

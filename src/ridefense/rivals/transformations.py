@@ -22,7 +22,7 @@ from ridefense.rivals.base import Inside, RandomFilter, check_share, check_whole
 
 @dataclass(frozen=True)
 class BitDepth(Filter):
-    """Pixels rounded to 2^`bits` levels: 3 bits in section 3, 1 suits MNIST (Xu et al. 2018)."""
+    """Pixels rounded to 2^`bits` levels: 3 bits in the paper, 1 suits MNIST (Xu et al. 2018)."""
 
     bits: int = 3
     differentiable = False
@@ -37,7 +37,7 @@ class BitDepth(Filter):
 
 @dataclass(frozen=True)
 class JPEG(Filter):
-    """JPEG compression, at quality 75 as in section 3; images of one channel or three."""
+    """JPEG compression, at quality 75 as in the paper; images of one channel or three."""
 
     quality: int = 75
     differentiable = False
@@ -67,13 +67,13 @@ class TVMinimisation(RandomFilter):
 
     Of z the minimum of ‖M⊙(z - x)‖₂ + weight·TV₂(z), M a random mask that keeps a pixel of a
     channel with probability 1 - `drop`, TV₂ the sum of the ℓ2 norms of the differences between
-    neighbouring rows and between neighbouring columns (section 3). All terms are norms of linear
+    neighbouring rows and between neighbouring columns. All terms are norms of linear
     maps, so the primal-dual method of Chambolle & Pock (2011) solves it by projections alone,
     where the original has split Bregman.
 
     Attributes:
-        drop: share of the pixels left out; 0.5 in section 5.
-        weight: λ_TV; 0.03 in section 5.
+        drop: share of the pixels left out; 0.5 in the paper.
+        weight: λ_TV; 0.03 in the paper.
         steps: of the solver; 300 come within 1% of the least value.
     """
 
@@ -128,8 +128,8 @@ class CropEnsemble(Inside):
     """Probabilities averaged over random crops, each enlarged to the image's size.
 
     Attributes:
-        crops: 30 in section 3.
-        share: a crop's side as a share of the image's; 90 of 224 pixels in section 3, where the
+        crops: 30 in the paper.
+        share: a crop's side as a share of the image's; 90 of 224 pixels in the paper, where the
             classifiers were trained on crops. One that was not needs more, as 24 of 28.
     """
 
@@ -154,4 +154,4 @@ class CropEnsemble(Inside):
             ]
             enlarged = F.interpolate(torch.stack(crops), size, mode="bilinear")
             total = total + classifier(enlarged).softmax(dim=1)
-        return (total / self.crops).clamp_min(torch.finfo(images.dtype).tiny).log()
+        return (total / self.crops).clamp_min(torch.finfo(total.dtype).tiny).log()
