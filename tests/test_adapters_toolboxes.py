@@ -1,6 +1,8 @@
 """`Defended` inside toolboxes that take it as it is, and what they are known to do to a model."""
 
+import importlib
 import logging
+import sys
 import warnings
 from functools import cache
 
@@ -240,3 +242,17 @@ def export_by_tracing(whole, images, path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(whole, (images,), path, dynamo=False)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "missing", "extra"),
+    [
+        ("art", "art.defences.preprocessor.preprocessor", "art"),
+        ("huggingface", "transformers", "huggingface"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(adapter, missing, extra, monkeypatch):
+    monkeypatch.delitem(sys.modules, f"ridefense.adapters.{adapter}", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InputError, match=rf"pip install 'ridefense\[{extra}\]'"):
+        importlib.import_module(f"ridefense.adapters.{adapter}")
