@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evaluations import declare, numbers
-from ridefense import InputError, Unchanged
+from ridefense import InputError, Median
 from ridefense.evaluate import Accuracy, Records, clopper_pearson, run
 from ridefense.report import (
     FIGURES,
@@ -211,7 +211,7 @@ def test_the_page_needs_nothing_else_and_marks_failures(folder):
 
 
 def test_the_page_is_one_for_a_real_run(tmp_path):
-    run(declare(tmp_path, purifier=Unchanged()), tmp_path / "run")
+    run(declare(tmp_path, purifier=Median()), tmp_path / "run")
     page = as_html(summarise(tmp_path))
     assert "PGD with the gradient through the purifier as Identity, steps 2" in page
     assert "FGSM with the gradient of the classifier alone" in page

@@ -111,10 +111,11 @@ def _section(name: str, run: Run, summary: Summary) -> Section:
 
 def _grid(run: Run, line: Line) -> Grid:
     attack: Plain = run.attacks.get(line.attack, {})
+    undefended = run.settings["purifier"]["type"] == "Unchanged"
     return Grid(
         title=line.threat,
         gray_box=line.gray_box,
-        settings=words.attack(attack) if attack else "clean images alone",
+        settings=words.attack(attack, undefended) if attack else "clean images alone",
         cards=tuple(_cards(run, line.attack)),
     )
 

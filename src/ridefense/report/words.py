@@ -62,7 +62,7 @@ def schedule(purifier: Plain, preset: str | None) -> str:
     return ", ".join(parts)
 
 
-def attack(settings: Plain) -> str:
+def attack(settings: Plain, undefended: bool = False) -> str:
     """How an attack was made, in a sentence, with every setting that it recorded."""
     details = settings.get("attack")
     details = details if isinstance(details, dict) else {}
@@ -72,7 +72,7 @@ def attack(settings: Plain) -> str:
         if key not in ("attack", "eps", "norm", "batch") and value not in (None, False)
     ]
     gradient = settings.get("gradient")
-    kind = gradient.get("type") if isinstance(gradient, dict) else None
+    kind = gradient.get("type") if isinstance(gradient, dict) and not undefended else None
     through = f"through the purifier as {kind}" if kind else "of the classifier alone"
     return ", ".join([f"{details.get('attack')} with the gradient {through}", *shown])
 
