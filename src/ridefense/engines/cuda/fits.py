@@ -18,6 +18,8 @@ from ridefense.settings import Settings
 # Up to so many pixels a step one program an image fits it alone; above, a kernel a stage keeps
 # the whole GPU busy even with few images.
 _SMALL = 64 * 64
+# Operations of a part of a fit: about a second's on a fast GPU.
+_PART_WORK = 10**14
 _TILES = Tiles()
 
 
@@ -87,16 +89,16 @@ class CudaFits:
         start: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
-        losses, running = [x.new_zeros(len(x), 0)], None
+        schedule = x.new_tensor(_schedule(steps, rates, start)).view(-1, 2)
+        losses, running, done = [x.new_zeros(len(x), 0)], None, 0
         with _on(x.device):
             self._set(x, steps.start)
-            for begin in range(0, len(steps), STEPS):
-                part = steps[begin : begin + STEPS]
-                schedule = _schedule(part, rates[begin : begin + STEPS], start)
-                self.state.schedule[: len(part)] = x.new_tensor(schedule)
+            for part in schedule.split(self._part) if len(steps) else ():
+                self.state.schedule[: len(part)] = part
                 self.state.clock[1] = 0
                 self._run(len(part))
                 losses.append(self.state.losses[:, : len(part)].clone())
+                done += len(part)
                 # A part is queued while another runs, and no more than that: so an interrupt is
                 # heard soon, and progress is at most one part ahead.
                 queued = torch.cuda.current_stream().record_event() if x.is_cuda else None
@@ -104,7 +106,7 @@ class CudaFits:
                     running.synchronize()
                 running = queued
                 if progress:
-                    progress(len(x) * (begin + len(part)), len(x) * len(steps))
+                    progress(len(x) * done, len(x) * len(steps))
         return torch.cat(losses, dim=1)
 
     def output(
@@ -128,6 +130,13 @@ class CudaFits:
                     stacked.hidden[plan.pixel_tiles, count](state, plan, layer, dropout)
                 stacked.output[plan.pixel_tiles, count](state, 1 / samples, plan)
         return state.output.clone()
+
+    @property
+    def _part(self) -> int:
+        """Steps between two looks at progress and interrupts."""
+        one = self.settings.flops(self.plan.image_height, self.plan.image_width)
+        work = one // self.settings.total_steps * len(self.keys)
+        return max(1, min(STEPS, _PART_WORK // work))
 
     def _set(self, x: Tensor, step: int) -> None:
         self.state.x.copy_(x)

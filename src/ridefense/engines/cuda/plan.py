@@ -22,7 +22,7 @@ Sums, master weights, Adam's state and the loss are float32 in all of them.
 
 # Gradients of activations are kept times this power of two, so that float16 holds small ones.
 GAIN = 64.0
-STEPS = 100  # the most steps between two looks at progress and interrupts
+STEPS = 100  # places in the schedule, the most steps of one part of a fit
 
 
 @dataclass(frozen=True)
