@@ -103,7 +103,7 @@ def notes(summary: Summary) -> list[str]:
         told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
     if any(line.paper for line in summary.lines):
         told.append(
-            "Paper: its accuracy, with classifiers and images of its own, then ours minus it in points."
+            "Paper: its accuracy, of other classifiers and images, then ours minus it in points."
         )
     told += [
         f"{line.defence}, {line.threat}: in {count} rows {FAULTS.get(fault, fault)}."
@@ -145,15 +145,15 @@ def as_markdown(summary: Summary) -> str:
     titles = _titles(summary)
     rows = [titles, ["---"] * len(titles)]
     rows += [
-        ["<br>".join(_in_markdown(part) for part in cells(line)[title]) for title in titles]
+        ["<br>".join(in_markdown(part) for part in cells(line)[title]) for title in titles]
         for line in summary.lines
     ]
     table = [f"| {' | '.join(row)} |" for row in rows]
-    told = [f"- {_in_markdown(note)}" for note in notes(summary)]
+    told = [f"- {in_markdown(note)}" for note in notes(summary)]
     return "\n".join([*table, "", *told, ""])
 
 
-def _in_markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
     """Text that neither ends its cell or line nor is taken for HTML."""
     return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
 
