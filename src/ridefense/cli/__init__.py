@@ -6,6 +6,7 @@ import warnings
 import typer
 
 from ridefense import RideError
+from ridefense.cli.audit import audit
 from ridefense.cli.console import say
 from ridefense.cli.evaluate import evaluate
 from ridefense.cli.listing import listing
@@ -23,10 +24,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Purify images with RIDE, and measure what that is worth against an attacker.",
     epilog="Exit codes: 0 done; 2 bad input or an unwritable folder, told in one line; "
-    "3 evaluated, but some rows failed their checks; 130 interrupted.",
+    "3 evaluated or audited, but some rows or sanity checks failed; 130 interrupted.",
 )
 app.command()(purify)
 app.command()(evaluate)
+app.command()(audit)
 app.command()(report)
 app.command()(train_classifier)
 app.command("list")(listing)

@@ -4,7 +4,7 @@ from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.protocol import FAULTS, Chunk, chunks_of, evaluate_chunk, run
 from ridefense.evaluate.records import Records, Run, find, read
 from ridefense.evaluate.rows import CLEAN, Row
-from ridefense.evaluate.statistics import Accuracy, Score, clopper_pearson, score
+from ridefense.evaluate.statistics import Accuracy, Score, clopper_pearson, score, sign_test
 
 __all__ = [
     "CLEAN",
@@ -24,4 +24,5 @@ __all__ = [
     "read",
     "run",
     "score",
+    "sign_test",
 ]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
 from ridefense.errors import InputError
 
@@ -29,6 +29,21 @@ def clopper_pearson(correct: float, n: int, level: float = 0.95) -> tuple[float,
     low = beta.ppf(tail, correct, n - correct + 1) if correct > 0 else 0.0
     high = beta.ppf(1 - tail, correct + 1, n - correct) if correct < n else 1.0
     return float(low), float(high)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The chance of at least so many wins where wins and losses are equally likely.
+
+    One-sided; on pairs of right and wrong answers it is McNemar's exact test. Ties are left out.
+
+    Raises:
+        InputError: for numbers below 0.
+    """
+    if min(wins, losses) < 0:
+        raise InputError(f"{wins} wins and {losses} losses; count from 0")
+    if not wins + losses:
+        return 1.0
+    return float(binomtest(wins, wins + losses, alternative="greater").pvalue)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,314 @@
+"""What the records of an audit say, before anybody judges it."""
+
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ridefense.errors import InputError
+from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, read, score, sign_test
+from ridefense.evaluate.describe import Plain
+from ridefense.report import words
+from ridefense.report.summary import complete_rows
+
+_BLACK = ("SPSA", "NES", "Square")
+"""Attacks that ask the defender for losses alone."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack of one run that is finished on all images.
+
+    Attributes:
+        label, settings: as `run.json` has them.
+        rows: by image, one for each seed.
+    """
+
+    label: str
+    settings: Plain
+    rows: dict[int, list[Row]]
+
+    @property
+    def eps(self) -> float:
+        return float(self.settings["eps"])
+
+    @property
+    def details(self) -> Plain:
+        """The attack's own settings."""
+        return self.settings["attack"]
+
+    @property
+    def kind(self) -> str:
+        """The attack's class by its name in the settings, "Transfer" where it holds another."""
+        name = self.details["attack"]
+        return name if isinstance(name, str) else "Transfer"
+
+    @property
+    def inner(self) -> Plain:
+        """The settings of the attack that a transfer makes elsewhere; else its own."""
+        return self.details["attack"] if self.kind == "Transfer" else self.details
+
+    @property
+    def is_noise(self) -> bool:
+        return self.kind == "UniformNoise"
+
+    @property
+    def knows_seed(self) -> bool:
+        return "seed" in self.settings["knows"]
+
+    @property
+    def is_white(self) -> bool:
+        """Whether it differentiates what it attacks."""
+        known = self.settings["knows"] != "classifier"
+        return known and self.kind not in _BLACK
+
+    @cached_property
+    def right(self) -> dict[int, list[bool]]:
+        """Of each image, which draws were classified right."""
+        return {
+            image: [p == row.label for row in rows for p in row.predictions]
+            for image, rows in self.rows.items()
+        }
+
+    @cached_property
+    def survival(self) -> dict[int, float]:
+        """Of each image, the share of draws that were right."""
+        return {image: sum(draws) / len(draws) for image, draws in self.right.items()}
+
+    @property
+    def score(self) -> Score:
+        rows = self.rows.values()
+        predictions = [[p for row in group for p in row.predictions] for group in rows]
+        return score(predictions, [group[0].label for group in rows])
+
+    @property
+    def rounded(self) -> Accuracy:
+        """On the final images rounded to 8 bits, one draw."""
+        right = [row.rounded == row.label for group in self.rows.values() for row in group]
+        return Accuracy(sum(right), len(right))
+
+    @property
+    def seconds(self) -> float:
+        """Median wall time of the attack on an image."""
+        return statistics.median(row.attack_seconds for g in self.rows.values() for row in g)
+
+    @property
+    def title(self) -> str:
+        """As "BPDA, 100 steps, EOT 5"."""
+        if self.is_noise:
+            return "uniform noise, no attack"
+        own, gradient = self.inner, self.settings["gradient"] or {}
+        name = str(self.settings["name"]).removesuffix(" Identity")
+        if self.kind == "HeldWeights":
+            name = "PGD through held networks"
+        parts = [name]
+        if "steps" in own and self.kind != "FGSM":
+            parts.append(f"{own['steps']} steps")
+        if "queries" in own:
+            parts.append(f"{own['queries']} queries")
+        if own.get("eot", 1) > 1:
+            parts.append(f"EOT {own['eot']}")
+        if "directions" in own:
+            parts.append(f"{own['directions']} directions")
+        if own.get("loss") not in (None, "cross_entropy"):
+            parts.append("targeted " * bool(own.get("targets")) + str(own["loss"]))
+        if own.get("random_start") and self.kind == "PGD":
+            parts.append("random start")
+        if self.kind == "FGSM" and gradient:
+            parts[0] = "one step of BPDA"
+        if self.knows_seed:
+            parts.append("seed known")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two attacks on the same images: how often the first left an image worse off, and better.
+
+    `p` is the chance of as many losses or more if both were as strong (sign test).
+    """
+
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def p(self) -> float:
+        return sign_test(self.losses, self.wins)
+
+    @property
+    def gain(self) -> float:
+        """The chance of as many wins or more if both were as strong."""
+        return sign_test(self.wins, self.losses)
+
+
+def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
+    """Survival under one attack against that under another, on the images that both have."""
+    shared = first.keys() & second.keys()
+    wins = sum(first[i] < second[i] for i in shared)
+    losses = sum(first[i] > second[i] for i in shared)
+    return Comparison(wins, losses, len(shared) - wins - losses)
+
+
+def worst(attacks: list[Attacked]) -> dict[int, float]:
+    """Of each image, the survival under whichever attack left the least."""
+    shared = set.intersection(*(set(a.survival) for a in attacks)) if attacks else set()
+    return {image: min(a.survival[image] for a in attacks) for image in sorted(shared)}
+
+
+def picked(attacks: list[Attacked]) -> dict[int, float]:
+    """The same without the luck of the draw: k - 1 draws choose the attack, the other one scores.
+
+    The least of many noisy shares is lower than any attack made it. Here each draw in turn is left
+    out, the attack with the fewest survivals among the others is chosen (all of them, where they
+    tie), and the draw that was left out says whether the image survived. One draw is all there is
+    of a deterministic defence, and of one whose seed is known; then this is `worst`.
+    """
+    found = {}
+    for image in worst(attacks):
+        draws = [a.right[image] for a in attacks]
+        k = len(draws[0])
+        if k == 1 or any(len(d) != k for d in draws):
+            found[image] = min(sum(d) / len(d) for d in draws)
+            continue
+        left_out = []
+        for j in range(k):
+            others = [sum(d) - d[j] for d in draws]
+            chosen = [d[j] for d, rest in zip(draws, others, strict=True) if rest == min(others)]
+            left_out.append(sum(chosen) / len(chosen))
+        found[image] = sum(left_out) / k
+    return found
+
+
+def majority(attacks: list[Attacked]) -> dict[int, float]:
+    """Of each image, 1 where most draws are right under every attack, else 0."""
+    return {image: float(2 * left > 1) for image, left in worst(attacks).items()}
+
+
+def accuracy(survival: dict[int, float]) -> Accuracy:
+    return Accuracy(sum(survival.values()), len(survival))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a defence and what was done to it.
+
+    Attributes:
+        name: of its folder.
+        run: its records.
+        clean: its clean images, as an attack of ε 0.
+        attacks: those finished on all images.
+        unfinished: those that were planned and are not.
+    """
+
+    name: str
+    run: Run
+    clean: Attacked
+    attacks: tuple[Attacked, ...]
+    unfinished: tuple[Attacked, ...]
+
+    @property
+    def defence(self) -> str:
+        name = words.defence(self.run.settings["purifier"])
+        if name != "none":
+            return name
+        return f"no purifier, {self.run.settings['classifier']['name']}"
+
+    @property
+    def radii(self) -> list[float]:
+        return sorted({a.eps for a in self.attacks})
+
+    @property
+    def is_randomised(self) -> bool:
+        return self.run.settings["draws"] > 1
+
+    @property
+    def seconds(self) -> float:
+        """Median wall time of one purification of an image."""
+        rows = [row.purify_seconds for group in self.clean.rows.values() for row in group]
+        return statistics.median(rows)
+
+    def at(self, eps: float, *, seed_known: bool = False) -> list[Attacked]:
+        """The attacks of one radius, without noise."""
+        found = [a for a in self.attacks if a.eps == eps and not a.is_noise]
+        return [a for a in found if a.knows_seed == seed_known]
+
+    def noise(self, eps: float) -> Attacked | None:
+        return next((a for a in self.attacks if a.eps == eps and a.is_noise), None)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """An audit's records: `subject` is audited, the others stand beside it."""
+
+    subject: Case
+    undefended: Case
+    broken: Case | None
+    hardened: tuple[Case, ...]
+    beside: tuple[Case, ...]
+    radii: tuple[float, ...]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        known = (self.undefended, *self.hardened, *self.beside)
+        return (*known, *([self.broken] if self.broken else []), self.subject)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess."""
+        return 1 / max(1, len(self.subject.run.settings["dataset"]["classes"]))
+
+
+def gather(folder: str | os.PathLike[str]) -> Findings:
+    """The findings of an audit's folder, finished or not.
+
+    Raises:
+        InputError: where it is none, or where not even the clean images are finished.
+    """
+    folder = Path(folder)
+    declared = _declared(folder / "audit.json")
+    cases = {}
+    for name, planned in declared["planned"].items():
+        if (folder / name / "run.json").exists():
+            case = _case(name, read(folder / name), planned)
+            cases |= {name: case} if case else {}
+    named = {role: cases.get(declared[role]) for role in ("subject", "undefended", "broken")}
+    if named["subject"] is None or named["undefended"] is None:
+        raise InputError(f"{folder} has no finished clean images yet; run the audit further")
+    roles = {declared[role] for role in ("subject", "undefended", "broken")}
+    hardened = [name for name in declared["hardened"] if name in cases]
+    return Findings(
+        **named,
+        hardened=tuple(cases[name] for name in hardened),
+        beside=tuple(case for name, case in cases.items() if name not in roles | {*hardened}),
+        radii=tuple(declared["radii"]),
+    )
+
+
+def _declared(path: Path) -> dict[str, Any]:
+    try:
+        declared = json.loads(path.read_bytes())
+        if {"subject", "undefended", "broken", "hardened", "radii", "planned"} <= declared.keys():
+            return declared
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise InputError(f"{path} cannot be read; pass what was given to audit as --out")
+
+
+def _case(name: str, run: Run, planned: dict[str, Plain]) -> Case | None:
+    declared = planned | run.attacks
+    attacks = [Attacked(label, s, complete_rows(run, label)) for label, s in declared.items()]
+    clean = Attacked(CLEAN, {"eps": 0.0}, complete_rows(run, CLEAN))
+    expected = run.settings["dataset"]["images"]
+    if len(clean.rows) < expected:
+        return None
+    return Case(
+        name,
+        run,
+        clean,
+        tuple(a for a in attacks if len(a.rows) == expected),
+        tuple(a for a in attacks if len(a.rows) < expected),
+    )

@@ -1,0 +1,183 @@
+"""What an audit consists of, and how it is run: one run folder for each defence."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+from ridefense import classifiers, datasets
+from ridefense.audit.threats import Budget, basic, in_order, purifications, threats
+from ridefense.defended import Purifier
+from ridefense.errors import InputError
+from ridefense.evaluate import Evaluation, run
+from ridefense.evaluate.describe import Plain
+from ridefense.evaluate.records import write_atomically
+from ridefense.filters import Unchanged
+from ridefense.gradients import imitator, train_surrogate
+from ridefense.rivals import JPEG
+
+CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Radii of the curve of accuracy against ε."""
+
+UNDEFENDED, BROKEN = "none", "jpeg"
+"""Folders of the bare classifier, and of the defence that is known to be broken."""
+
+_WIDTH = 16  # channels of the surrogate
+
+Progress = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """A purifier, what stands beside it, and how much is spent on attacking them.
+
+    Attributes:
+        dataset, classifier, limit, batch, device: as in `Evaluation`.
+        name: of the purifier's run folder, as "ride-paper".
+        purifier: the one that is audited.
+        beside: other defences by the names of their folders; the undefended classifier and a
+            defence that is known to be broken are always added.
+        hardened: adversarially trained classifiers, as `classifiers.load` takes them.
+        radii: ℓ∞, in pixels of [0, 1]; each gets all the attacks.
+        budget: what is spent on an image.
+        image_seed: of the images drawn; the presets were searched on images of another seed.
+        draws: fresh draws for each final image, k ≥ 5 for a report.
+    """
+
+    dataset: str
+    classifier: str
+    name: str
+    purifier: Purifier
+    radii: tuple[float, ...]
+    budget: Budget
+    beside: dict[str, Purifier] = field(default_factory=dict)
+    hardened: tuple[str, ...] = ()
+    limit: int = 100
+    image_seed: int = 1
+    draws: int = 5
+    batch: int = 25
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.radii:
+            raise InputError("radii is empty; give at least one")
+        if any(not 0 < eps <= 1 for eps in self.radii):
+            raise InputError(f"radii are {self.radii}; use numbers above 0, to 1")
+
+    def evaluations(self, surrogate: nn.Module | None = None) -> Iterator[tuple[str, Evaluation]]:
+        """Folder and declaration of every run, the audited defence last."""
+        yield UNDEFENDED, self._declare(Unchanged())
+        for name in self.hardened:
+            yield Path(name).stem, self._declare(Unchanged(), name)
+        yield BROKEN, self._declare(JPEG())
+        for name, purifier in self.beside.items():
+            if name not in (UNDEFENDED, BROKEN, self.name):
+                yield name, self._declare(purifier)
+        yield self.name, self._declare(self.purifier, surrogate=surrogate)
+
+    def declared(self, evaluations: Mapping[str, Evaluation]) -> Plain:
+        """What `audit.json` says: which folder is what, and all that is to be run."""
+        return {
+            "subject": self.name,
+            "undefended": UNDEFENDED,
+            "broken": BROKEN,
+            "hardened": [Path(name).stem for name in self.hardened],
+            "radii": sorted(self.radii),
+            "planned": {
+                name: {label: threat.settings() for label, threat in evaluation.attacks.items()}
+                for name, evaluation in evaluations.items()
+            },
+        }
+
+    def _declare(
+        self, purifier: Purifier, classifier: str | None = None, surrogate: nn.Module | None = None
+    ) -> Evaluation:
+        name = classifier or self.classifier
+        model = classifiers.load(name)
+        found = [
+            threat
+            for eps in sorted(self.radii)
+            for threat in threats(model, purifier, eps, self.budget, surrogate)
+        ]
+        found += [threat for eps in CURVE for threat in basic(model, purifier, eps)]
+        return Evaluation(
+            dataset=self.dataset,
+            classifier=name,
+            purifier=purifier,
+            threats=in_order(found),
+            limit=self.limit,
+            image_seed=self.image_seed,
+            draws=self.draws,
+            batch=self.batch,
+            device=self.device,
+        )
+
+
+def carry_out(
+    audit: Audit, folder: str | os.PathLike[str], progress: Progress | None = None
+) -> None:
+    """Run an audit, or go on where it was interrupted.
+
+    Cheap attacks come first on all images, so that what is finished at any time is a whole set of
+    attacks, not a part of the images.
+
+    Raises:
+        InputError: for a declaration that cannot be carried out, or that is not the folder's.
+        RideError: where the folder cannot be written to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
+    _agree(folder / "audit.json", audit.declared(evaluations))
+    for name, evaluation in stages(evaluations):
+        run(evaluation, folder / name, _titled(progress, name))
+
+
+def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
+    """The evaluations in parts whose threats cost the same, cheapest first."""
+    parts: dict[tuple[int, int], tuple[str, Evaluation]] = {}
+    for number, (name, evaluation) in enumerate(declared.items()):
+        for cost, group in itertools.groupby(evaluation.threats, purifications):
+            parts[cost, number] = name, replace(evaluation, threats=tuple(group))
+    return [parts[key] for key in sorted(parts)]
+
+
+def _titled(progress: Progress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda doing, done, total: progress(f"{name}: {doing}", done, total)
+
+
+def _agree(path: Path, declared: Plain) -> None:
+    """Write what was declared; refuse a folder of another audit. More may be planned in one."""
+    declared = json.loads(json.dumps(declared))
+    if path.exists():
+        old = json.loads(path.read_bytes())
+        if old["subject"] != declared["subject"]:
+            raise InputError(
+                f"{path} audits {old['subject']}, not {declared['subject']}; choose another folder"
+            )
+        for part in ("hardened", "radii"):
+            declared[part] = sorted({*old[part], *declared[part]})
+        for name, attacks in old["planned"].items():
+            declared["planned"][name] = attacks | declared["planned"].get(name, {})
+    write_atomically(path, json.dumps(declared, indent=1).encode())
+
+
+def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
+    """The network that imitates the audited purifier, learnt once on images of the train split."""
+    if getattr(audit.purifier, "differentiable", False) or not audit.budget.imitated:
+        return None
+    path = folder / f"{audit.name}.surrogate.safetensors"
+    other = datasets.load(audit.dataset, "train", audit.budget.imitated).images.to(audit.device)
+    if not path.exists():
+        made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=max(audit.radii))
+        write_atomically(path, save(made.state_dict()))
+    network = imitator(other.shape[1], _WIDTH)
+    network.load_state_dict(load_file(path))
+    return network.to(audit.device).requires_grad_(False).eval()

@@ -1,0 +1,87 @@
+"""ridefense audit"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ridefense import classifiers
+from ridefense.audit import BUDGETS, Audit, carry_out, failed, write
+from ridefense.cli import choices
+from ridefense.cli.choices import EngineName
+from ridefense.cli.console import bar, out, say
+from ridefense.cli.evaluate import UNCHECKED
+
+BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1")
+"""Fixed filters that stand beside what is audited."""
+
+
+class BudgetName(StrEnum):
+    small = "small"
+    full = "full"
+
+
+def audit(
+    dataset: Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")] = "digits",
+    classifier: Annotated[
+        str | None, typer.Option(help="by default the one made for the data set")
+    ] = None,
+    purifier: Annotated[str, typer.Option(help="what is audited: ride, median:5, …")] = "ride",
+    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
+    eps: Annotated[
+        list[float] | None,
+        typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
+    budget: Annotated[BudgetName, typer.Option(help="attack steps and draws")] = BudgetName.small,
+    engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="a folder a defence inside of it  [runs/audit]")
+    ] = None,
+) -> None:
+    """Attack a defence with everything that applies, and write a page that ends in a verdict.
+
+    Beside it stand no defence, median, total variation, a Gaussian blur, and the adversarially
+    trained classifiers that ship for the data. Cheap attacks come first. Interrupted or killed, the
+    same command goes on where it stopped. Exit code 3: a sanity check failed.
+
+    \b
+    Examples:
+      ridefense audit --images 8 --eps 0.2
+      ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.3 --budget full
+    """
+    family = choices.family_of(dataset)
+    name = classifier or family.classifier
+    folder = folder or Path("runs", "audit")
+    declared = Audit(
+        dataset=dataset,
+        classifier=name,
+        name=choices.slug(purifier, preset),
+        purifier=choices.purifier(purifier, preset, family.network, engine),
+        radii=tuple(dict.fromkeys(eps or [family.eps])),
+        budget=BUDGETS[budget],
+        beside={
+            choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
+            for other in BESIDE
+        },
+        hardened=tuple(other for other in classifiers.names() if other.startswith(f"{name}-adv")),
+        limit=images,
+        batch=family.batch,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    with bar("rows") as move:
+        carry_out(declared, folder, move)
+    page = write(folder)
+    for line in page.headline:
+        out.print(line, markup=False)
+    for check in page.checks:
+        out.print(f"{check.outcome}: {check.name}. {check.sentence}", markup=False)
+    say(f"wrote {folder / 'audit.html'}")
+    say(f"wrote {folder / 'audit.md'}")
+    if any(failed(page.checks)):
+        raise typer.Exit(UNCHECKED)
