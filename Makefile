@@ -20,7 +20,9 @@ test: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/tested
-	$(BIN)/python benchmarks/fitting.py
+	$(PIP) --group bench
+	$(BIN)/python benchmarks/fitting.py --out runs/fitting.json
+	$(BIN)/python benchmarks/table.py runs/fitting.json
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
