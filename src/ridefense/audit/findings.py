@@ -163,23 +163,21 @@ def picked(attacks: list[Attacked]) -> dict[int, float]:
     """The same without the luck of the draw: k - 1 draws choose the attack, the other one scores.
 
     The least of many noisy shares is lower than any attack made it. Here each draw in turn is left
-    out, the attack with the fewest survivals among the others is chosen (all of them, where they
-    tie), and the draw that was left out says whether the image survived. One draw is all there is
-    of a deterministic defence, and of one whose seed is known; then this is `worst`.
+    out, the attack with the fewest survivals among the others is chosen (of equals the one that is
+    stronger over all images), and the draw that was left out says whether the image survived. One
+    draw is all there is of a deterministic defence, and of one whose seed is known; then this is
+    `worst`.
     """
     found = {}
-    for image in worst(attacks):
-        draws = [a.right[image] for a in attacks]
+    ranked = sorted(attacks, key=lambda attack: accuracy(attack.survival).fraction)
+    for image, least in worst(attacks).items():
+        draws = [attack.right[image] for attack in ranked]
         k = len(draws[0])
-        if k == 1 or any(len(d) != k for d in draws):
-            found[image] = min(sum(d) / len(d) for d in draws)
+        if k == 1 or any(len(own) != k for own in draws):
+            found[image] = least
             continue
-        left_out = []
-        for j in range(k):
-            others = [sum(d) - d[j] for d in draws]
-            chosen = [d[j] for d, rest in zip(draws, others, strict=True) if rest == min(others)]
-            left_out.append(sum(chosen) / len(chosen))
-        found[image] = sum(left_out) / k
+        chosen = [min(draws, key=lambda own, j=j: sum(own) - own[j])[j] for j in range(k)]
+        found[image] = sum(chosen) / k
     return found
 
 
