@@ -27,6 +27,11 @@ struct Activate {
         int channels, shift;
         float scale;
 
+        RIDE_INLINE void prefetch(int x) {
+            repeat<vectors>(RIDE_EACH(v) {
+                prefetch_to_write(values + size_t(x) * channels + v * lanes);
+            });
+        }
         RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
             constexpr int width = vectors * lanes;
             uint32_t bits = 0;
@@ -73,6 +78,11 @@ struct Backpropagate {
         float scale;
         Vec (&totals)[2];
 
+        RIDE_INLINE void prefetch(int x) {
+            repeat<vectors>(RIDE_EACH(v) {
+                prefetch_to_write(values + size_t(x) * channels + v * lanes);
+            });
+        }
         RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
             const uint32_t bits = get_bits<vectors * lanes>(mask + x, mask_plane, shift);
             float* to = values + size_t(x) * channels;
@@ -103,6 +113,10 @@ struct Backpropagate {
     }
 };
 
+// How far ahead of use the values of a large map are fetched: the way through a row is too irregular
+// for the processor to see where it leads.
+constexpr int pixels_ahead = 6;
+
 // Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window of
 // sums, which slides along the row. What the window leaves above is finished; what it leaves below
 // waits in `pending` (two rows of width + 2 pixels) for the next row. `groups`: of 16 input channels,
@@ -113,9 +127,13 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                                                    int out_channels, float* pending,
                                                    Finish finish) {
     constexpr int width = vectors * lanes, input = 9 * width;
+    constexpr std::integral_constant<int, 0> left;
+    constexpr std::integral_constant<int, 1> middle;
+    constexpr std::integral_constant<int, 2> right;
     const int columns = grid.width, channels = groups ? groups * 16 : in.channels;
     const size_t mask_plane = size_t(grid.mask_plane);
-    // Rows y-1 and y of the sums, before the inputs of row y are added.
+    const bool large = grid.is_large(channels);
+    // Rows y-1 and y of the sums, from column -1 on, before the inputs of row y are added.
     float *const upper = pending, *const lower = pending + size_t(columns + 2) * width;
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
@@ -128,33 +146,34 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                 store(lower + x * width + v * lanes, start[v]);
             });
         for (int y = 0; y < grid.height; y++) {
-            // Three rows of three pixels: x-1, x, x+1 of rows y-1, y, y+1.
-            Vec window[9 * vectors];
-            repeat<3>(RIDE_EACH(column) {
+            // Pixels x-1, x, x+1 of rows y-1, y, y+1.
+            Vec window[3][3][vectors];
+            auto enter = [&](auto column, int x) RIDE_LAMBDA {
                 repeat<vectors>(RIDE_EACH(v) {
-                    window[column * vectors + v] = load(upper + v * lanes);
-                    window[(3 + column) * vectors + v] = load(lower + v * lanes);
-                    window[(6 + column) * vectors + v] = start[v];
+                    window[0][column][v] = load(upper + (x + 1) * width + v * lanes);
+                    window[1][column][v] = load(lower + (x + 1) * width + v * lanes);
+                    window[2][column][v] = start[v];
                 });
-            });
+            };
             const float* values = in.values + grid.at(y, 0) * channels;
             const uint16_t* mask = in.mask + grid.mask_at(y, 0);
             auto row = finish.template row<vectors>(grid, channel, y - 1);
             auto leave = [&](int x) RIDE_LAMBDA {
-                Vec sums[vectors];
                 repeat<vectors>(RIDE_EACH(v) {
-                    sums[v] = window[v];
-                    store(upper + x * width + v * lanes, window[3 * vectors + v]);
-                    store(lower + x * width + v * lanes, window[6 * vectors + v]);
+                    store(upper + (x + 1) * width + v * lanes, window[1][left][v]);
+                    store(lower + (x + 1) * width + v * lanes, window[2][left][v]);
                 });
-                if (y) row.put(x, sums);
+                if (y) row.put(x, window[0][left]);
             };
+            enter(left, -1);
+            enter(middle, 0);
             for (int x = 0; x < columns; x++) {
-                repeat<vectors>(RIDE_EACH(v) {
-                    window[2 * vectors + v] = load(upper + (x + 1) * width + v * lanes);
-                    window[5 * vectors + v] = load(lower + (x + 1) * width + v * lanes);
-                    window[8 * vectors + v] = start[v];
-                });
+                enter(right, x + 1);
+                if (large) {
+                    for (int group = 0; group < channels; group += 16)
+                        prefetch(values + size_t(x + pixels_ahead) * channels + group);
+                    row.prefetch(x + pixels_ahead);
+                }
                 auto add = [&](uint32_t bits, int first) RIDE_LAMBDA {
                     const float* from = values + size_t(x) * channels + first;
                     const float* by = weights + size_t(first) * input;
@@ -163,23 +182,25 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                         bits &= bits - 1;
                         const Vec value = splat(from[i]);
                         const float* taps = by + i * input;
-                        repeat<9 * vectors>(RIDE_EACH(k) {
-                            window[k] += value * load(taps + k * lanes);
+                        repeat<9>(RIDE_EACH(t) {
+                            repeat<vectors>(RIDE_EACH(v) {
+                                window[t / 3][t % 3][v] +=
+                                    value * load(taps + (t * vectors + v) * lanes);
+                            });
                         });
                     }
                 };
-                if constexpr (groups == 1) {
-                    add(mask[x], 0);
-                } else if constexpr (groups == 2) {
-                    add(mask[x] | uint32_t(mask[mask_plane + x]) << 16, 0);
-                } else {
-                    for (int first = 0; first < channels; first += 16)
-                        add(mask[size_t(first / 16) * mask_plane + x], first);
-                }
+                const uint16_t* half = mask + x;
+                if constexpr (groups == 2)
+                    add(half[0] | uint32_t(half[mask_plane]) << 16, 0);
+                else
+                    for (int first = 0; first < channels; first += 16, half += mask_plane)
+                        add(half[0], first);
                 if (x) leave(x - 1);
-                repeat<3>(RIDE_EACH(line) {
-                    repeat<2 * vectors>(RIDE_EACH(k) {
-                        window[line * 3 * vectors + k] = window[line * 3 * vectors + vectors + k];
+                repeat<3>(RIDE_EACH(r) {
+                    repeat<vectors>(RIDE_EACH(v) {
+                        window[r][left][v] = window[r][middle][v];
+                        window[r][middle][v] = window[r][right][v];
                     });
                 });
             }
@@ -188,7 +209,9 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
         auto row = finish.template row<vectors>(grid, channel, grid.height - 1);
         for (int x = 0; x < columns; x++) {
             Vec sums[vectors];
-            repeat<vectors>(RIDE_EACH(v) { sums[v] = load(upper + x * width + v * lanes); });
+            repeat<vectors>(RIDE_EACH(v) {
+                sums[v] = load(upper + (x + 1) * width + v * lanes);
+            });
             row.put(x, sums);
         }
         finish.template end_pass<vectors>(channel);

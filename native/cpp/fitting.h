@@ -29,6 +29,9 @@ struct Workspace {
 
     Workspace(const Plan& plan, void* block)
         : all(plan), grid(plan), memory(static_cast<char*>(block)) {
+        int widest = 0;
+        for (int l = 0; l < plan.hidden_layers; l++)
+            if (plan.widths[l] > widest) widest = plan.widths[l];
         size_t largest_kernel = 0;
         for (int l = 1; l + 1 < all.count; l++) {
             const size_t kernel = size_t(9) * all.layers[l].in * all.layers[l].out;
@@ -39,9 +42,6 @@ struct Workspace {
         for (float** part : {&weights, &gradient, &first, &second, &largest, &repacked})
             *part = take<float>(all.size);
         const size_t pixels = size_t(grid.pixels()), colours = size_t(plan.image_channels);
-        int widest = 0;
-        for (int l = 0; l < plan.hidden_layers; l++)
-            if (plan.widths[l] > widest) widest = plan.widths[l];
         image = take<float>(colours * pixels);
         noise = take<float>(colours * pixels + 4);
         inputs = take<float>(grid.values(plan.image_channels));

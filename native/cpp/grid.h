@@ -25,6 +25,8 @@ struct Grid {
     RIDE_INLINE size_t at(int y, int x) const { return size_t(y + 1) * row + (x + 1); }
     RIDE_INLINE size_t mask_at(int y, int x) const { return size_t(y) * mask_row + x; }
     size_t values(int channels) const { return size_t(height + 2) * row * channels; }
+    // Whether a map is too large to stay in a second-level cache from one layer to the next.
+    bool is_large(int channels) const { return values(channels) * 4 > size_t(1) << 19; }
     size_t masks(int channels) const { return size_t(channels / 16) * mask_plane; }
 };
 

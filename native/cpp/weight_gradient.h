@@ -39,6 +39,71 @@ RIDE_INLINE void transpose_bits(const uint16_t* mask, uint32_t* words, int strid
 #endif
 }
 
+// Part of a map: where its first pixel lies, and pixels from a row to the next.
+struct View {
+    const float* values;
+    int row;
+};
+
+// One of `shares` equal parts of some rows of a tile, into the second-level cache.
+RIDE_INLINE void prefetch_share(const View& tile, int rows, int channels, int share, int shares) {
+    const int part = tile_columns * channels / shares;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < part; i += 16)
+            prefetch_far(tile.values + size_t(r) * tile.row * channels + share * part + i);
+}
+
+struct Tile {
+    View dense, sparse;  // `dense` begins one pixel up and left of `sparse`
+    int dense_channels, sparse_channels;
+};
+
+// The weight gradient of a tile whose masks are transposed; meanwhile the next tile is fetched.
+template <int vectors, int groups>
+RIDE_INLINE void tile_gradient(const Tile& tile, const Tile* next, const uint32_t* words,
+                               float* gradient) {
+    constexpr int width = vectors * lanes;
+    const View dense = tile.dense, sparse = tile.sparse;
+    const int sparse_channels = groups ? groups * 16 : tile.sparse_channels;
+    const ptrdiff_t dense_step = groups ? groups * 16 : tile.dense_channels;
+    const ptrdiff_t sparse_step = sparse_channels;
+    for (int channel = 0; channel < dense_step; channel += width) {
+        const float* lines[3];
+        repeat<3>(RIDE_EACH(i) {
+            lines[i] = dense.values + (ptrdiff_t(i) * dense.row + 1) * dense_step + channel;
+        });
+        for (int s = 0; s < sparse_channels; s++, gradient += 9 * width) {
+            if (next) {
+                prefetch_share(next->dense, tile_rows + 2, int(dense_step), s, sparse_channels);
+                prefetch_share(next->sparse, tile_rows, sparse_channels, s, sparse_channels);
+            }
+            Vec total[9 * vectors];
+            repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(gradient + k * lanes); });
+            for (int r = 0; r < tile_rows; r += 2) {
+                uint64_t bits;
+                std::memcpy(&bits, words + s * tile_rows + r, 8);
+                while (bits) {
+                    const ptrdiff_t bit = __builtin_ctzll(bits);
+                    bits &= bits - 1;
+                    const ptrdiff_t y = r + (bit >> 5), x = bit & 31;
+                    const Vec value = splat(sparse.values[(y * sparse.row + x) * sparse_step + s]);
+                    const ptrdiff_t at = (y * dense.row + x) * dense_step;
+                    repeat<3>(RIDE_EACH(i) {
+                        const float* line = whole(lines[i] + at);
+                        repeat<3>(RIDE_EACH(j) {
+                            repeat<vectors>(RIDE_EACH(v) {
+                                total[(i * 3 + j) * vectors + v] +=
+                                    value * load(line + (j - 1) * dense_step + v * lanes);
+                            });
+                        });
+                    });
+                }
+            }
+            repeat<9 * vectors>(RIDE_EACH(k) { store(gradient + k * lanes, total[k]); });
+        }
+    }
+}
+
 // gradient[pass over dense channels][sparse channel][tap][channels of the pass] +=
 // Σ over pixels p: sparse[p] · dense[p + tap]. `words` has room for tile_rows words a sparse channel.
 // `groups`: of 16 channels of both, where they are equal and that is known when compiling, else 0.
@@ -46,10 +111,13 @@ template <int vectors, int groups>
 __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
                                                const Map& sparse, float* gradient,
                                                uint32_t* words) {
-    constexpr int width = vectors * lanes;
-    const ptrdiff_t dense_step = groups ? groups * 16 : dense.channels;
-    const ptrdiff_t sparse_step = groups ? groups * 16 : sparse.channels;
-    const ptrdiff_t row = ptrdiff_t(grid.row) * dense_step, skip = grid.row - tile_columns;
+    const bool large = grid.is_large(dense.channels);
+    auto tile_at = [&](int y, int x) -> Tile {
+        return {{dense.values + grid.at(y - 1, x - 1) * dense.channels, grid.row},
+                {sparse.values + grid.at(y, x) * sparse.channels, grid.row},
+                dense.channels,
+                sparse.channels};
+    };
     for (int y = 0; y < grid.height; y += tile_rows) {
         for (int x = 0; x < grid.width; x += tile_columns) {
             // Rows below the last are zero in every mask.
@@ -58,34 +126,10 @@ __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dens
                     transpose_bits(sparse.mask + size_t(group) * grid.mask_plane +
                                        grid.mask_at(y + r, x),
                                    words + group * 16 * tile_rows + r, tile_rows);
-            float* sums = gradient;
-            for (int channel = 0; channel < dense.channels; channel += width) {
-                const float* middle = dense.values + grid.at(y, x) * dense_step + channel;
-                const float* lines[] = {middle - row, middle, middle + row};
-                const float* values = sparse.values + grid.at(y, x) * sparse_step;
-                for (int s = 0; s < sparse.channels; s++, sums += 9 * width) {
-                    Vec total[9 * vectors];
-                    repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(sums + k * lanes); });
-                    for (int r = 0; r < tile_rows; r += 2) {
-                        uint64_t bits;
-                        std::memcpy(&bits, words + s * tile_rows + r, 8);
-                        while (bits) {
-                            const ptrdiff_t bit = __builtin_ctzll(bits);
-                            bits &= bits - 1;
-                            const ptrdiff_t p = r * grid.row + bit + (bit >> 5) * skip;
-                            const Vec value = splat(values[p * sparse_step + s]);
-                            repeat<9>(RIDE_EACH(t) {
-                                const float* from = lines[t / 3] + p * dense_step;
-                                repeat<vectors>(RIDE_EACH(v) {
-                                    total[t * vectors + v] +=
-                                        value * load(from + (t % 3 - 1) * dense_step + v * lanes);
-                                });
-                            });
-                        }
-                    }
-                    repeat<9 * vectors>(RIDE_EACH(k) { store(sums + k * lanes, total[k]); });
-                }
-            }
+            const Tile tile = tile_at(y, x);
+            const bool last = x + tile_columns >= grid.width;
+            const Tile next = last ? tile_at(y + tile_rows, 0) : tile_at(y, x + tile_columns);
+            tile_gradient<vectors, groups>(tile, large ? &next : nullptr, words, gradient);
         }
     }
 }
