@@ -96,7 +96,10 @@ class _Held(Defended):
         return torch.stack([self.classifier(self._output(images, *fit)) for fit in self.fits])
 
     def _output(self, images: Tensor, keys: Keys, found: Estimate) -> Tensor:
-        """E_z h(z; w), with the estimate that h is fed moving as the image does."""
+        """E_z h(z; w), with the estimate that h is fed moving as the image does.
+
+        Where the output is that of the last training step, w is what that step made of it.
+        """
         settings, space = self.purifier, self.purifier.normalisation
         fed = found.x[-2] + (images - self.images)
         fed = space.normalise(fed) if space else fed

@@ -45,6 +45,7 @@ class Audit:
         hardened: adversarially trained classifiers, as `classifiers.load` takes them.
         radii: ℓ∞, in pixels of [0, 1]; each gets all the attacks.
         budget: what is spent on an image.
+        curve: radii that get a few attacks each, for the curve of accuracy against ε.
         image_seed: of the images drawn; the presets were searched on images of another seed.
         draws: fresh draws for each final image, k ≥ 5 for a report.
     """
@@ -55,6 +56,7 @@ class Audit:
     purifier: Purifier
     radii: tuple[float, ...]
     budget: Budget
+    curve: tuple[float, ...] = CURVE
     beside: dict[str, Purifier] = field(default_factory=dict)
     hardened: tuple[str, ...] = ()
     limit: int = 100
@@ -104,7 +106,7 @@ class Audit:
             for eps in sorted(self.radii)
             for threat in threats(model, purifier, eps, self.budget, surrogate)
         ]
-        found += [threat for eps in CURVE for threat in basic(model, purifier, eps)]
+        found += [threat for eps in self.curve for threat in basic(model, purifier, eps)]
         return Evaluation(
             dataset=self.dataset,
             classifier=name,

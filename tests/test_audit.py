@@ -1,0 +1,251 @@
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from scipy.stats import binomtest
+
+from digits import QUICK
+from evaluations import numbers, weights
+from ridefense import DAE, DIP, RIDE, GaussianBlur, InputError, Median, Unchanged, classifiers
+from ridefense.audit import (
+    BUDGETS,
+    Audit,
+    Budget,
+    carry_out,
+    gather,
+    sanity,
+    threats,
+    verdicts,
+    write,
+)
+from ridefense.audit.plan import stages
+from ridefense.audit.threats import purifications
+from ridefense.cli import main
+from ridefense.evaluate import read, sign_test
+from ridefense.rivals import JPEG
+
+SCANT = Budget(
+    steps=(10, 40),
+    eot=(1,),
+    frozen=(1,),
+    held=(10,),
+    truncated=(),
+    unrolled=0,
+    apgd=5,
+    directions=2,
+    queries=5,
+    targets=1,
+    imitated=0,
+)
+
+
+def small(**changes):
+    settings = {
+        "dataset": "digits",
+        "classifier": "digits-cnn",
+        "name": "median",
+        "purifier": Median(3),
+        "radii": (0.4,),
+        "budget": SCANT,
+        "curve": (0.5,),
+        "limit": 6,
+        "batch": 6,
+    }
+    return Audit(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def median(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    carry_out(small(), folder)
+    return folder
+
+
+def test_a_known_broken_defence_is_broken(median):
+    found = gather(median)
+    (verdict,) = verdicts(found)
+    assert found.subject.clean.score.mean.correct >= 5
+    assert verdict.word == "falls"
+    assert verdict.left.correct == 0
+    outcomes = {check.name: check.outcome for check in sanity(found)}
+    assert outcomes["a defence that is known to be broken breaks"] == "passed"
+    assert outcomes["accuracy falls to that of a guess as ε grows"] == "passed"
+    assert "failed" not in outcomes.values()
+
+
+def test_the_page_is_written_from_records_alone(median):
+    page = write(median)
+    assert page.headline[0].startswith("median 3 falls at ε 0.4: 0.0%")
+    first = [(median / name).read_bytes() for name in ("audit.html", "audit.md")]
+    write(median)
+    assert [(median / name).read_bytes() for name in ("audit.html", "audit.md")] == first
+    assert (median / "accuracy-against-eps.svg").read_text().startswith("<svg")
+    assert b"nothing is missing" not in first[1]
+    assert "What is missing" not in first[1].decode()
+
+
+def test_an_interrupted_audit_goes_on_to_the_same_records(median, tmp_path):
+    def until(doing, done, total):
+        if doing.startswith("median: BPDA"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(small(), tmp_path, until)
+    before = gather(tmp_path)
+    assert before.subject.unfinished
+    assert any("not finished" in line for line in write(tmp_path).headline)
+    carry_out(small(), tmp_path)
+    for name in ("none", "jpeg", "median"):
+        assert numbers(read(tmp_path / name).rows) == numbers(read(median / name).rows)
+
+
+def test_a_radius_may_be_added_but_not_another_defence(tmp_path):
+    audit = small(limit=2, batch=2, curve=())
+    carry_out(audit, tmp_path)
+    carry_out(replace(audit, radii=(0.1,)), tmp_path)
+    assert gather(tmp_path).radii == (0.1, 0.4)
+    with pytest.raises(InputError, match="audits median, not blur"):
+        carry_out(replace(audit, name="blur", purifier=GaussianBlur(1.0)), tmp_path)
+
+
+def test_folders_that_are_no_audit_are_refused(tmp_path, median):
+    with pytest.raises(InputError, match="pass what was given to audit"):
+        gather(tmp_path)
+    (tmp_path / "audit.json").write_text("[]")
+    with pytest.raises(InputError, match="pass what was given to audit"):
+        gather(tmp_path)
+    declared = json.loads((median / "audit.json").read_text())
+    (tmp_path / "audit.json").write_text(json.dumps(declared))
+    with pytest.raises(InputError, match="no finished clean images"):
+        gather(tmp_path)
+    for changes in ({"radii": ()}, {"radii": (0.1, -1.0)}):
+        with pytest.raises(InputError, match="radii"):
+            small(**changes)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifiers.load("digits-cnn")
+
+
+def kinds(model, purifier, budget="small", **more):
+    found = threats(model, purifier, 0.1, BUDGETS[budget], **more)
+    assert len({threat.label for threat in found}) == len(found)
+    assert [purifications(t) for t in found] == sorted(purifications(t) for t in found)
+    return {threat.name for threat in found}
+
+
+def test_every_kind_of_attack_is_declared_where_it_applies(model):
+    ride = RIDE.preset("fast", network="mnist")
+    known = kinds(model, ride, "full", surrogate=model)
+    for name in (
+        *("UniformNoise", "FGSM", "PGD", "BPDA", "HeldWeights FrozenWeights", "APGD Identity"),
+        *("PGD FrozenWeights", "PGD Trajectory", "PGD Truncated(5)", "PGD Unrolled"),
+        *("PGD Surrogate", "SPSA Identity", "NES Identity", "Square Identity"),
+        *("PGD transferred from GaussianBlur", "PGD transferred from DAE"),
+        "PGD transferred from DIP",
+    ):
+        assert name in known
+    assert "PGD Unrolled" not in kinds(model, RIDE.preset("paper", network="mnist"), "full")
+    assert "PGD transferred from DAE" not in kinds(model, DAE.preset("fast", network="mnist"))
+    dip = kinds(model, DIP.preset("fast", network="mnist"))
+    assert not {name for name in dip if "Frozen" in name}
+    assert "PGD Truncated(5)" in dip
+    assert "PGD Unrolled" in kinds(model, Median(3))
+    assert "PGD Unrolled" not in kinds(model, JPEG())
+    bare = kinds(model, Unchanged())
+    assert bare == {"UniformNoise", "FGSM", "PGD", "APGD"}
+
+
+def test_the_seed_is_attacked_known_and_unknown(model):
+    ride = threats(model, RIDE.preset("fast", network="mnist"), 0.1, BUDGETS["small"])
+    assert {t.knows for t in ride} == {
+        "classifier",
+        "classifier, purifier",
+        "classifier, purifier, seed",
+    }
+    fixed = threats(model, Median(3), 0.1, BUDGETS["small"])
+    assert {t.knows for t in fixed} == {"classifier", "classifier, purifier"}
+
+
+def test_a_sibling_keeps_its_own_traits_and_the_schedule(model):
+    ride = RIDE.preset("fast", network="mnist")
+    found = threats(model, ride, 0.1, BUDGETS["small"])
+    sources = {t.attack.source.purifier.name: t.attack.source.purifier
+               for t in found if hasattr(t.attack, "source")}  # fmt: skip
+    assert sources["DIP"] == DIP.preset("fast", network="mnist")
+    assert sources["DAE"] == DAE.preset("fast", network="mnist")
+
+
+def test_cheap_attacks_come_first_on_all_defences():
+    audit = small(beside={"blur": GaussianBlur(1.0)}, purifier=QUICK, name="ride")
+    declared = dict(audit.evaluations())
+    parts = stages(declared)
+    costs = [[purifications(t) for t in part.threats] for _, part in parts]
+    assert all(len(set(cost)) == 1 for cost in costs)
+    assert [cost[0] for cost in costs] == sorted(cost[0] for cost in costs)
+    assert [name for name, _ in parts[:4]] == ["none", "jpeg", "blur", "ride"]
+    together = [threat for name, part in parts if name == "ride" for threat in part.threats]
+    assert set(together) == set(declared["ride"].threats)
+
+
+def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):
+    quick = replace(QUICK, steps=2, rounds=2)
+    scant = replace(SCANT, imitated=4, steps=(10,), queries=2, held=(10,))
+    audit = small(purifier=quick, name="ride", budget=scant, limit=2, batch=2, draws=2, curve=())
+    carry_out(audit, tmp_path)
+    learnt = (tmp_path / "ride.surrogate.safetensors").read_bytes()
+    rows = len(read(tmp_path / "ride").rows)
+    carry_out(audit, tmp_path)
+    assert (tmp_path / "ride.surrogate.safetensors").read_bytes() == learnt
+    assert len(read(tmp_path / "ride").rows) == rows
+    case = gather(tmp_path).subject
+    assert "PGD Surrogate, 10 steps" in {attack.title for attack in case.attacks}
+    assert not case.unfinished
+    known = case.at(0.4, seed_known=True)
+    assert {len(row.predictions) for a in known for r in a.rows.values() for row in r} == {1}
+
+
+def test_sign_test_is_the_binomial_tail():
+    for wins, losses in ((5, 0), (3, 4), (0, 6), (20, 8)):
+        n = wins + losses
+        tail = binomtest(wins, n, 0.5, alternative="greater").pvalue
+        assert sign_test(wins, losses) == pytest.approx(tail)
+    assert sign_test(5, 0) == pytest.approx(1 / 32)
+    assert sign_test(0, 0) == 1
+    with pytest.raises(InputError, match="count from 0"):
+        sign_test(-1, 2)
+
+
+def test_the_command_exits_with_3_where_a_check_fails(monkeypatch, capsys, tmp_path):
+    """Its records say that the attacks broke the bare classifier, and not what is broken."""
+    command = sys.modules["ridefense.cli.audit"]
+    monkeypatch.setattr(command, "Audit", partial(Audit, curve=()))
+    monkeypatch.setattr(command, "BUDGETS", {"small": SCANT})
+    made = ("audit", "--classifier", weights(tmp_path), "--purifier", "blur:1", "--images", "2")
+    out = tmp_path / "out"
+
+    def call():
+        monkeypatch.setattr(sys, "argv", ["ridefense", *made, "--eps", "0.3", "--out", str(out)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, capsys.readouterr()
+
+    def rewrite(name, right):
+        path = out / name / "records.jsonl"
+        rows = [replace(r, predictions=(r.label if right else -1,)) for r in read(path.parent).rows]
+        path.write_bytes(b"".join(row.line() for row in rows))
+
+    _, told = call()
+    assert "Gaussian blur 1" in told.out
+    assert "wrote" in told.err
+    rewrite("none", right=False)
+    rewrite("jpeg", right=True)
+    code, told = call()
+    assert code == 3
+    assert "failed: a defence that is known to be broken" in told.out
+    rewrite("jpeg", right=False)
+    _, told = call()
+    assert "passed: a defence that is known to be broken" in told.out

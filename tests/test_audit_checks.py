@@ -1,0 +1,143 @@
+import random
+from dataclasses import replace
+
+import pytest
+
+from audits import (
+    attacked,
+    bpda,
+    case,
+    findings,
+    frozen,
+    gray,
+    noise,
+    one_step,
+    queries,
+)
+from ridefense.audit.checks import (
+    broken_is_broken,
+    iterative,
+    more_draws,
+    more_steps,
+    noise_is_weakest,
+    sanity,
+    vanishing,
+    white_over_black,
+)
+from ridefense.audit.findings import accuracy, compare, majority, picked, worst
+
+STRONG, MIDDLING, WEAK = [0] * 12, [2] * 12, [5] * 12
+
+
+def subject(found, **more):
+    return findings(case("ride", found), **more)
+
+
+@pytest.mark.parametrize(
+    ("check", "right_way", "wrong_way"),
+    [
+        (iterative, {one_step(0.1): WEAK, bpda(0.1): STRONG},
+         {one_step(0.1): STRONG, bpda(0.1): WEAK}),
+        (white_over_black, {bpda(0.1): STRONG, queries(0.1): WEAK},
+         {bpda(0.1): WEAK, queries(0.1): STRONG}),
+        (white_over_black, {bpda(0.1): STRONG, gray(0.1): MIDDLING},
+         {bpda(0.1): MIDDLING, gray(0.1): STRONG}),
+        (noise_is_weakest, {noise(0.1): WEAK, gray(0.1): STRONG},
+         {noise(0.1): MIDDLING, gray(0.1): WEAK}),
+        (more_steps, {bpda(0.1): WEAK, bpda(0.1, steps=100): STRONG},
+         {bpda(0.1): STRONG, bpda(0.1, steps=100): WEAK}),
+        (more_draws, {frozen(0.1): WEAK, frozen(0.1, eot=20): MIDDLING},
+         {frozen(0.1): MIDDLING, frozen(0.1, eot=20): WEAK}),
+        (vanishing, {bpda(0.5): STRONG}, {bpda(0.5): MIDDLING}),
+    ],
+)  # fmt: skip
+def test_a_check_passes_and_fails_by_the_records(check, right_way, wrong_way):
+    good, bad = check(subject(right_way)), check(subject(wrong_way))
+    assert (good.outcome, bad.outcome) == ("passed", "failed")
+    assert good.name == bad.name
+    assert good.sentence != bad.sentence
+    assert good.numbers.keys() == bad.numbers.keys()
+
+
+def test_a_broken_defence_that_holds_fails_the_harness():
+    bare = case("none", {gray(0.1): [4] * 12, gray(0.3): STRONG}, purifier="Unchanged")
+    ride = case("ride", {bpda(0.1): WEAK})
+    breaks = case("jpeg", {bpda(0.1): WEAK, bpda(0.3): [0] * 11 + [5]}, purifier="JPEG")
+    holds = case("jpeg", {bpda(0.1): STRONG, bpda(0.3): [0] * 10 + [5] * 2}, purifier="JPEG")
+    found = broken_is_broken(findings(ride, bare, breaks))
+    assert (found.outcome, found.numbers["eps"]) == ("passed", 0.3)
+    assert broken_is_broken(findings(ride, bare, holds)).outcome == "failed"
+    standing = case("none", {gray(0.3): WEAK}, purifier="Unchanged")
+    assert broken_is_broken(findings(ride, standing, breaks)).outcome == "not run"
+
+
+def test_what_is_not_finished_is_not_passed():
+    checks = sanity(subject({bpda(0.1): STRONG}))
+    assert {check.outcome for check in checks} == {"not run"}
+    assert len({check.name for check in checks}) == 7
+
+
+def test_luck_does_not_fail_a_check():
+    """Two images the wrong way round and one the right way are no evidence."""
+    few = {one_step(0.1): [5, 3, 3] + [5] * 9, bpda(0.1): [2, 4, 4] + [5] * 9}
+    assert iterative(subject(few)).outcome == "passed"
+
+
+def test_checks_compare_only_what_differs_in_one_setting():
+    """A single step of one gradient says nothing about ten of another, nor one ε of the next."""
+    found = {one_step(0.1): STRONG, frozen(0.1): WEAK, bpda(0.2): WEAK, bpda(0.1, eot=5): WEAK}
+    assert iterative(subject(found)).outcome == "not run"
+    assert more_steps(subject(found)).outcome == "not run"
+    assert more_draws(subject(found)).outcome == "not run"
+
+
+def test_many_comparisons_need_more_evidence():
+    """Five images of five the wrong way round: p = 1/32, enough alone, not among two."""
+    weaker = {bpda(0.1): [4] * 5, bpda(0.1, steps=100): [5] * 5}
+    assert more_steps(subject(weaker)).outcome == "failed"
+    more = weaker | {bpda(0.1, steps=1000): [5] * 5}
+    assert more_steps(subject(more)).outcome == "passed"
+
+
+def test_worst_case_by_hand():
+    first = attacked(bpda(0.1), [5, 5, 1, 3, 0])
+    second = attacked(gray(0.1), [5, 2, 4, 3, 5])
+    assert worst([first, second]) == {0: 1.0, 1: 0.4, 2: 0.2, 3: 0.6, 4: 0.0}
+    assert accuracy(worst([first, second])).correct == pytest.approx(2.2)
+    assert majority([first, second]) == {0: 1, 1: 0, 2: 0, 3: 1, 4: 0}
+
+
+def test_an_image_that_one_attack_lacks_is_in_no_worst_case():
+    assert worst([attacked(bpda(0.1), [5, 5, 5]), attacked(gray(0.1), [0, 0])]) == {0: 0, 1: 0}
+    assert worst([]) == picked([]) == {}
+
+
+def test_picked_by_hand():
+    """Draws TTTFF and TTTTF: whichever is left out, the others choose the first or tie."""
+    assert picked([attacked(bpda(0.1), [3]), attacked(gray(0.1), [4])]) == {0: 0.6}
+    # Two against two, but one draw each is wrong, at the same place: left out, nothing tells them
+    # apart; the stronger over all images is taken.
+    alone = picked([attacked(bpda(0.1), [4, 0]), attacked(gray(0.1), [4, 5])])
+    assert alone == {0: 0.8, 1: 0.0}
+
+
+def test_picking_takes_no_advantage_of_luck():
+    """Ten attacks that do nothing to a defence that errs in one of five draws, at random places."""
+    chance, images = random.Random(0), range(400)
+    attacks = []
+    for steps in range(1, 11):
+        made = attacked(bpda(0.1, steps=steps), [5] * len(images))
+        for rows in made.rows.values():
+            drawn = tuple(3 if chance.random() < 0.8 else 1 for _ in range(5))
+            rows[0] = replace(rows[0], predictions=drawn)
+        attacks.append(made)
+    assert accuracy(picked(attacks)).fraction == pytest.approx(0.8, abs=0.03)
+    assert accuracy(worst(attacks)).fraction < 0.6
+
+
+def test_compare_counts_images():
+    first, second = {0: 0.0, 1: 0.4, 2: 1.0, 3: 0.5}, {0: 1.0, 1: 0.6, 2: 0.8, 3: 0.5, 4: 1.0}
+    found = compare(first, second)
+    assert (found.wins, found.losses, found.ties) == (2, 1, 1)
+    assert found.gain == pytest.approx(0.5)
+    assert found.p == pytest.approx(7 / 8)

@@ -1,0 +1,123 @@
+import pytest
+
+from audits import bpda, case, findings, frozen, gray, noise, queries
+from ridefense.audit import as_html, as_markdown, compose, sanity, verdicts
+from ridefense.audit.verdict import headline
+
+N = 40
+FEW, SOME, MOST, ALL = [0] * N, [0] * 20 + [5] * 20, [0] * 4 + [5] * 36, [5] * N
+
+
+def bare(right):
+    return case("none", {gray(0.1): right}, purifier="Unchanged")
+
+
+def on(right, alone=FEW, **more):
+    (found,) = verdicts(findings(case("ride", {bpda(0.1): right}), bare(alone), **more))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("right", "alone", "word"),
+    [
+        (FEW, FEW, "falls"),
+        ([0] * 36 + [5] * 4, FEW, "falls"),
+        (SOME, FEW, "bends"),
+        (SOME, SOME, "shows no gain"),
+        (SOME, MOST, "shows no gain"),
+        (ALL, FEW, "stands so far"),
+        ([0] * 3 + [5] * 37, FEW, "stands so far"),
+        ([0] * 6 + [5] * 34, FEW, "bends"),
+    ],
+)
+def test_the_word_follows_from_the_records(right, alone, word):
+    found = on(right, alone)
+    assert found.word == word
+    assert f"RIDE {word} at ε 0.1" in found.sentences[0]
+
+
+def test_one_more_attack_changes_the_verdict():
+    before = case("ride", {bpda(0.1): ALL})
+    after = case("ride", {bpda(0.1): ALL, frozen(0.1): FEW})
+    words = [verdicts(findings(found, bare(FEW)))[0].word for found in (before, after)]
+    assert words == ["stands so far", "falls"]
+    (found,) = verdicts(findings(after, bare(FEW)))
+    assert found.strongest.title == "PGD FrozenWeights, 10 steps"
+    assert "0.0% [0.0, 8.8] of 40 survive the worst of 2 attacks" in " ".join(found.sentences)
+
+
+def test_noise_and_a_known_seed_are_other_matters():
+    found = {bpda(0.1): ALL, noise(0.1): FEW, bpda(0.1, purifier_seed=7): FEW}
+    (verdict,) = verdicts(findings(case("ride", found), bare(FEW)))
+    assert verdict.word == "stands so far"
+    assert verdict.known.fraction == 0
+    assert "knows the purifier's seed leaves 0.0%" in " ".join(verdict.sentences)
+
+
+def test_the_claim_of_the_paper_is_held_against_the_strongest_attack():
+    told = " ".join(on(ALL).sentences)
+    assert "claims 98.0% under BPDA" in told
+    assert "is not refuted by 40 images" in told
+    assert "does not stand" in " ".join(on(SOME).sentences)
+    other = verdicts(findings(case("ride", {bpda(0.2): SOME}), radii=(0.2,)))
+    assert "claim" not in " ".join(other[0].sentences)
+
+
+def test_what_stands_beside_is_ranked_by_the_records():
+    def trained(right):
+        return case("cnn-adv0.1", {gray(0.1): right}, purifier="Unchanged")
+
+    def told(right):
+        return " ".join(on(SOME, hardened=[trained(right)]).sentences)
+
+    assert "does worse than no purifier" in told(ALL)
+    assert "does better than no purifier" in told(FEW)
+    assert "is not shown to differ from no purifier" in told(SOME)
+    filters = [case("blur", {bpda(0.1): FEW}, purifier="Median"),
+               case("tv", {bpda(0.1): MOST}, purifier="TVChambolle")]  # fmt: skip
+    assert "does worse than TV Chambolle, which leaves 90.0%" in " ".join(
+        on(SOME, beside=filters).sentences
+    )
+
+
+def test_the_answer_stands_at_the_top_worst_first():
+    found = {bpda(0.1): ALL, bpda(0.3): FEW, queries(0.1): FEW}
+    subject = case("ride", found, unfinished=[frozen(0.1)])
+    facts = findings(subject, bare(FEW), radii=(0.1, 0.3))
+    page = compose(facts)
+    assert page.headline[0].startswith("RIDE falls at ε 0.1: 0.0%")
+    told = " ".join(page.headline)
+    assert "1 of 7 sanity checks failed (the white box is at least as strong" in told
+    assert "1 of 4 planned attacks on it are not finished" in told
+    assert "upper bound: best known attack" in told
+    assert headline(facts, verdicts(facts), sanity(facts)) == page.headline
+
+
+def test_a_page_of_nothing_says_so():
+    empty = case("ride", {noise(0.1): ALL})
+    assert "Nothing is known of RIDE yet" in compose(findings(empty, bare(FEW))).headline[0]
+
+
+def test_both_pages_say_the_same_and_escape_records():
+    subject = case("ride", {bpda(0.1): SOME, gray(0.1): MOST, noise(0.1): ALL})
+    subject.run.settings["classifier"]["name"] = "<b>|x"
+    page = compose(findings(subject, bare(FEW)))
+    html, text = as_html(page), as_markdown(page)
+    assert "<b>|x" not in html
+    assert "<b>" not in text
+    assert "&lt;b&gt;\\|x" in text
+    for line in page.headline:
+        assert line in html
+    assert html.count("<svg") == len(page.plots) == 1
+    assert "![Accuracy against ε](accuracy-against-eps.svg)" in text
+    assert text.count("\n## ") == html.count("<h2>") + 0
+    assert "classifier; not a robustness claim" in text
+    assert as_html(compose(findings(subject, bare(FEW)))) == html
+
+
+def test_every_table_row_has_its_columns():
+    subject = case("ride", {bpda(0.1): SOME, noise(0.1): ALL})
+    for table in compose(findings(subject, bare(FEW))).tables:
+        assert {len(row) for row in table.rows} <= {len(table.columns)}
+    (lines,) = [t for t in compose(findings(subject, bare(FEW))).tables if "by attack" in t.title]
+    assert [row[0] for row in lines.rows] == ["BPDA, 10 steps", "uniform noise, no attack"]
