@@ -306,9 +306,10 @@ private:
         timed(last_stage, 3 * taps(int64_t(space.kept.count) * above.channels, last().out), [&] {
             last_forward(plan, last(), grid, space.hidden[top], space.weights, space.kept);
             squares = squares_and_slopes(plan, space.kept);
-            last_backward(last(), grid, space.hidden[top], drops(top) ? plan.dropout_scale : 1.0f,
-                          space.weights, space.kept, space.gradient,
-                          space.gradient + space.all.layers[top].bias, above);
+            last_weight_gradient(last(), grid, space.hidden[top], space.kept, space.gradient);
+            last_input_gradient(last(), grid, space.hidden[top],
+                                drops(top) ? plan.dropout_scale : 1.0f, space.weights, space.kept,
+                                space.gradient + space.all.layers[top].bias, above);
         });
         int64_t above_nonzero = count_bits(grid, above);
         for (int l = top; l > 0; l--) {

@@ -44,27 +44,40 @@ RIDE_INLINE Vec exponential(Vec x) {
 
 RIDE_INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
+// Pixels are taken so many at a time, whose windows stay in the caches from one channel to the next.
+constexpr int pixels_at_once = 128;
+
+template <class Work>
+RIDE_INLINE void for_pixels(const Kept& kept, Work&& work) {
+    for (int begin = 0; begin < kept.count; begin += pixels_at_once) {
+        const int end = begin + pixels_at_once;
+        work(begin, end < kept.count ? end : kept.count);
+    }
+}
+
 inline void last_forward(const Plan& plan, const Layer& layer, const Grid& grid, const Map& in,
                          const float* weights, Kept& kept) {
     const int channels = layer.in;
-    for (int c = 0; c < layer.out; c++) {
-        const float* by = weights + layer.weights + size_t(c) * 9 * channels;
-        const float bias = weights[layer.bias + c];
-        float* outputs = kept.outputs + size_t(c) * kept.stride;
-        for (int k = 0; k < kept.count; k++) {
-            const float* window = in.values + size_t(kept.corners[k]) * channels;
-            Vec total[3] = {};
-            for (int i = 0; i < channels; i += lanes)
-                repeat<9>(RIDE_EACH(t) {
-                    const Vec value = load(window + (t / 3 * grid.row + t % 3) * channels + i);
-                    total[t % 3] += value * load(by + t * channels + i);
-                });
-            outputs[k] = sum(total[0] + total[1] + total[2]) + bias;
+    for_pixels(kept, [&](int begin, int end) {
+        for (int c = 0; c < layer.out; c++) {
+            const float* by = weights + layer.weights + size_t(c) * 9 * channels;
+            const float bias = weights[layer.bias + c];
+            float* outputs = kept.outputs + size_t(c) * kept.stride;
+            for (int k = begin; k < end; k++) {
+                const float* window = in.values + size_t(kept.corners[k]) * channels;
+                Vec total[3] = {};
+                for (int i = 0; i < channels; i += lanes)
+                    repeat<9>(RIDE_EACH(t) {
+                        const Vec value = load(window + (t / 3 * grid.row + t % 3) * channels + i);
+                        total[t % 3] += value * load(by + t * channels + i);
+                    });
+                outputs[k] = sum(total[0] + total[1] + total[2]) + bias;
+            }
+            if (plan.sigmoid)
+                for (int k = begin; k < end; k += lanes)
+                    store(outputs + k, sigmoid(load(outputs + k)));
         }
-        if (plan.sigmoid)
-            for (int k = 0; k < kept.count; k += lanes)
-                store(outputs + k, sigmoid(load(outputs + k)));
-    }
+    });
 }
 
 // The sum of squared differences; `outputs` becomes half its derivative with respect to the last
@@ -88,71 +101,88 @@ inline double squares_and_slopes(const Plan& plan, Kept& kept) {
     return total;
 }
 
-// The gradients of the last layer's weights and biases, added to `gradient`; and that of the last
-// hidden layer's sums, with a mask of its own, whose sums are added to `bias_gradient`.
-inline void last_backward(const Layer& layer, const Grid& grid, const Map& in, float scale,
-                          const float* weights, const Kept& kept, float* gradient,
-                          float* bias_gradient, const Map& out) {
+// The gradients of the last layer's weights and biases, added to `gradient`.
+inline void last_weight_gradient(const Layer& layer, const Grid& grid, const Map& in,
+                                 const Kept& kept, float* gradient) {
     const int channels = layer.in;
-    auto window_at = [&](const Map& map, int k) { return map.values + size_t(kept.corners[k]) * channels; };
-    auto tap_at = [&](int t) { return (t / 3 * grid.row + t % 3) * channels; };
-    for (int c = 0; c < layer.out; c++) {
-        const float* slopes = kept.outputs + size_t(c) * kept.stride;
-        float bias = 0;
-        for (int k = 0; k < kept.count; k++) bias += slopes[k];
-        gradient[layer.bias + c] += bias;
-        float* sums = gradient + layer.weights + size_t(c) * 9 * channels;
-        for (int i = 0; i < channels; i += lanes) {
-            Vec total[9];
-            repeat<9>(RIDE_EACH(t) { total[t] = load(sums + t * channels + i); });
-            for (int k = 0; k < kept.count; k++) {
-                const float* window = window_at(in, k) + i;
-                const Vec slope = splat(slopes[k]);
-                repeat<9>(RIDE_EACH(t) { total[t] += slope * load(window + tap_at(t)); });
-            }
-            repeat<9>(RIDE_EACH(t) { store(sums + t * channels + i, total[t]); });
-        }
-    }
-    std::memset(out.values, 0, grid.values(channels) * 4);
-    for (int i = 0; i < channels; i += lanes)
-        for (int k = 0; k < kept.count; k++) {
-            float* window = window_at(out, k) + i;
-            repeat<9>(RIDE_EACH(t) {
-                Vec value = load(window + tap_at(t));
-                for (int c = 0; c < layer.out; c++) {
-                    const float slope = kept.outputs[size_t(c) * kept.stride + k];
-                    const size_t at = layer.weights + (size_t(c) * 9 + t) * channels + i;
-                    value += splat(slope) * load(weights + at);
+    for_pixels(kept, [&](int begin, int end) {
+        for (int c = 0; c < layer.out; c++) {
+            const float* slopes = kept.outputs + size_t(c) * kept.stride;
+            float bias = 0;
+            for (int k = begin; k < end; k++) bias += slopes[k];
+            gradient[layer.bias + c] += bias;
+            float* sums = gradient + layer.weights + size_t(c) * 9 * channels;
+            for (int i = 0; i < channels; i += lanes) {
+                Vec total[9];
+                repeat<9>(RIDE_EACH(t) { total[t] = load(sums + t * channels + i); });
+                for (int k = begin; k < end; k++) {
+                    const float* window = in.values + size_t(kept.corners[k]) * channels + i;
+                    const Vec slope = splat(slopes[k]);
+                    repeat<9>(RIDE_EACH(t) {
+                        total[t] += slope * load(window + (t / 3 * grid.row + t % 3) * channels);
+                    });
                 }
-                store(window + tap_at(t), value);
-            });
+                repeat<9>(RIDE_EACH(t) { store(sums + t * channels + i, total[t]); });
+            }
         }
-    clear_border(grid, out);
+    });
+}
+
+// The gradient with respect to the sums of a row of the last hidden layer, from that with respect to
+// its outputs: where it is active, times `scale`; with a mask of its own, and its sums added to
+// `bias_gradient`.
+inline void finish_row(const Grid& grid, const Map& active, int y, float scale,
+                       float* bias_gradient, const Map& out) {
     // 16 channels at a time, so that each of their bits is written once.
     constexpr int parts = 16 / lanes;
-    for (int channel = 0; channel < channels; channel += 16) {
-        Vec totals[parts] = {};
-        const size_t plane = size_t(channel / 16) * grid.mask_plane;
-        for (int y = 0; y < grid.height; y++)
-            for (int x = 0; x < grid.width; x++) {
-                float* at = out.values + grid.at(y, x) * channels + channel;
-                const size_t pixel = plane + grid.mask_at(y, x);
-                const uint32_t active = in.mask[pixel];
-                uint32_t bits = 0;
-                repeat<parts>(RIDE_EACH(part) {
-                    const Vec value =
-                        only(load(at + part * lanes) * scale, active >> (part * lanes));
-                    store(at + part * lanes, value);
-                    totals[part] += value;
-                    bits |= nonzero_lanes(value) << (part * lanes);
-                });
-                out.mask[pixel] = uint16_t(bits);
-            }
-        repeat<parts>(RIDE_EACH(part) {
-            float* to = bias_gradient + channel + part * lanes;
-            store(to, load(to) + totals[part]);
-        });
+    for (int channel = 0; channel < out.channels; channel += 16) {
+        const size_t mask = size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0);
+        float* at = out.values + grid.at(y, 0) * out.channels + channel;
+        float* biases = bias_gradient + channel;
+        Vec totals[parts];
+        repeat<parts>(RIDE_EACH(part) { totals[part] = load(biases + part * lanes); });
+        for (int x = 0; x < grid.width; x++, at += out.channels) {
+            const uint32_t bits = active.mask[mask + x];
+            uint32_t nonzero = 0;
+            repeat<parts>(RIDE_EACH(part) {
+                const Vec value = only(load(at + part * lanes) * scale, bits >> (part * lanes));
+                store(at + part * lanes, value);
+                totals[part] += value;
+                nonzero |= nonzero_lanes(value) << (part * lanes);
+            });
+            out.mask[mask + x] = uint16_t(nonzero);
+        }
+        repeat<parts>(RIDE_EACH(part) { store(biases + part * lanes, totals[part]); });
     }
+}
+
+// That gradient for all rows, one after the other while they are in the caches.
+inline void last_input_gradient(const Layer& layer, const Grid& grid, const Map& active,
+                                float scale, const float* weights, const Kept& kept,
+                                float* bias_gradient, const Map& out) {
+    const int channels = layer.in;
+    const size_t row = size_t(grid.row) * channels;
+    std::memset(out.values, 0, 2 * row * 4);
+    for (int y = 0, k = 0; y < grid.height; y++) {
+        std::memset(out.values + (y + 2) * row, 0, row * 4);
+        for (; k < kept.count && kept.corners[k] < (y + 1) * grid.row; k++)
+            for (int i = 0; i < channels; i += lanes) {
+                float* window = out.values + size_t(kept.corners[k]) * channels + i;
+                repeat<9>(RIDE_EACH(t) {
+                    float* at = window + (t / 3 * grid.row + t % 3) * channels;
+                    Vec value = load(at);
+                    for (int c = 0; c < layer.out; c++) {
+                        const size_t kernel = (size_t(c) * 9 + t) * channels + i;
+                        value += splat(kept.outputs[size_t(c) * kept.stride + k]) *
+                                 load(weights + layer.weights + kernel);
+                    }
+                    store(at, value);
+                });
+            }
+        if (y) finish_row(grid, active, y - 1, scale, bias_gradient, out);
+    }
+    finish_row(grid, active, grid.height - 1, scale, bias_gradient, out);
+    clear_border(grid, out);
 }
 
 }  // namespace ride::RIDE_ISA
