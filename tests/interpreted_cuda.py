@@ -92,7 +92,7 @@ def test_draws(name, pictures):
     size = (plan.height, plan.width)
     drawn = eager.at(eager.draw(settings, keys(), [step], size, images.double()), 0)
     fits._set(images, step)
-    stacked.draw[plan.draw_tiles, 2 * plan.samples](state, 0, plan, 0, DROP=True, MASK=True)
+    stacked.draw[(2 * plan.samples * plan.draw_tiles,)](state, plan, 0, True, True, 0)
 
     def scratch(tensor, each):
         return tensor.flatten()[: 2 * plan.samples * each].view(2, plan.samples, each)
@@ -142,7 +142,7 @@ def test_normals_are_exact(pictures):
     images = torch.zeros(2, 1, 40, 50)
     _, fits = both(settings, images, precision="float32")
     fits._set(images, 5)
-    stacked.draw[fits.plan.draw_tiles, 2](fits.state, 0, fits.plan, 0, DROP=False, MASK=False)
+    stacked.draw[(2 * fits.plan.draw_tiles,)](fits.state, fits.plan, 0, False, False, 0)
     inputs = fits.state.hidden.flatten()[: 2 * fits.plan.hidden(3)].view(2, -1)[:, :2000]
     expected = keys().normal(Stream.INPUT, [5], 2000)[:, 0]
     torch.testing.assert_close(inputs.double(), expected, atol=1e-6, rtol=1e-6)

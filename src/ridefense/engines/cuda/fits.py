@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from triton.runtime import JITFunction
 
 from ridefense.engines import Progress, initial_state
 from ridefense.engines.cuda import persistent, stacked
@@ -20,7 +21,7 @@ from ridefense.settings import Settings
 _SMALL = 64 * 64
 # Operations of a part of a fit: about a second's on a fast GPU.
 _PART_WORK = 10**14
-_TILES = Tiles()
+_TILES = {True: Tiles(warps=8), False: Tiles()}
 
 
 class CudaFits:
@@ -30,7 +31,7 @@ class CudaFits:
         precision: of the convolutions' operands, one of `PRECISIONS`.
         alone: whether one program an image fits it, see `persistent.py`; by default where images
             are small.
-        tiles: how work is cut into programs.
+        tiles: how work is cut into programs; by default as suits `alone`.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class CudaFits:
         *,
         precision: str = "float16",
         alone: bool | None = None,
-        tiles: Tiles = _TILES,
+        tiles: Tiles | None = None,
     ) -> None:
         self._dtype, product = PRECISIONS[precision]
         self.settings, self.keys = settings, keys
+        height, width = (settings.crop,) * 2 if settings.crop else images.shape[-2:]
+        self.alone = settings.batch * height * width <= _SMALL if alone is None else alone
+        tiles = tiles or _TILES[self.alone]
         self.plan = Plan.of(settings, tuple(images.shape[-2:]), product, tiles)
-        self.alone = self.plan.pixels * self.plan.samples <= _SMALL if alone is None else alone
         orders = packing(settings.network)
         self._packed, self._unpacked = (order.to(images.device) for order in orders)
         self._begin(*initial_state(settings, images, keys))
@@ -118,18 +121,17 @@ class CudaFits:
         stream: Stream = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
-        plan, state, count = self.plan.whole, self.state, len(x)
+        plan, count = self.plan.whole, len(x)
         with _on(x.device):
             self._set(x, step)
-            state.output.zero_()
+            self.state.output.zero_()
             for sample in range(samples):
-                stacked.draw[plan.draw_tiles, count](
-                    state, sample, plan, int(stream), dropout, False
-                )
+                draws = count * plan.draw_tiles
+                self._launch(stacked.draw, draws, plan, int(stream), dropout, False, sample)
                 for layer in range(1, plan.convolutions):
-                    stacked.hidden[plan.pixel_tiles, count](state, plan, layer, dropout)
-                stacked.output[plan.pixel_tiles, count](state, 1 / samples, plan)
-        return state.output.clone()
+                    self._launch(stacked.hidden, count * plan.pixel_tiles, plan, layer, dropout)
+                self._launch(stacked.output, count * plan.pixel_tiles, plan, 1 / samples)
+        return self.state.output.clone()
 
     @property
     def _part(self) -> int:
@@ -144,7 +146,7 @@ class CudaFits:
 
     def _run(self, steps: int) -> None:
         if self.alone:
-            persistent.fit[(len(self.keys),)](self.state, steps, self.plan, num_warps=8)
+            self._launch(persistent.fit, len(self.keys), self.plan, steps)
             self.state.clock.add_(steps)
             return
         if self.state.x.is_cuda and self._graph is None:
@@ -159,22 +161,27 @@ class CudaFits:
 
     def _step(self) -> None:
         """One step, a kernel a stage; all that changes from step to step lies in device memory."""
-        plan, state, images = self.plan, self.state, len(self.keys)
-        units, pixels = images * plan.samples, plan.pixel_tiles
-        stacked.draw[plan.draw_tiles, units](
-            state, 0, plan, int(Stream.INPUT), DROP=True, MASK=True
+        plan, images = self.plan, len(self.keys)
+        samples = images * plan.samples
+        tiles = samples * plan.pixel_tiles
+        self._launch(
+            stacked.draw, samples * plan.draw_tiles, plan, int(Stream.INPUT), True, True, 0
         )
         for layer in range(1, plan.convolutions):
-            stacked.hidden[pixels, units](state, plan, layer, True)
-        stacked.loss[pixels, units](state, plan)
+            self._launch(stacked.hidden, tiles, plan, layer, True)
+        self._launch(stacked.loss, tiles, plan)
         for layer in range(plan.convolutions, 0, -1):
-            parts = plan.row_tiles(layer) * plan.spans
-            stacked.partial_gradient[parts, units](state, plan, layer)
+            self._launch(stacked.partial_gradient, samples * plan.parts(layer), plan, layer)
             if layer > 1:
-                stacked.input_gradient[pixels, units](state, plan, layer)
-        stacked.total_loss[1, images](state, plan)
-        stacked.update[plan.weight_tiles, images](state, plan)
-        state.clock.add_(1)
+                self._launch(stacked.input_gradient, tiles, plan, layer)
+        self._launch(stacked.total_loss, images, plan)
+        self._launch(stacked.update, images * plan.weight_tiles, plan)
+        self.state.clock.add_(1)
+
+    def _launch(self, kernel: JITFunction, programs: int, plan: Plan, *args: object) -> None:
+        kernel[(programs,)](
+            self.state, plan, *args, num_warps=plan.tiles.warps, num_stages=plan.tiles.stages
+        )
 
 
 def _schedule(steps: range, rates: Sequence[float], start: int) -> list[tuple[float, float]]:

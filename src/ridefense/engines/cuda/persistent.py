@@ -15,7 +15,7 @@ from ridefense.engines.cuda.streams import draw_dropout, draw_inputs, draw_kept
 
 
 @triton.jit(do_not_specialize=["steps"])
-def fit(state, steps, PLAN: tl.constexpr):
+def fit(state, PLAN: tl.constexpr, steps):
     """Run so many steps from the clock's; grid (N,)."""
     LAST: tl.constexpr = PLAN.convolutions
     image = tl.program_id(0).to(tl.int64)

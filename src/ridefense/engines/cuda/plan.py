@@ -36,6 +36,9 @@ class Tiles:
         span: pixels over which it sums them; so sums do not depend on the batch.
         blocks: of random words that one program draws.
         weights: that one program updates.
+        warps: of a program.
+        stages: of a software pipeline over a convolution's products. With more than one, Triton
+            copies past L1, which a 3×3 convolution reads nine times.
     """
 
     pixels: int = 128
@@ -44,6 +47,8 @@ class Tiles:
     span: int = 2048
     blocks: int = 256
     weights: int = 1024
+    warps: int = 4
+    stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,10 @@ class Plan:
 
     def row_tiles(self, layer: int) -> int:
         return _cut(9 * self.channels[layer - 1] + 1, self.rows(layer))
+
+    def parts(self, layer: int) -> int:
+        """Programs that sum the gradient of a convolution's matrix over one sample."""
+        return self.row_tiles(layer) * self.spans
 
 
 def _cut(elements: int, each: int) -> int:

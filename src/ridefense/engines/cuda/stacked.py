@@ -1,7 +1,7 @@
 """One kernel a stage, every image of the batch at once; `fits.py` strings them to a step.
 
-The first axis of a grid cuts the stage's work; the second counts the samples of all images, or,
-where a docstring says so, the images.
+A grid is flat: so many programs for each sample of each image, or, where a docstring says so, for
+each image.
 """
 
 import triton
@@ -13,33 +13,33 @@ from ridefense.engines.cuda.streams import draw_dropout, draw_inputs, draw_kept,
 
 
 @triton.jit
-def _unit(PLAN: tl.constexpr):
-    """Image and sample of this program."""
-    unit = tl.program_id(1).to(tl.int64)
-    return unit // PLAN.samples, unit % PLAN.samples
+def _program(SAMPLES: tl.constexpr, TILES: tl.constexpr):
+    """Image, sample and tile of this program."""
+    program = tl.program_id(0)
+    unit = (program // TILES).to(tl.int64)
+    return unit // SAMPLES, unit % SAMPLES, program % TILES
 
 
 @triton.jit
-def _pixels(PLAN: tl.constexpr):
-    """Pixels of this program."""
-    return tl.program_id(0) * PLAN.tiles.pixels + tl.arange(0, PLAN.tiles.pixels)
+def _range(tile, SIZE: tl.constexpr):
+    """What lies in this tile of so many pixels, blocks, rows or weights."""
+    return tile * SIZE + tl.arange(0, SIZE)
 
 
 @triton.jit(do_not_specialize=["first_sample"])
 def draw(
     state,
-    first_sample,
     PLAN: tl.constexpr,
     STREAM: tl.constexpr,
     DROP: tl.constexpr,
     MASK: tl.constexpr,
+    first_sample,
 ):
-    """Inputs and, where they are wanted, dropout's bits and the loss mask; over `draw_tiles`."""
-    image, sample = _unit(PLAN)
+    """Inputs and, where they are wanted, dropout's bits and the loss mask; `draw_tiles`."""
+    image, sample, tile = _program(PLAN.samples, PLAN.draw_tiles)
     sample += first_sample
     step = tl.load(state.clock).to(tl.uint32)
-    tile = tl.program_id(0)
-    block = tile * PLAN.tiles.blocks + tl.arange(0, PLAN.tiles.blocks)
+    block = _range(tile, PLAN.tiles.blocks)
     draw_inputs(state, PLAN, image, sample, step, STREAM, block)
     if DROP:
         draw_dropout(state, PLAN, image, sample, step, block)
@@ -50,26 +50,29 @@ def draw(
 
 @triton.jit
 def hidden(state, PLAN: tl.constexpr, LAYER: tl.constexpr, DROP: tl.constexpr):
-    """A hidden layer's outputs; over `pixel_tiles`."""
-    image, sample = _unit(PLAN)
-    hidden_tile(state, PLAN, LAYER, DROP, image, sample, _pixels(PLAN))
+    """A hidden layer's outputs; `pixel_tiles`."""
+    image, sample, tile = _program(PLAN.samples, PLAN.pixel_tiles)
+    pixel = _range(tile, PLAN.tiles.pixels)
+    hidden_tile(state, PLAN, LAYER, DROP, image, sample, pixel)
 
 
 @triton.jit
-def output(state, share, PLAN: tl.constexpr):
-    """Add a share of the network's output to `state.output`; over `pixel_tiles`, images."""
-    output_tile(state, PLAN, tl.program_id(1).to(tl.int64), _pixels(PLAN), share)
+def output(state, PLAN: tl.constexpr, share):
+    """Add a share of the network's output to `state.output`; `pixel_tiles` an image."""
+    image, _, tile = _program(1, PLAN.pixel_tiles)
+    output_tile(state, PLAN, image, _range(tile, PLAN.tiles.pixels), share)
 
 
 @triton.jit
 def loss(state, PLAN: tl.constexpr):
-    """The last layer, the loss and its gradient; over `pixel_tiles`."""
-    image, sample = _unit(PLAN)
+    """The last layer, the loss and its gradient; `pixel_tiles`."""
+    image, sample, tile = _program(PLAN.samples, PLAN.pixel_tiles)
     step = tl.load(state.clock).to(tl.uint32)
     unit = place(PLAN, image, sample)
     none_kept = _kept(state, PLAN, unit) == 0
-    squares = loss_tile(state, PLAN, image, sample, step, _pixels(PLAN), none_kept)
-    tl.store(state.squares + unit * PLAN.pixel_tiles + tl.program_id(0), squares)
+    pixel = _range(tile, PLAN.tiles.pixels)
+    squares = loss_tile(state, PLAN, image, sample, step, pixel, none_kept)
+    tl.store(state.squares + unit * PLAN.pixel_tiles + tile, squares)
 
 
 @triton.jit
@@ -82,20 +85,19 @@ def _kept(state, PLAN: tl.constexpr, unit):
 
 @triton.jit
 def input_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
-    """The gradient of the layer before a convolution; over `pixel_tiles`."""
-    image, sample = _unit(PLAN)
-    input_gradient_tile(state, PLAN, LAYER, image, sample, _pixels(PLAN))
+    """The gradient of the layer before a convolution; `pixel_tiles`."""
+    image, sample, tile = _program(PLAN.samples, PLAN.pixel_tiles)
+    pixel = _range(tile, PLAN.tiles.pixels)
+    input_gradient_tile(state, PLAN, LAYER, image, sample, pixel)
 
 
 @triton.jit
 def partial_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
-    """The gradient of a convolution's matrix, part by part; over `row_tiles` of `spans`."""
+    """The gradient of some rows of a convolution's matrix over a span of pixels; `parts`."""
     OUT: tl.constexpr = PLAN.channels[LAYER]
-    image, sample = _unit(PLAN)
-    span = tl.program_id(0) // PLAN.row_tiles(LAYER)
-    row = tl.program_id(0) % PLAN.row_tiles(LAYER) * PLAN.rows(LAYER) + tl.arange(
-        0, PLAN.rows(LAYER)
-    )
+    image, sample, tile = _program(PLAN.samples, PLAN.parts(LAYER))
+    span = tile // PLAN.row_tiles(LAYER)
+    row = _range(tile % PLAN.row_tiles(LAYER), PLAN.rows(LAYER))
     first = span * PLAN.tiles.span
     last = tl.minimum(first + PLAN.tiles.span, PLAN.pixels)
     total = tl.zeros((PLAN.rows(LAYER), PLAN.wide(OUT)), tl.float32)
@@ -108,8 +110,8 @@ def partial_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
 
 @triton.jit
 def total_loss(state, PLAN: tl.constexpr):
-    """The loss of each image and what its gradient is divided by; over 1, images."""
-    image = tl.program_id(1).to(tl.int64)
+    """The loss, and the factor from `partial` to its gradient; one program an image."""
+    image, _, _ = _program(1, 1)
     tile = tl.arange(0, PLAN.wide(PLAN.pixel_tiles))
     squares, kept = 0.0, 0
     for sample in range(PLAN.samples):
@@ -124,9 +126,9 @@ def total_loss(state, PLAN: tl.constexpr):
 
 @triton.jit
 def update(state, PLAN: tl.constexpr):
-    """Adam on every weight; over `weight_tiles`, images."""
-    image = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * PLAN.tiles.weights + tl.arange(0, PLAN.tiles.weights)
+    """Adam; `weight_tiles` an image."""
+    image, _, tile = _program(1, PLAN.weight_tiles)
+    at = _range(tile, PLAN.tiles.weights)
     valid = at < PLAN.size
     gradient = tl.zeros((PLAN.tiles.weights,), tl.float32)
     for part in range(PLAN.samples * PLAN.spans):
