@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from ridefense.attacks import PGD
+from ridefense.attacks import PGD, Attack
 from ridefense.classifiers import (
     ARCHITECTURES,
     Architecture,
@@ -117,8 +117,8 @@ def test_what_is_saved_is_what_was_counted(plain, tmp_path):
 
 
 def test_training_on_attacked_images_makes_the_attack_weaker(plain):
-    attack = PGD(eps=0.2, steps=3, random_start=True)
-    hardened = train("mnist-cnn", digits(1000), epochs=5, adversarial=attack, start=plain)
+    attack = PGD(eps=0.2, step_size=0.1, steps=3, random_start=True)
+    hardened = train("mnist-cnn", digits(1000), epochs=9, adversarial=attack, start=plain)
     assert '"attack": "PGD", "eps": 0.2' in hardened.info.training
     test = digits(100, "test")
     images, labels = test.images, test.labels
@@ -127,6 +127,26 @@ def test_training_on_attacked_images_makes_the_attack_weaker(plain):
         for model in (plain, hardened)
     ]
     assert robust[1] > robust[0] + 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shift(Attack):
+    """Moves every pixel down by eps, and remembers it."""
+
+    eps: float
+    norm: str = "Linf"
+    seen: list = dataclasses.field(default_factory=list)
+
+    def _run(self, case):
+        self.seen.append(self.eps)
+        return (case.images - self.eps).clamp(0, 1)
+
+
+def test_the_attack_grows_in_the_first_half_of_the_steps():
+    attack = Shift(eps=0.3)
+    train("tiny", coloured(), epochs=4, adversarial=attack)
+    expected = [0.3 * min(1, (step + 1) / 6) for step in range(12)]
+    assert attack.seen == pytest.approx(expected)
 
 
 def test_one_seed_gives_the_same_weights_whatever_else_is_drawn(tmp_path):

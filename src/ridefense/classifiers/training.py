@@ -54,7 +54,9 @@ def train(
         epochs: passes over the images; by default the recipe's.
         test: images to count correct predictions on, for `info`.
         adversarial: an attack, run in every step, whose images take the place of the clean ones
-            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`.
+            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`. Its eps
+            grows to that in the first half of the steps: from the start, a large one can leave
+            nothing that is learnable, and the classifier at chance.
         start: weights to start from, of the same architecture; by default fresh ones.
         checkpoint: a file to continue from where it exists, written every `CHECKPOINT_STEPS`.
         device: to train on.
@@ -99,8 +101,10 @@ def train(
     for rows, images in _batches(pixels, recipe, epochs, seed, first=run.step):
         images, wanted = images.to(device), labels[rows].to(device)
         if adversarial is not None:
+            grown = min(1.0, 2 * (run.step + 1) / run.steps)
+            attack = replace(adversarial, eps=grown * adversarial.eps)
             attack_seed = derive(seed, "attack", run.step)
-            images = adversarial(classifier.eval(), images, wanted, seed=attack_seed)
+            images = attack(classifier.eval(), images, wanted, seed=attack_seed)
         loss = run.take(images, wanted)
         if checkpoint is not None and run.step % CHECKPOINT_STEPS == 0:
             run.keep(Path(checkpoint), settings)

@@ -18,7 +18,11 @@ def train_classifier(
     adversarial: Annotated[
         float | None, typer.Option(metavar="EPS", help="train on PGD's images within eps instead")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="NAME", help="a classifier whose weights it starts from")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, or a GPU such as cuda")] = "cpu",
 ) -> None:
     """Train a classifier by its recipe, and write its weights.
 
@@ -26,7 +30,7 @@ def train_classifier(
 
     \b
     Examples:
-      ridefense train-classifier mnist-cnn --dataset digits --out digits-cnn.safetensors
+      ridefense train-classifier mnist-cnn --dataset digits --epochs 60 --out digits-cnn.safetensors
       ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
     """
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
@@ -40,7 +44,9 @@ def train_classifier(
             epochs=epochs,
             test=tested,
             adversarial=attack,
+            start=None if start is None else classifiers.load(start, name),
             checkpoint=checkpoint,
+            device=device,
             progress=lambda done, total, loss: move(f"training, loss {loss:.3f}", done, total),
         )
     classifiers.save(trained, out)
