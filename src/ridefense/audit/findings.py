@@ -300,13 +300,13 @@ def _case(name: str, run: Run, planned: dict[str, Plain]) -> Case | None:
     declared = planned | run.attacks
     attacks = [Attacked(label, s, complete_rows(run, label)) for label, s in declared.items()]
     clean = Attacked(CLEAN, {"eps": 0.0}, complete_rows(run, CLEAN))
-    expected = run.settings["dataset"]["images"]
+    expected = run.settings["dataset"]["images"] - len(run.unreadable)
     if len(clean.rows) < expected:
         return None
     return Case(
         name,
         run,
         clean,
-        tuple(a for a in attacks if len(a.rows) == expected),
+        tuple(a for a in attacks if len(a.rows) >= expected),
         tuple(a for a in attacks if len(a.rows) < expected),
     )

@@ -11,7 +11,7 @@ from ridefense.attacks import FGSM, PGD
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
-from ridefense.evaluate import Threat
+from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from ridefense.gradients import Identity
 from ridefense.report.paper import family
@@ -118,3 +118,10 @@ def threat(name: AttackName, eps: float, step_size: float | None, steps: int) ->
         return Threat(attack=FGSM(eps=eps))
     gradient = Identity() if name is AttackName.bpda else None
     return Threat(attack=PGD(eps=eps, step_size=step_size, steps=steps), gradient=gradient)
+
+
+def workers(count: int | None, address: str | None) -> Workers:
+    """This process, so many of this machine, or actors of the Ray cluster at an address."""
+    if address is not None:
+        return Cluster(address, count)
+    return Here() if count in (None, 1) else Processes(count)

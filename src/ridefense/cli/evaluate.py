@@ -42,6 +42,12 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes that share the work  [1]")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="a folder a purifier inside of it  [runs/DATASET]"),
@@ -52,12 +58,14 @@ def evaluate(
 
     Interrupted or killed, the same command goes on where it stopped and ends with the same
     numbers. An attack or another eps may be added to a folder; all else needs a folder of its own.
+    How many workers there are, and where, never changes a number.
 
     \b
     Examples:
       ridefense evaluate --images 20
       ridefense evaluate --purifier none --purifier median --purifier ride --eps 0.1 --eps 0.3
       ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
+      ridefense evaluate --dataset mnist --images 1000 --workers 4
     """
     family = choices.family_of(dataset)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,6 +93,7 @@ def evaluate(
                 evaluation,
                 folder / name,
                 lambda doing, done, total, title=title: move(f"{title}: {doing}", done, total),
+                choices.workers(workers, ray),
             )
         say(f"{title}: {len(finished.rows)} rows in {folder / name}")
         faulty += sum(bool(row.faults) for row in finished.rows)

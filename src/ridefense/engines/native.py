@@ -1,7 +1,7 @@
 """The CPU engine: float32 C++ that skips what ReLU, dropout and the loss's mask make zero.
 
 It lives in a package of its own, `ridefense-native`, so that this one needs no compiler. Images are
-spread over `torch.get_num_threads()` threads, one image a thread at a time; a result depends on
+spread over `threads.available()` threads, one image a thread at a time; a result depends on
 nothing but (seed, id, settings) and the instruction set that the processor has.
 """
 
@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ridefense import threads
 from ridefense.engines import Progress, initial_state
 from ridefense.errors import InputError
 from ridefense.networks import Network
@@ -78,7 +79,7 @@ class NativeFits:
             steps.start,
             torch.tensor(list(rates), dtype=torch.float64).numpy(),
             start,
-            torch.get_num_threads(),
+            threads.available(),
             progress,
         )
         self.weights, self.moments = weights, moments
@@ -107,7 +108,7 @@ class NativeFits:
                 int(stream),
                 samples,
                 dropout,
-                torch.get_num_threads(),
+                threads.available(),
             )
         return result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from ridefense import classifiers, datasets
 from ridefense.attacks import Attack
@@ -178,7 +179,7 @@ def _load(
     try:
         classifier = classifier.to(device)
         with torch.no_grad():
-            classes = classifier(images[:1].images.to(device)).shape[1]
+            classes = classifier(_first(images).to(device)).shape[1]
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"classifier {name} cannot take {images.title} on {device} "
@@ -190,6 +191,20 @@ def _load(
             "choose one made for these images"
         )
     return images, classifier
+
+
+def _first(images: Dataset) -> Tensor:
+    """The first image that can be decoded, [1, C, H, W].
+
+    Raises:
+        InputError: where none can.
+    """
+    for n in range(len(images)):
+        try:
+            return images[n : n + 1].images
+        except InputError as error:
+            told = error
+    raise told
 
 
 def _portable(name: str) -> str:

@@ -1,6 +1,5 @@
 """How a defence is evaluated: chunk by chunk, each a pure function of the declaration."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ridefense import threads
+from ridefense.datasets import Dataset
 from ridefense.defended import Defended, Purifier, views
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.estimators import Estimator
 from ridefense.evaluate.evaluation import Evaluation, Threat
-from ridefense.evaluate.records import Records, Run, read
-from ridefense.evaluate.rows import CLEAN, Row
+from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
 from ridefense.noise import derive
 from ridefense.rivals.base import Inside
 
@@ -22,11 +22,9 @@ FAULTS = {
     "range": "the attack's image left [0, 1]; it was clamped",
     "eps": "the attack's image is further from the clean one than ε",
     "purifier": "the purified image had NaN or infinity in some draw",
+    UNREADABLE: "the image could not be decoded; it is left out of n",
 }
-"""What a row may say is wrong (rule 6 of the protocol); such a row was evaluated all the same."""
-
-Progress = Callable[[str, float, int], None]
-"""Called with what is being done, the rows done (a fraction within a chunk) and their total."""
+"""What a row may say is wrong (rule 6 of the protocol); all but the last were evaluated as well."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +41,7 @@ class Chunk:
 
 
 Outcome = tuple[Row, dict[str, Tensor]]
-"""A row and its images "final" and "purified" (in the first draw), each [C, H, W]."""
-
-
-def run(
-    evaluation: Evaluation, folder: str | os.PathLike[str], progress: Progress | None = None
-) -> Run:
-    """Evaluate, or go on where an earlier run of the same declaration stopped.
-
-    A partly recorded chunk is computed again as a whole and its missing rows are written, so the
-    numbers are those of an undisturbed run, bit for bit on the same machine and versions.
-
-    Raises:
-        InputError: for a declaration that cannot be carried out, or that is not the folder's.
-        RideError: where the folder cannot be written to.
-    """
-    with Records.open(folder, evaluation.declared()) as records:
-        images, _ = evaluation.load()
-        chunks = chunks_of(evaluation, len(images))
-        total, done = len(images) * len(evaluation.seeds) * (1 + len(evaluation.attacks)), 0
-        for chunk in chunks:
-            ids = images.ids[chunk.start : chunk.start + evaluation.batch].tolist()
-            missing = [i for i in ids if (chunk.attack, chunk.seed, i) not in records]
-            if missing:
-                doing = "clean images" if chunk.threat is None else chunk.threat.name
-                inner = _within(progress, doing, done, len(ids), total)
-                for row, kept in evaluate_chunk(evaluation, chunk, inner):
-                    if row.image in missing:
-                        records.append(row, kept)
-            done += len(ids)
-            if progress:
-                progress("done" if done == total else "", done, total)
-    return read(folder)
+"""A row and its images: "final" and "purified" (in the first draw), each [C, H, W], or none."""
 
 
 def chunks_of(evaluation: Evaluation, images: int) -> list[Chunk]:
@@ -92,11 +59,90 @@ def evaluate_chunk(
 ) -> list[Outcome]:
     """Attack and classify a chunk's images: a pure function, for any process to compute.
 
+    PyTorch computes it on one thread, so that the numbers are those of every machine. Where the
+    device's memory does not hold the chunk it is computed in halves, which may change the numbers
+    by rounding alone.
+
     Args:
         progress: called with the fraction of the chunk that is done.
+
+    Raises:
+        RideError: where the device's memory does not hold a single image.
     """
-    data, classifier = evaluation.load()
-    data = data[chunk.start : chunk.start + evaluation.batch]
+    data, _ = evaluation.load()
+    good, bad = _decoded(data[chunk.start : chunk.start + evaluation.batch])
+    with threads.single():
+        outcomes = _fitting(evaluation, chunk, good, progress) if len(good) else []
+    return outcomes + [_unreadable(evaluation, chunk, bad[[n]]) for n in range(len(bad))]
+
+
+def _decoded(data: Dataset) -> tuple[Dataset, Dataset]:
+    """The images that can be decoded, and those that cannot."""
+    try:
+        data.bytes  # noqa: B018
+    except InputError:
+        can = torch.tensor([_readable(data[[n]]) for n in range(len(data))])
+        if can.all():  # it is something else
+            raise
+        return data[can.nonzero().flatten()], data[(~can).nonzero().flatten()]
+    return data, data[:0]
+
+
+def _readable(image: Dataset) -> bool:
+    try:
+        return bool(len(image.bytes))
+    except InputError:
+        return False
+
+
+def _unreadable(evaluation: Evaluation, chunk: Chunk, data: Dataset) -> Outcome:
+    """The row of an image that could not be decoded; it keeps no images."""
+    distances = ("linf", "l2", "purified_clean", "purified_final", "final_clean")
+    row = Row(
+        image=int(data.ids),
+        attack=chunk.attack,
+        seed=chunk.seed,
+        label=int(data.labels),
+        predictions=(-1,) * len(evaluation.draw_seeds(chunk.seed, chunk.threat)),
+        bare=-1,
+        rounded=-1,
+        **dict.fromkeys((*distances, "purify_seconds", "attack_seconds"), 0.0),
+        faults=(UNREADABLE,),
+        refits=0,
+        engine=None,
+    )
+    return row, {}
+
+
+def _fitting(
+    evaluation: Evaluation,
+    chunk: Chunk,
+    data: Dataset,
+    progress: Callable[[float], None] | None = None,
+) -> list[Outcome]:
+    """Outcomes of as many images at once as the device's memory holds."""
+    try:
+        return _outcomes(evaluation, chunk, data, progress)
+    except torch.OutOfMemoryError as error:
+        if len(data) == 1:
+            reason = str(error).splitlines()[0]
+            raise RideError(
+                f"{evaluation.device} has not the memory for one image ({reason}); use another"
+            ) from error
+    # Only here has the failed attempt let go of its tensors.
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    half = len(data) // 2
+    return [o for part in (data[:half], data[half:]) for o in _fitting(evaluation, chunk, part)]
+
+
+def _outcomes(
+    evaluation: Evaluation,
+    chunk: Chunk,
+    data: Dataset,
+    progress: Callable[[float], None] | None,
+) -> list[Outcome]:
+    _, classifier = evaluation.load()
     ids, labels = data.ids.tolist(), data.labels.tolist()
     clean = data.images.to(evaluation.device)
     share = (lambda a, b: lambda f: progress(a + (b - a) * f)) if progress else (lambda *_: None)
@@ -253,13 +299,3 @@ def _distance(a: Tensor, b: Tensor, norm: str) -> list[float]:
 def _mean_absolute(a: Tensor, b: Tensor) -> list[float]:
     """Per image; NaN of a broken purification counts as the largest difference, 1."""
     return (a - b).abs().nan_to_num(1.0, 1.0, 1.0).flatten(1).double().mean(dim=1).tolist()
-
-
-def _within(
-    progress: Progress | None, doing: str, before: int, rows: int, total: int
-) -> Callable[[float], None] | None:
-    """Progress of a chunk as progress of the run."""
-    if progress is None:
-        return None
-    progress(doing, before, total)
-    return lambda fraction: progress(doing, before + rows * fraction, total)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ridefense.errors import InputError, RideError
 from ridefense.evaluate.describe import Plain, differences
-from ridefense.evaluate.rows import CLEAN, Key, Row
+from ridefense.evaluate.rows import CLEAN, UNREADABLE, Key, Row
 
 FORMAT = 1
 """Of run folders; a folder of another format is refused."""
@@ -48,8 +48,15 @@ class Run:
     versions: Plain
     rows: tuple[Row, ...]
 
+    @property
+    def unreadable(self) -> set[int]:
+        """The images that could not be decoded."""
+        return {row.image for row in self.rows if UNREADABLE in row.faults}
+
     def images(self, row: Row) -> dict[str, Tensor]:
         """float [C, H, W] in [0, 1]: "final" and "purified" (in the first draw).
+
+        Nothing for an image that could not be decoded.
 
         Raises:
             InputError: where the file is missing or damaged.

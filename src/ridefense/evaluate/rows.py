@@ -10,6 +10,9 @@ from typing import Any, Self, get_type_hints
 CLEAN = "none"
 """The attack of the rows of clean images."""
 
+UNREADABLE = "unreadable"
+"""The fault of a row whose image could not be decoded: it says nothing else, and is not scored."""
+
 Key = tuple[str, int, int]
 """Attack, seed, image: what a row is the only one of."""
 

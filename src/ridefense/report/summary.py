@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, find, read, score
+from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, Run, Score, find, read, score
 from ridefense.report import words
 from ridefense.report.paper import Figure, figure
 
@@ -30,6 +30,7 @@ class Line:
         bare: the classifier alone on the attacked images (Figure 7).
         rounded: defended, on the attacked images rounded to 8 bits, one draw.
         expected: how many images were declared; fewer are scored while a run is unfinished.
+        unreadable: how many of them could not be decoded, and so are not scored.
         distances: means over images of the mean absolute differences of Figure 7, in [0, 1] pixels.
         faults: how many rows had each.
         refits: how many fits collapsed and were begun anew.
@@ -52,6 +53,7 @@ class Line:
     bare: Accuracy
     rounded: Accuracy
     expected: int
+    unreadable: int
     distances: dict[str, float]
     faults: dict[str, int]
     refits: int
@@ -131,11 +133,11 @@ def _in_order(folder: Path) -> list[tuple[str, Run]]:
 
 
 def complete_rows(run: Run, attack: str) -> dict[int, list[Row]]:
-    """An attack's rows by image, where there is one for every declared seed."""
+    """An attack's rows by image, where there is one for every declared seed and it was decoded."""
     seeds = run.settings["seeds"]
     by_image: dict[int, list[Row]] = {}
     for row in run.rows:
-        if row.attack == attack and row.seed in seeds:
+        if row.attack == attack and row.seed in seeds and UNREADABLE not in row.faults:
             by_image.setdefault(row.image, []).append(row)
     return {image: rows for image, rows in by_image.items() if len(rows) == len(seeds)}
 
@@ -153,6 +155,7 @@ def _line(
     name: str, run: Run, label: str, clean: dict[int, list[Row]], found: dict[int, list[Row]]
 ) -> Line:
     settings, rows = run.settings, [row for group in found.values() for row in group]
+    unreadable = [r for r in run.rows if r.attack in (CLEAN, label) and UNREADABLE in r.faults]
     attack = run.attacks.get(label, {"name": CLEAN, "norm": "Linf", "eps": 0.0, "knows": ""})
     purifier = settings["purifier"]
     undefended = purifier["type"] == "Unchanged"
@@ -180,11 +183,12 @@ def _line(
         bare=_share(row.bare == row.label for row in rows),
         rounded=_share(row.rounded == row.label for row in rows),
         expected=settings["dataset"]["images"],
+        unreadable=len({row.image for row in unreadable}),
         distances={
             kind: statistics.fmean(getattr(row, kind) for row in rows)
             for kind in ("purified_final", "final_clean", "purified_clean")
         },
-        faults=dict(Counter(fault for row in rows for fault in row.faults)),
+        faults=dict(Counter(fault for row in (*rows, *unreadable) for fault in row.faults)),
         refits=sum(row.refits for row in rows),
         purify_seconds=seconds["purify"],
         attack_seconds=seconds["attack"],

@@ -31,14 +31,16 @@ def cells(line: Line) -> dict[str, Cell]:
         "own settings" if line.preset == "custom" else f"preset {line.preset}"
     )
     settings = " · ".join(filter(None, (preset, engine)))
-    missing = line.expected - line.score.mean.n
-    n = (str(line.score.mean.n), *([f"of {line.expected}, unfinished"] if missing else ()))
+    unfinished = line.expected - line.unreadable > line.score.mean.n
+    n = [str(line.score.mean.n)]
+    n += [f"of {line.expected}, {line.unreadable} unreadable"] if line.unreadable else []
+    n += [f"of {line.expected}, unfinished"] if unfinished else []
     return {
         "Defence": (line.defence, *([settings] if settings else ())),
         "Attack": (line.threat, *_knowledge(line)),
         "Clean": _score(line.clean),
         ROBUST: _score(line.robust),
-        "n": n,
+        "n": tuple(n),
         "s/image": (seconds(line.purify_seconds),),
         "Paper": _paper(line),
     }
@@ -194,6 +196,7 @@ def _plain(line: Line) -> dict[str, Any]:
         "robustness_claim": line.robust is not None and not line.gray_box,
         "images": line.score.mean.n,
         "images_declared": line.expected,
+        "images_unreadable": line.unreadable,
         "clean": _scored(line.clean),
         "robust": line.robust and _scored(line.robust),
         "bare_classifier": _share(line.bare),
