@@ -2,6 +2,7 @@ import json
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
@@ -189,6 +190,14 @@ def test_cheap_attacks_come_first_on_all_defences():
     assert [name for name, _ in parts[:4]] == ["none", "jpeg", "blur", "ride"]
     together = [threat for name, part in parts if name == "ride" for threat in part.threats]
     assert set(together) == set(declared["ride"].threats)
+
+
+def test_a_hardened_classifier_stands_beside_by_its_file_name(tmp_path):
+    file = tmp_path / "cnn-adv0.1.safetensors"
+    file.write_bytes(Path(weights(tmp_path)).read_bytes())
+    audit = small(hardened=(str(file),))
+    assert "cnn-adv0.1" in dict(audit.evaluations())
+    assert audit.declared({})["hardened"] == ["cnn-adv0.1"]
 
 
 def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):

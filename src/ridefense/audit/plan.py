@@ -75,7 +75,7 @@ class Audit:
         """Folder and declaration of every run, the audited defence last."""
         yield UNDEFENDED, self._declare(Unchanged())
         for name in self.hardened:
-            yield Path(name).stem, self._declare(Unchanged(), name)
+            yield _folder(name), self._declare(Unchanged(), name)
         yield BROKEN, self._declare(JPEG())
         for name, purifier in self.beside.items():
             if name not in (UNDEFENDED, BROKEN, self.name):
@@ -88,7 +88,7 @@ class Audit:
             "subject": self.name,
             "undefended": UNDEFENDED,
             "broken": BROKEN,
-            "hardened": [Path(name).stem for name in self.hardened],
+            "hardened": [_folder(name) for name in self.hardened],
             "radii": sorted(self.radii),
             "planned": {
                 name: {label: threat.settings() for label, threat in evaluation.attacks.items()}
@@ -147,6 +147,11 @@ def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
         for cost, group in itertools.groupby(evaluation.threats, purifications):
             parts[cost, number] = name, replace(evaluation, threats=tuple(group))
     return [parts[key] for key in sorted(parts)]
+
+
+def _folder(classifier: str) -> str:
+    """Of a classifier's run: its name, or that of its file."""
+    return Path(classifier).name.removesuffix(".safetensors")
 
 
 def _titled(progress: Progress | None, name: str) -> Progress | None:
