@@ -8,7 +8,7 @@ import typer
 
 from ridefense.cli import choices
 from ridefense.cli.choices import AttackName, EngineName
-from ridefense.cli.console import bar, out, say
+from ridefense.cli.console import bar, say
 from ridefense.cli.report import show
 from ridefense.evaluate import Evaluation, run
 from ridefense.report import as_json, summarise
@@ -99,7 +99,7 @@ def evaluate(
         faulty += sum(bool(row.faults) for row in finished.rows)
     summary = summarise(folder)
     if as_data:
-        out.print(as_json(summary), markup=False, end="")
+        typer.echo(as_json(summary), nl=False)
     else:
         show(summary, folder)
     if faulty:

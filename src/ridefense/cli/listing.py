@@ -4,6 +4,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ridefense import classifiers, datasets
 from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName
@@ -37,7 +38,7 @@ def listing(
         "engines": list(EngineName),
     }
     if as_data:
-        out.print(json.dumps(names, indent=2), markup=False)
+        typer.echo(json.dumps(names, indent=2))
         return
     for kind, known in names.items():
-        out.print(f"[bold]{kind}[/bold]: {', '.join(known)}".replace("[:", "\\[:"))
+        out.print(f"[bold]{kind}[/bold]: {escape(', '.join(known))}")

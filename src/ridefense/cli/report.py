@@ -26,7 +26,7 @@ def report(
     """
     summary = summarise(folder)
     if as_data:
-        out.print(as_json(summary), markup=False, end="")
+        typer.echo(as_json(summary), nl=False)
         return
     show(summary, folder)
 
