@@ -400,14 +400,23 @@ def test_bad_settings(change, names):
     ("channels", "change", "names"),
     [
         (3, {}, "images have 3 channels, the network 1"),
-        (1, {"crop": 6}, "crop is 6"),
-        (1, {"crop": 3, "halvings": 1}, "crop is 3 and halvings 1"),
-        (1, {"halvings": 3}, "halvings 3"),
+        (1, {"halvings": 3}, "halvings is 3"),
     ],
 )
 def test_settings_that_do_not_fit_the_images(channels, change, names, pictures):
     with pytest.raises(InputError, match=names):
         estimate(replace(BASE, **change), pictures(2, channels))
+
+
+@pytest.mark.parametrize("change", [{"crop": 6}, {"crop": 3, "halvings": 1}])
+def test_images_smaller_than_the_crop_are_fitted_whole(change, pictures):
+    cropped, whole = replace(BASE, **change), replace(BASE, **(change | {"crop": None}))
+    images = pictures(2)
+    result = estimate(cropped, images)
+    assert torch.equal(result.value, estimate(whole, images).value)
+    assert result.settings == cropped
+    assert cropped.flops(*images.shape[-2:]) == whole.flops(*images.shape[-2:])
+    assert cropped.flops(40, 50) != whole.flops(40, 50)
 
 
 def test_bad_every_and_ids(pictures):

@@ -123,12 +123,14 @@ def estimate(
             f"images have {images.shape[1]} channels, the network {settings.network.channels[0]}; "
             "choose the preset of the images' dataset"
         )
-    smallest = min(images.shape[-2:]) >> settings.halvings
-    if smallest < (settings.crop or 1):
+    side = min(images.shape[-2:]) >> settings.halvings
+    if not side:
         raise InputError(
-            f"crop is {settings.crop} and halvings {settings.halvings} for images "
-            f"{tuple(images.shape)}; make them smaller"
+            f"halvings is {settings.halvings} for images {tuple(images.shape)}; make it smaller"
         )
+    asked = settings
+    if settings.crop and settings.crop > side:
+        settings = replace(settings, crop=None)
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
     began = time.perf_counter()
@@ -146,7 +148,7 @@ def estimate(
             run = _Run(settings, precise[again], fresh, callback, every, progress, start)
             result = _merge(result, run.result(), again)
         value = result.value.to(images.dtype)
-    return replace(result, value=value, seconds=time.perf_counter() - began)
+    return replace(result, value=value, settings=asked, seconds=time.perf_counter() - began)
 
 
 def update(settings: Settings, x: Tensor, x_est: Tensor) -> Tensor:

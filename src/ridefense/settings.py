@@ -48,7 +48,8 @@ class Settings:
             "last", the forward pass of the round's last training step.
         samples: m, how many z the expectation over z is taken from.
         normalisation: where given, the network works on images normalised so, else on [0, 1].
-        crop: where given, each step fits a random crop of this many pixels a side.
+        crop: where given, each step fits a random crop of this many pixels a side; an image that
+            has fewer, at the lowest of its resolutions, is fitted whole.
         halvings: how many of the first rounds fit at lower resolution, each at twice that of the
             one before: with 2, round 1 at a quarter of the height and width, round 2 at half. The
             weights are those of 3×3 convolutions, so they carry over; x_est is always full size.
@@ -148,7 +149,8 @@ class Settings:
         """Operations of a whole fit of one image, 2 a multiply-add, backward = 2 × forward."""
         weights = sum(c_in * c_out for c_in, c_out in self.network.convolutions)
         shrinks = [2 ** self.halvings_in(t) for t in range(self.rounds)]
-        pixels = sum(self.crop**2 if self.crop else (height // s) * (width // s) for s in shrinks)
+        crops = self.crop is not None and self.crop <= min(height, width) >> self.halvings
+        pixels = sum(self.crop**2 if crops else (height // s) * (width // s) for s in shrinks)
         return 3 * 2 * 9 * weights * pixels * self.batch * self.steps
 
     def halvings_in(self, t: int) -> int:
