@@ -215,7 +215,8 @@ def _through(
         yield from (
             Threat(attack=HeldWeights(eps=eps, steps=n), gradient=frozen) for n in budget.held
         )
-        yield Threat(attack=HeldWeights(eps=eps, loss=margin), gradient=frozen)
+        fine = HeldWeights(eps=eps, steps=40, step_size=eps / 10, eot=12, hold=20, loss=margin)
+        yield Threat(attack=fine, gradient=frozen)
         known = HeldWeights(eps=eps, eot=1, purifier_seed=KNOWN_SEED)
         yield Threat(attack=known, gradient=frozen)
     if random:
