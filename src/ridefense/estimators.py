@@ -173,7 +173,13 @@ def _fast(network: str) -> dict[str, object]:
     schedules = {
         "mnist": {"steps": 10, "rounds": 10, "learning_rate": 4e-3},
         "cifar10": {"steps": 50, "rounds": 2, "learning_rate": 5e-3},
-        "imagenet": {"steps": 200, "learning_rate": 3e-3, "init": "kaiming", "crop": 64},
+        "imagenet": {
+            "steps": 200,
+            "rounds": 2,
+            "learning_rate": 3e-3,
+            "init": "kaiming",
+            "crop": 64,
+        },
     }
     return _paper(network) | common | schedules[network]
 
