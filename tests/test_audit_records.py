@@ -1,0 +1,20 @@
+"""The committed page is what the committed records say."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ridefense.audit import write
+
+RECORDS = Path(__file__).parent.parent / "docs" / "records"
+
+
+@pytest.mark.parametrize(
+    "page", sorted(RECORDS.glob("audit*/audit.md")), ids=lambda p: p.parent.name
+)
+def test_the_page_follows_from_its_records(page, tmp_path):
+    with tarfile.open(page.parent / "records.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    write(tmp_path)
+    assert (tmp_path / "audit.md").read_text() == page.read_text()
