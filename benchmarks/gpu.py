@@ -48,11 +48,24 @@ def main() -> int:
         for precision in options.precisions:
             for count in BATCHES[network]:
                 rows.append(step(network, precision, count, options.runs))
+        count = BATCHES[network][-1]
+        rows += [step(network, "float16", count, options.runs, tiles) for tiles in variants()]
         rows += [schedule(network, "cuda", WHOLE[network][0])]
         if WHOLE[network][1]:
             rows += [schedule(network, engine, WHOLE[network][1]) for engine in ("cuda", "eager")]
     options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
     return 0 if all(row.get("passed", True) for row in rows) else 1
+
+
+def variants() -> list:
+    """Other ways to cut the work that may be faster on another GPU."""
+    from ridefense.engines.cuda.plan import Tiles
+
+    return [
+        Tiles(warps=warps, stages=stages, pixels=pixels, depth=depth)
+        for warps in (4, 8)
+        for stages, pixels, depth in ((1, 64, 32), (1, 128, 64), (3, 128, 32))
+    ]
 
 
 def pictures(network: str, count: int) -> Tensor:
@@ -119,11 +132,11 @@ def error(value: Tensor, expected: Tensor) -> float:
     return float((value.double() - expected).norm() / expected.norm())
 
 
-def step(network: str, precision: str, count: int, runs: int) -> dict[str, object]:
+def step(network: str, precision: str, count: int, runs: int, tiles=None) -> dict[str, object]:
     """Milliseconds of a step of so many images, by the device's own clock."""
     images = pictures(network, count)
     torch.cuda.reset_peak_memory_stats()
-    settings, fits = fits_of(network, images, precision=precision)
+    settings, fits = fits_of(network, images, precision=precision, tiles=tiles)
     steps, times = STEPS[network], []
     fits.fit(images, range(steps), [1e-4] * steps)
     for _ in range(runs):
@@ -140,6 +153,7 @@ def step(network: str, precision: str, count: int, runs: int) -> dict[str, objec
         "network": network,
         "precision": precision,
         "images": count,
+        "tiles": str(tiles or "default"),
         "milliseconds": times,
         "median": median,
         "teraflops": one * count / median / 1e9,

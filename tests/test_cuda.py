@@ -42,6 +42,11 @@ def test_what_it_cannot_do(settings, dtype, reason):
     assert why is None if reason is None else reason in why
 
 
+def test_triton_must_be_new_enough(monkeypatch):
+    monkeypatch.setattr(cuda.metadata, "version", lambda name: "3.5.1")
+    assert "Triton 3.5.1 is too old" in cuda.unable(SETTINGS, torch.rand(1, 1, 8, 8))
+
+
 def test_images_must_be_on_a_gpu():
     with pytest.raises(InputError, match="engine cuda is for images on cuda, not cpu; use auto"):
         RIDE(network=SETTINGS.network, engine="cuda")(torch.rand(1, 1, 8, 8))

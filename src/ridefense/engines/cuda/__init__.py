@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from ridefense.settings import Settings
 
 _WIDEST = 128
+_TRITON = (3, 8)  # 3.5 cannot compile these kernels
 
 
 def unable(settings: "Settings", images: Tensor) -> str | None:
     """Why this engine cannot fit these images on a GPU; None where it can."""
     try:
-        metadata.version("triton")
+        triton = metadata.version("triton")
     except metadata.PackageNotFoundError:
-        return "Triton is not installed: pip install triton"
+        return "Triton is not installed; install PyTorch for CUDA"
+    if tuple(map(int, triton.split(".")[:2])) < _TRITON:
+        return f"Triton {triton} is too old; install a newer PyTorch"
     if images.device.type == "cuda":
         if torch.version.cuda is None:
             return "it is for NVIDIA GPUs"
