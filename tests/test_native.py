@@ -151,7 +151,7 @@ def test_networks_of_the_paper(name, size, isa, pictures):
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_flat_images(value, isa):
-    """Where nearly everything is nonzero the dense kernels take over."""
+    """No noise and no mask: nearly everything is nonzero, or nearly nothing."""
     network = Network(channels=(1, 16, 32, 1))
     equal_after(
         replace(BASE, network=network, mask_ratio=0.0, init="kaiming", sigma=0.0),

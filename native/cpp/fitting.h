@@ -288,8 +288,8 @@ private:
             else
                 timed(forward_stage, taps(nonzero[l - 1], layer.out), [&] {
                     repack<false>(layer.backward(), space.weights + layer.weights, space.staged);
-                    convolve<vectors>(grid, space.hidden[l - 1], nonzero[l - 1], space.staged,
-                                      bias, layer.out, space.pending, finish);
+                    convolve<vectors>(grid, space.hidden[l - 1], space.staged, bias, layer.out,
+                                      space.pending, finish);
                 });
         });
     }
@@ -326,8 +326,7 @@ private:
                 std::memcpy(space.staged, space.weights + layer.weights,
                             size_t(9) * layer.in * layer.out * 4);
                 with_vectors(layer.in, [&](auto vectors) {
-                    convolve<vectors>(grid, above, above_nonzero, space.staged, nullptr, layer.in,
-                                      space.pending,
+                    convolve<vectors>(grid, above, space.staged, nullptr, layer.in, space.pending,
                                       Backpropagate{out, scale, space.gradient + lower.bias});
                 });
             });
