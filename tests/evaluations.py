@@ -1,4 +1,4 @@
-"""Small evaluations that tests run, here or as a process: `python evaluations.py FOLDER`."""
+"""Small evaluations for tests, here or as a process: `python evaluations.py FOLDER [2|ray]`."""
 
 import sys
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from ridefense import MNIST, RIDE, Network
 from ridefense.attacks import FGSM, PGD
 from ridefense.classifiers import ARCHITECTURES, Classifier, Info, save
-from ridefense.evaluate import Evaluation, Threat, run
+from ridefense.evaluate import Cluster, Evaluation, Here, Processes, Threat, Workers, run
 from ridefense.gradients import Identity
 
 GRAY = Threat(attack=FGSM(eps=0.2))
@@ -55,7 +55,7 @@ def declare(folder: Path, **changes: object) -> Evaluation:
 
 def long(folder: Path) -> Evaluation:
     """Long enough to be killed in the middle."""
-    return declare(folder, limit=60, batch=4)
+    return declare(folder, limit=40, batch=4)
 
 
 def numbers(rows) -> list:
@@ -63,6 +63,14 @@ def numbers(rows) -> list:
     return [replace(row, purify_seconds=0.0, attack_seconds=0.0) for row in rows]
 
 
+def here_or(name: str) -> Workers:
+    """Workers by the name that the command line of this file takes."""
+    if name == "ray":
+        return Cluster("local", 1)
+    return Processes(int(name)) if name else Here()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(long(Path(sys.argv[1])), Path(sys.argv[1]) / "run")
+    folder, workers = Path(sys.argv[1]), here_or(*sys.argv[2:] or [""])
+    run(long(folder), folder / "run", workers=workers)
