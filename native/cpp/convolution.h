@@ -2,7 +2,8 @@
 // weights. Hidden layers `scatter` what is not zero; the first layer, where nothing is zero, gathers.
 //
 // Both read weights as [pass][input channel][tap][channels of the pass]. Tap t takes the input at a
-// pixel to the output at that pixel plus (t / 3 - 1, t % 3 - 1).
+// pixel to the output at that pixel plus (t / 3 - 1, t % 3 - 1). For a hidden layer each pass ends in
+// one more input channel, all zero.
 #pragma once
 
 #include "grid.h"
@@ -118,14 +119,20 @@ struct Backpropagate {
 constexpr int pixels_ahead = 6;
 
 // Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window of
-// sums, which slides along the row. What the window leaves above is finished; what it leaves below
-// waits in `pending` (two rows of width + 2 pixels) for the next row. `groups`: of 16 input channels,
-// where that is known when compiling, else 0.
-template <int vectors, int groups, class Finish>
+// sums, which slides along `rows` rows. What the window leaves above is finished; what it leaves
+// below waits in `pending` (two rows of width + 2 pixels) for the next rows.
+//
+// Two rows take as many turns at a pixel as the fuller of the two has nonzeros; the other then adds
+// the kernel of a channel that does not exist, which is zero. With 16 channels in and out that is
+// faster: how often the loop turns is what a processor cannot foresee, and it is asked half as often.
+//
+// `groups`: of 16 input channels, where that is known when compiling, else 0.
+template <int vectors, int rows, int groups, class Finish>
 __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& in,
                                                    const float* weights, const float* bias,
                                                    int out_channels, float* pending,
                                                    Finish finish) {
+    static_assert(rows == 1 || groups == 1);
     constexpr int width = vectors * lanes, input = 9 * width;
     constexpr std::integral_constant<int, 0> left;
     constexpr std::integral_constant<int, 1> middle;
@@ -145,25 +152,37 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                 store(upper + x * width + v * lanes, start[v]);
                 store(lower + x * width + v * lanes, start[v]);
             });
-        for (int y = 0; y < grid.height; y++) {
-            // Pixels x-1, x, x+1 of rows y-1, y, y+1.
-            Vec window[3][3][vectors];
+        for (int y = 0; y < grid.height; y += rows) {
+            // Pixels x-1, x, x+1 of rows y-1 to y+rows.
+            Vec window[rows + 2][3][vectors];
             auto enter = [&](auto column, int x) RIDE_LAMBDA {
                 repeat<vectors>(RIDE_EACH(v) {
                     window[0][column][v] = load(upper + (x + 1) * width + v * lanes);
                     window[1][column][v] = load(lower + (x + 1) * width + v * lanes);
-                    window[2][column][v] = start[v];
+                    repeat<rows>(RIDE_EACH(r) { window[r + 2][column][v] = start[v]; });
                 });
             };
             const float* values = in.values + grid.at(y, 0) * channels;
+            const float* values_below = in.values + grid.at(y + 1, 0) * channels;
             const uint16_t* mask = in.mask + grid.mask_at(y, 0);
             auto row = finish.template row<vectors>(grid, channel, y - 1);
+            auto row_below = finish.template row<vectors>(grid, channel, y);
             auto leave = [&](int x) RIDE_LAMBDA {
                 repeat<vectors>(RIDE_EACH(v) {
-                    store(upper + (x + 1) * width + v * lanes, window[1][left][v]);
-                    store(lower + (x + 1) * width + v * lanes, window[2][left][v]);
+                    store(upper + (x + 1) * width + v * lanes, window[rows][left][v]);
+                    store(lower + (x + 1) * width + v * lanes, window[rows + 1][left][v]);
                 });
                 if (y) row.put(x, window[0][left]);
+                if constexpr (rows == 2) row_below.put(x, window[1][left]);
+            };
+            auto add = [&](auto r, float number, const float* taps) RIDE_LAMBDA {
+                const Vec value = splat(number);
+                repeat<9>(RIDE_EACH(t) {
+                    repeat<vectors>(RIDE_EACH(v) {
+                        window[r + t / 3][t % 3][v] +=
+                            value * load(taps + (t * vectors + v) * lanes);
+                    });
+                });
             };
             enter(left, -1);
             enter(middle, 0);
@@ -174,30 +193,33 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                         prefetch(values + size_t(x + pixels_ahead) * channels + group);
                     row.prefetch(x + pixels_ahead);
                 }
-                auto add = [&](uint32_t bits, int first) RIDE_LAMBDA {
+                auto add_all = [&](uint32_t bits, int first) RIDE_LAMBDA {
                     const float* from = values + size_t(x) * channels + first;
                     const float* by = weights + size_t(first) * input;
-                    while (bits) {
+                    for (; bits; bits &= bits - 1) {
                         const size_t i = __builtin_ctz(bits);
-                        bits &= bits - 1;
-                        const Vec value = splat(from[i]);
-                        const float* taps = by + i * input;
-                        repeat<9>(RIDE_EACH(t) {
-                            repeat<vectors>(RIDE_EACH(v) {
-                                window[t / 3][t % 3][v] +=
-                                    value * load(taps + (t * vectors + v) * lanes);
-                            });
-                        });
+                        add(std::integral_constant<int, 0>{}, from[i], by + i * input);
                     }
                 };
                 const uint16_t* half = mask + x;
-                if constexpr (groups == 2)
-                    add(half[0] | uint32_t(half[mask_plane]) << 16, 0);
-                else
+                if constexpr (rows == 2) {
+                    const float *from = values + size_t(x) * 16, *below = values_below + size_t(x) * 16;
+                    uint32_t bits = half[0], bits_below = half[grid.mask_row];
+                    constexpr uint32_t none = 1u << 16;
+                    for (; bits | bits_below; bits &= bits - 1, bits_below &= bits_below - 1) {
+                        const size_t i = __builtin_ctz(bits | none);
+                        const size_t j = __builtin_ctz(bits_below | none);
+                        add(std::integral_constant<int, 0>{}, from[i], whole(weights + i * input));
+                        add(std::integral_constant<int, 1>{}, below[j], whole(weights + j * input));
+                    }
+                } else if constexpr (groups == 2) {
+                    add_all(half[0] | uint32_t(half[mask_plane]) << 16, 0);
+                } else {
                     for (int first = 0; first < channels; first += 16, half += mask_plane)
-                        add(half[0], first);
+                        add_all(half[0], first);
+                }
                 if (x) leave(x - 1);
-                repeat<3>(RIDE_EACH(r) {
+                repeat<rows + 2>(RIDE_EACH(r) {
                     repeat<vectors>(RIDE_EACH(v) {
                         window[r][left][v] = window[r][middle][v];
                         window[r][middle][v] = window[r][right][v];
@@ -206,16 +228,18 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
             }
             leave(columns - 1);
         }
-        auto row = finish.template row<vectors>(grid, channel, grid.height - 1);
-        for (int x = 0; x < columns; x++) {
-            Vec sums[vectors];
-            repeat<vectors>(RIDE_EACH(v) {
-                sums[v] = load(upper + (x + 1) * width + v * lanes);
-            });
-            row.put(x, sums);
+        if (rows == 1 || grid.height % 2 == 0) {
+            auto row = finish.template row<vectors>(grid, channel, grid.height - 1);
+            for (int x = 0; x < columns; x++) {
+                Vec sums[vectors];
+                repeat<vectors>(RIDE_EACH(v) {
+                    sums[v] = load(upper + (x + 1) * width + v * lanes);
+                });
+                row.put(x, sums);
+            }
         }
         finish.template end_pass<vectors>(channel);
-        weights += size_t(channels) * input;
+        weights += size_t(channels + 1) * input;
     }
 }
 
@@ -283,12 +307,15 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
 template <int vectors, class Finish>
 RIDE_INLINE void convolve(const Grid& grid, const Map& in, const float* weights, const float* bias,
                           int out_channels, float* pending, Finish finish) {
+    // Two rows' windows need twelve registers a vector.
+    constexpr int rows = lanes == 16 && vectors == 1 ? 2 : 1;
     if (in.channels == 16)
-        scatter_convolution<vectors, 1>(grid, in, weights, bias, out_channels, pending, finish);
+        scatter_convolution<vectors, rows, 1>(grid, in, weights, bias, out_channels, pending,
+                                              finish);
     else if (in.channels == 32)
-        scatter_convolution<vectors, 2>(grid, in, weights, bias, out_channels, pending, finish);
+        scatter_convolution<vectors, 1, 2>(grid, in, weights, bias, out_channels, pending, finish);
     else
-        scatter_convolution<vectors, 0>(grid, in, weights, bias, out_channels, pending, finish);
+        scatter_convolution<vectors, 1, 0>(grid, in, weights, bias, out_channels, pending, finish);
 }
 
 // The first layer: few inputs, none of them zero.

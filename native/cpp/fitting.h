@@ -34,7 +34,9 @@ struct Workspace {
             if (plan.widths[l] > widest) widest = plan.widths[l];
         size_t largest_kernel = 0;
         for (int l = 1; l + 1 < all.count; l++) {
-            const size_t kernel = size_t(9) * all.layers[l].in * all.layers[l].out;
+            const int wider = all.layers[l].in > all.layers[l].out ? all.layers[l].in
+                                                                   : all.layers[l].out;
+            const size_t kernel = size_t(9) * wider * (wider + 1);
             if (kernel > largest_kernel) largest_kernel = kernel;
         }
         staged = take<float>(largest_kernel);
@@ -287,11 +289,27 @@ private:
                 });
             else
                 timed(forward_stage, taps(nonzero[l - 1], layer.out), [&] {
-                    repack<false>(layer.backward(), space.weights + layer.weights, space.staged);
+                    stage_forward(layer);
                     convolve<vectors>(grid, space.hidden[l - 1], space.staged, bias, layer.out,
                                       space.pending, finish);
                 });
         });
+    }
+
+    // The weights of a hidden layer to where the convolution reads them.
+    void stage_forward(const Layer& layer) {
+        const Packing staged = with_a_zero(layer.forward());
+        repack<false>(layer.backward(), space.weights + layer.weights, staged, space.staged);
+        clear_zero(staged, space.staged);
+    }
+    void stage_backward(const Layer& layer) {
+        const Packing staged = with_a_zero(layer.backward());
+        const float* from = space.weights + layer.weights;
+        for (int channel = 0; channel < layer.in; channel += staged.width())
+            std::memcpy(space.staged + staged.at(channel, 0, 0),
+                        from + layer.backward().at(channel, 0, 0),
+                        size_t(9) * layer.out * staged.width() * 4);
+        clear_zero(staged, space.staged);
     }
 
     static int64_t taps(int64_t values, int channels) { return 9 * values * channels; }
@@ -323,8 +341,7 @@ private:
             clear_border(grid, out);
             const float scale = drops(l - 1) ? plan.dropout_scale : 1.0f;
             timed(input_gradient_stage, taps(above_nonzero, layer.in), [&] {
-                std::memcpy(space.staged, space.weights + layer.weights,
-                            size_t(9) * layer.in * layer.out * 4);
+                stage_backward(layer);
                 with_vectors(layer.in, [&](auto vectors) {
                     convolve<vectors>(grid, above, space.staged, nullptr, layer.in, space.pending,
                                       Backpropagate{out, scale, space.gradient + lower.bias});
@@ -356,7 +373,7 @@ private:
             with_vectors(layer.out, [&](auto vectors) {
                 sum_weight_gradient<vectors>(grid, above, below, space.repacked, space.words);
             });
-            repack<true>(layer.forward(), space.repacked, gradient);
+            repack<true>(layer.forward(), space.repacked, layer.backward(), gradient);
         }
     }
 };

@@ -21,6 +21,17 @@ struct Packing {
 
 enum class Place { first, hidden, last };
 
+// What a hidden convolution reads, see convolution.h.
+inline Packing with_a_zero(const Packing& packing) {
+    return {packing.vector_channels, packing.scalar_channels + 1};
+}
+inline void clear_zero(const Packing& staged, float* weights) {
+    const int width = staged.width();
+    for (int channel = 0; channel < staged.vector_channels; channel += width)
+        std::memset(weights + staged.at(channel, staged.scalar_channels - 1, 0), 0,
+                    size_t(9) * width * 4);
+}
+
 struct Layer {
     Place place;
     int in, out;
@@ -73,10 +84,9 @@ void for_parameters(const Layers& all, Copy&& copy) {
     }
 }
 
-// From one packing to the one whose vectors run over the other's scalars, taps backwards.
+// From one packing to another whose vectors run over the first one's scalars, taps backwards.
 template <bool add>
-void repack(const Packing& packing, const float* from, float* to) {
-    const Packing other{packing.scalar_channels, packing.vector_channels};
+void repack(const Packing& packing, const float* from, const Packing& other, float* to) {
     for (int i = 0; i < packing.vector_channels; i += lanes)
         for (int j = 0; j < packing.scalar_channels; j += lanes)
             for (int tap = 0; tap < 9; tap++) {
