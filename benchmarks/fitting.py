@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each")
     options = parser.parse_args()
     rows = [row for network in options.networks for row in compare(network, options.runs)]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
