@@ -34,15 +34,19 @@ struct Activate {
             });
         }
         RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
-            constexpr int width = vectors * lanes;
-            uint32_t bits = 0;
-            repeat<vectors>(RIDE_EACH(v) { bits |= positive_lanes(sums[v]) << (v * lanes); });
-            if constexpr (dropout) bits &= get_bits<width>(units + x, unit_plane, shift);
-            put_bits<width>(mask + x, mask_plane, shift, bits);
             float* to = values + size_t(x) * channels;
-            repeat<vectors>(RIDE_EACH(v) {
-                const Vec value = dropout ? sums[v] * scale : sums[v];
-                store(to + v * lanes, only(value, bits >> (v * lanes)));
+            for_halves<vectors>([&](auto half, auto first, auto count) RIDE_LAMBDA {
+                uint32_t bits = 0;
+                repeat<count>(RIDE_EACH(v) {
+                    bits |= positive_lanes(sums[first + v]) << (v * lanes);
+                });
+                if constexpr (dropout)
+                    bits &= get_bits<count * lanes>(units + half * unit_plane + x, shift);
+                put_bits<count * lanes>(mask + half * mask_plane + x, shift, bits);
+                repeat<count>(RIDE_EACH(v) {
+                    const Vec value = dropout ? sums[first + v] * scale : sums[first + v];
+                    store(to + (first + v) * lanes, only(value, bits >> (v * lanes)));
+                });
             });
         }
     };
@@ -85,12 +89,14 @@ struct Backpropagate {
             });
         }
         RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
-            const uint32_t bits = get_bits<vectors * lanes>(mask + x, mask_plane, shift);
             float* to = values + size_t(x) * channels;
-            repeat<vectors>(RIDE_EACH(v) {
-                const Vec value = only(sums[v] * scale, bits >> (v * lanes));
-                store(to + v * lanes, value);
-                totals[v] += value;
+            for_halves<vectors>([&](auto half, auto first, auto count) RIDE_LAMBDA {
+                const uint32_t bits = get_bits<count * lanes>(mask + half * mask_plane + x, shift);
+                repeat<count>(RIDE_EACH(v) {
+                    const Vec value = only(sums[first + v] * scale, bits >> (v * lanes));
+                    store(to + (first + v) * lanes, value);
+                    totals[first + v] += value;
+                });
             });
         }
     };

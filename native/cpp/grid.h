@@ -43,20 +43,26 @@ RIDE_INLINE int vectors_of_pass(int channels) {
     return lanes == 16 && channels % 32 == 0 ? 2 : 1;
 }
 
-// The bits of a pass's channels at one pixel. `half` points at its first 16 channels, `shift` is the
-// number of the first channel among those, `plane` the distance to the next 16.
+// A pass's bits lie in one half-word, or in one for each of its vectors: calls
+// f(half-word, its first vector, its vectors).
+template <int vectors, class F>
+RIDE_INLINE void for_halves(F&& f) {
+    constexpr int count = vectors * lanes > 16 ? 16 / lanes : vectors;
+    repeat<vectors / count>(RIDE_EACH(half) {
+        f(half, std::integral_constant<int, half * count>{}, std::integral_constant<int, count>{});
+    });
+}
+
+// Eight or sixteen bits of a half-word, from bit `shift` on.
 template <int width>
-RIDE_INLINE uint32_t get_bits(const uint16_t* half, size_t plane, int shift) {
-    static_assert(width == 8 || width == 16 || width == 32);
-    if constexpr (width == 32) return uint32_t(half[0]) | uint32_t(half[plane]) << 16;
-    if constexpr (width == 16) return half[0];
-    return (half[0] >> shift) & 0xFF;
+RIDE_INLINE uint32_t get_bits(const uint16_t* half, int shift) {
+    static_assert(width == 8 || width == 16);
+    return width == 16 ? *half : (*half >> shift) & 0xFF;
 }
 
 template <int width>
-RIDE_INLINE void put_bits(uint16_t* half, size_t plane, int shift, uint32_t bits) {
-    half[0] = width == 8 ? uint16_t((half[0] & ~(0xFF << shift)) | bits << shift) : uint16_t(bits);
-    if constexpr (width == 32) half[plane] = uint16_t(bits >> 16);
+RIDE_INLINE void put_bits(uint16_t* half, int shift, uint32_t bits) {
+    *half = width == 16 ? uint16_t(bits) : uint16_t((*half & ~(0xFF << shift)) | bits << shift);
 }
 
 inline int64_t count_bits(const Grid& grid, const Map& map) {
