@@ -11,7 +11,7 @@ import triton.language as tl
 
 from ridefense.engines.cuda.convolution import hidden_tile, input_gradient_tile, weight_gradient
 from ridefense.engines.cuda.step import adam, loss_scale, loss_tile
-from ridefense.engines.cuda.streams import draw_dropout, draw_inputs, draw_kept
+from ridefense.engines.cuda.streams import INPUT, draw_dropout, draw_inputs, draw_kept
 
 
 @triton.jit(do_not_specialize=["steps"])
@@ -40,7 +40,7 @@ def _draw(state, PLAN: tl.constexpr, image, sample, step):
     kept = 0
     for tile in range(PLAN.draw_tiles):
         block = tile * PLAN.tiles.blocks + tl.arange(0, PLAN.tiles.blocks)
-        draw_inputs(state, PLAN, image, sample, step, 0, block)
+        draw_inputs(state, PLAN, image, sample, step, INPUT, block)
         draw_dropout(state, PLAN, image, sample, step, block)
         kept += draw_kept(state, PLAN, image, sample, step, block)
     tl.debug_barrier()

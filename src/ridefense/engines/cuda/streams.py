@@ -1,5 +1,7 @@
 """The random streams of `noise.py` in Triton, word for word; see docs/streams.md."""
 
+import math
+
 import triton
 import triton.language as tl
 
@@ -11,6 +13,8 @@ MASK = tl.constexpr(int(Stream.MASK))
 FIXED = tl.constexpr(int(Stream.FIXED))
 CROP = tl.constexpr(int(Stream.CROP))
 DROPOUT = tl.constexpr(int(Stream.DROPOUT))
+GRAIN = tl.constexpr(2.0**-24)
+HALF_PI = tl.constexpr(math.pi / 2)
 
 
 @triton.jit
@@ -38,7 +42,7 @@ def side_by_side(four):
 @triton.jit
 def uniforms(four):
     """Uniform on [0, 1): float32 [B, 4]."""
-    return (side_by_side(four) >> 8).to(tl.float32) * 5.9604644775390625e-08
+    return (side_by_side(four) >> 8).to(tl.float32) * GRAIN
 
 
 @triton.jit
@@ -46,14 +50,14 @@ def normals(four):
     """Standard normals by Box-Muller: float32 [B, 4]."""
     first, second = tl.join(four[0], four[2]), tl.join(four[1], four[3])
     upper = first >> 8
-    u = (upper.to(tl.float32) + 0.5) * 5.9604644775390625e-08
+    u = (upper.to(tl.float32) + 0.5) * GRAIN
     # Near 1 float32 cannot hold u; its complement v it can, and -log(1 - v) is v + v²/2 + v³/3.
-    v = ((0xFFFFFF - upper).to(tl.float32) + 0.5) * 5.9604644775390625e-08
-    near = v * (1 + v * (0.5 + v * 0.3333333333333333))
-    radius = tl.sqrt(2 * tl.where(v < 0.00390625, near, -tl.log(u)))
+    v = ((0xFFFFFF - upper).to(tl.float32) + 0.5) * GRAIN
+    near = v * (1 + v * (0.5 + v / 3))
+    radius = tl.sqrt(2 * tl.where(v < 2.0**-8, near, -tl.log(u)))
     # The angle is a quadrant and a rest in ±π/4, where short series do.
     quadrant, fraction = second >> 30, ((second & 0x3FFFFFFF) >> 6).to(tl.float32)
-    rest = 1.5707963267948966 * (fraction * 5.9604644775390625e-08 - 0.5)
+    rest = HALF_PI * (fraction * GRAIN - 0.5)
     x = rest * rest
     sine = rest * (1 + x * (-1 / 6 + x * (1 / 120 + x * (-1 / 5040 + x / 362880))))
     cosine = 1 + x * (-1 / 2 + x * (1 / 24 + x * (-1 / 720 + x / 40320)))
