@@ -94,7 +94,13 @@ class Estimator(Settings):
             raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
         own = cls(network=NETWORKS[network])
         if name.endswith(".json"):
-            return replace(own, **presets.read(name, network))
+            changed = presets.read(name, network)
+            try:
+                return replace(own, **changed)
+            except InputError:
+                raise
+            except (TypeError, ValueError, OverflowError) as error:
+                raise InputError(f"{name} has {changed} ({error}); correct their types") from error
         if name not in PRESETS:
             raise InputError(
                 f"preset is {name!r}; use one of {', '.join(PRESETS)}, or a .json file of one"

@@ -29,7 +29,7 @@ class Cluster:
         self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
     ) -> Found:
         ray = _connected(self.address)
-        declared, needs = evaluation.declared(), {"num_cpus": 1}
+        needs = {"num_cpus": 1}
         unit = "GPU" if evaluation.device.startswith("cuda") else "CPU"
         there = int(ray.cluster_resources().get(unit, 0))
         if not there:
@@ -37,6 +37,7 @@ class Cluster:
         count = self.count or there
         if unit == "GPU":
             needs["num_gpus"] = 1 / math.ceil(count / there)
+        declared = evaluation.declared()
         actor = ray.remote(Bench).options(**needs, max_restarts=0)
 
         def hire() -> _Actor:

@@ -246,7 +246,7 @@ def _agreed(folder: Path, declared: Plain) -> Plain:
 def _declared(folder: Path) -> Plain:
     path = folder / "run.json"
     try:
-        declared = json.loads(path.read_bytes())
+        declared = json.loads(path.read_bytes(), parse_int=_number)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no run folder: it has no run.json") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -263,6 +263,12 @@ def _declared(folder: Path) -> Plain:
     ):
         raise InputError(f"{path} does not declare settings, versions and attacks; restore it")
     return declared
+
+
+def _number(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError("a number beyond 64 bits")
+    return int(text)
 
 
 def _rows(folder: Path, attacks: Plain) -> tuple[list[Row], int]:

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, Run, Score, find, read, score
+from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.paper import Figure, figure
 
@@ -109,6 +111,7 @@ def summarise(folder: str | Path) -> Summary:
     runs, lines, worst = [], [], []
     for name, run in _in_order(Path(folder)):
         try:
+            _check(run)
             lines += _lines(name, run)
             worst += _worst_cases(name, run)
         except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -118,6 +121,36 @@ def summarise(folder: str | Path) -> Summary:
             ) from error
         runs.append((name, run))
     return Summary(tuple(runs), tuple(lines), tuple(worst))
+
+
+_NEEDED = {
+    "dataset": {"name": str, "title": str, "split": str, "images": int, "classes": list},
+    "classifier": {"name": str, "weights": str},
+    "purifier": {"type": str},
+    "seeds": list,
+    "draws": int,
+    "preset": str | None,
+}
+_NEEDED_OF_ATTACKS = {"name": str, "knows": str, "norm": str, "eps": int | float, "attack": dict}
+
+
+def _check(run: Run) -> None:
+    """That everything is there which a report takes for granted.
+
+    Raises:
+        LookupError, TypeError: where it is not.
+    """
+
+    def check(settings: Plain, needed: dict[str, Any]) -> None:
+        for key, kind in needed.items():
+            if isinstance(kind, dict):
+                check(settings[key], kind)
+            elif not isinstance(settings[key], kind) or isinstance(settings[key], bool):
+                raise TypeError(f"{key} is {settings[key]!r}")
+
+    check(run.settings, _NEEDED)
+    for attack in run.attacks.values():
+        check(attack, _NEEDED_OF_ATTACKS)
 
 
 def _in_order(folder: Path) -> list[tuple[str, Run]]:
