@@ -1,136 +1,28 @@
 // The 3×3 convolution, forward and backward: the input gradient is the same operation with other
-// weights. Hidden layers `scatter` what is not zero; the first layer, where nothing is zero, gathers.
+// weights. Hidden layers `scatter` what is not zero; the first layer, where nothing is zero,
+// gathers.
 //
 // Both read weights as [pass][input channel][tap][channels of the pass]. Tap t takes the input at a
-// pixel to the output at that pixel plus (t / 3 - 1, t % 3 - 1). For a hidden layer each pass ends in
-// one more input channel, all zero.
+// pixel to the output at that pixel plus (t / 3 - 1, t % 3 - 1). For a hidden layer each pass ends
+// in one more input channel, all zero.
 #pragma once
 
-#include "grid.h"
+#include "activation.h"
 
 namespace ride::RIDE_ISA {
 
-// What becomes of a layer's sums: ReLU, perhaps dropout, and which are nonzero.
-template <bool dropout>
-struct Activate {
-    Map out;
-    const uint16_t* units;  // dropout's, [channels / 16][unit_plane]
-    size_t unit_plane;
-    float scale;
-
-    // Where the sums of one row go, for the channels of one pass.
-    template <int vectors>
-    struct Row {
-        float* values;
-        uint16_t* mask;
-        const uint16_t* units;
-        size_t mask_plane, unit_plane;
-        int channels, shift;
-        float scale;
-
-        RIDE_INLINE void prefetch(int x) {
-            repeat<vectors>(RIDE_EACH(v) {
-                prefetch_to_write(values + size_t(x) * channels + v * lanes);
-            });
-        }
-        RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
-            float* to = values + size_t(x) * channels;
-            for_halves<vectors>([&](auto half, auto first, auto count) RIDE_LAMBDA {
-                uint32_t bits = 0;
-                repeat<count>(RIDE_EACH(v) {
-                    bits |= positive_lanes(sums[first + v]) << (v * lanes);
-                });
-                if constexpr (dropout)
-                    bits &= get_bits<count * lanes>(units + half * unit_plane + x, shift);
-                put_bits<count * lanes>(mask + half * mask_plane + x, shift, bits);
-                repeat<count>(RIDE_EACH(v) {
-                    const Vec value = dropout ? sums[first + v] * scale : sums[first + v];
-                    store(to + (first + v) * lanes, only(value, bits >> (v * lanes)));
-                });
-            });
-        }
-    };
-    template <int vectors>
-    RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
-        const size_t group = size_t(channel / 16);
-        return {out.values + grid.at(y, 0) * out.channels + channel,
-                out.mask + group * grid.mask_plane + grid.mask_at(y, 0),
-                units + group * unit_plane + size_t(y) * grid.width,
-                size_t(grid.mask_plane),
-                unit_plane,
-                out.channels,
-                channel % 16,
-                scale};
-    }
-    template <int vectors>
-    RIDE_INLINE void end_pass(int) {}
-};
-
-// The gradient with respect to a layer's sums, from that with respect to its output; and its sum
-// over all pixels, which is the bias's gradient.
-struct Backpropagate {
-    Map out;  // its mask is the layer's own, and only read
-    float scale;
-    float* bias_gradient;
-    Vec totals[2] = {};
-
-    template <int vectors>
-    struct Row {
-        float* values;
-        const uint16_t* mask;
-        size_t mask_plane;
-        int channels, shift;
-        float scale;
-        Vec (&totals)[2];
-
-        RIDE_INLINE void prefetch(int x) {
-            repeat<vectors>(RIDE_EACH(v) {
-                prefetch_to_write(values + size_t(x) * channels + v * lanes);
-            });
-        }
-        RIDE_INLINE void put(int x, const Vec (&sums)[vectors]) {
-            float* to = values + size_t(x) * channels;
-            for_halves<vectors>([&](auto half, auto first, auto count) RIDE_LAMBDA {
-                const uint32_t bits = get_bits<count * lanes>(mask + half * mask_plane + x, shift);
-                repeat<count>(RIDE_EACH(v) {
-                    const Vec value = only(sums[first + v] * scale, bits >> (v * lanes));
-                    store(to + (first + v) * lanes, value);
-                    totals[first + v] += value;
-                });
-            });
-        }
-    };
-    template <int vectors>
-    RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
-        return {out.values + grid.at(y, 0) * out.channels + channel,
-                out.mask + size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0),
-                size_t(grid.mask_plane),
-                out.channels,
-                channel % 16,
-                scale,
-                totals};
-    }
-    template <int vectors>
-    RIDE_INLINE void end_pass(int channel) {
-        repeat<vectors>(RIDE_EACH(v) {
-            float* to = bias_gradient + channel + v * lanes;
-            store(to, load(to) + totals[v]);
-            totals[v] = Vec{};
-        });
-    }
-};
-
-// How far ahead of use the values of a large map are fetched: the way through a row is too irregular
-// for the processor to see where it leads.
+// How far ahead of use the values of a large map are fetched: the way through a row is too
+// irregular for the processor to see where it leads.
 constexpr int pixels_ahead = 6;
 
-// Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window of
-// sums, which slides along `rows` rows. What the window leaves above is finished; what it leaves
+// Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window
+// of sums, which slides along `rows` rows. What the window leaves above is finished; what it leaves
 // below waits in `pending` (two rows of width + 2 pixels) for the next rows.
 //
 // Two rows take as many turns at a pixel as the fuller of the two has nonzeros; the other then adds
 // the kernel of a channel that does not exist, which is zero. With 16 channels in and out that is
-// faster: how often the loop turns is what a processor cannot foresee, and it is asked half as often.
+// faster: how often the loop turns is what a processor cannot foresee, and it is asked half as
+// often.
 //
 // `groups`: of 16 input channels, where that is known when compiling, else 0.
 template <int vectors, int rows, int groups, class Finish>
@@ -198,6 +90,10 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                     for (int group = 0; group < channels; group += 16)
                         prefetch(values + size_t(x + pixels_ahead) * channels + group);
                     row.prefetch(x + pixels_ahead);
+                    if constexpr (rows == 2) {
+                        prefetch(values_below + size_t(x + pixels_ahead) * channels);
+                        row_below.prefetch(x + pixels_ahead);
+                    }
                 }
                 auto add_all = [&](uint32_t bits, int first) RIDE_LAMBDA {
                     const float* from = values + size_t(x) * channels + first;
@@ -209,7 +105,8 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                 };
                 const uint16_t* half = mask + x;
                 if constexpr (rows == 2) {
-                    const float *from = values + size_t(x) * 16, *below = values_below + size_t(x) * 16;
+                    const float* from = values + size_t(x) * channels;
+                    const float* below = values_below + size_t(x) * channels;
                     uint32_t bits = half[0], bits_below = half[grid.mask_row];
                     constexpr uint32_t none = 1u << 16;
                     for (; bits | bits_below; bits &= bits - 1, bits_below &= bits_below - 1) {
@@ -250,8 +147,8 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
 }
 
 // Output-stationary: the sums of `tile` pixels of a row, for every input. `inputs`: input channels
-// where that is known when compiling, else 0. (In hidden layers this is no faster than `scatter` even
-// where nine values of ten are not zero.)
+// where that is known when compiling, else 0. (In hidden layers this is no faster than `scatter`
+// even where nine values of ten are not zero.)
 template <int vectors, int tile, int inputs, class Row>
 RIDE_INLINE void gather_tile(const Grid& grid, const float* values, int channels,
                              const float* weights, const Vec (&start)[vectors], int y, int x,

@@ -44,7 +44,8 @@ RIDE_INLINE Vec exponential(Vec x) {
 
 RIDE_INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// Pixels are taken so many at a time, whose windows stay in the caches from one channel to the next.
+// Pixels are taken so many at a time, whose windows stay in the caches from one channel to the
+// next.
 constexpr int pixels_at_once = 128;
 
 template <class Work>
@@ -128,8 +129,8 @@ inline void last_weight_gradient(const Layer& layer, const Grid& grid, const Map
     });
 }
 
-// The gradient with respect to the sums of a row of the last hidden layer, from that with respect to
-// its outputs: where it is active, times `scale`; with a mask of its own, and its sums added to
+// The gradient with respect to the sums of a row of the last hidden layer, from that with respect
+// to its outputs: where it is active, times `scale`; with a mask of its own, and its sums added to
 // `bias_gradient`.
 inline void finish_row(const Grid& grid, const Map& active, int y, float scale,
                        float* bias_gradient, const Map& out) {

@@ -37,8 +37,8 @@ struct Layer {
     int in, out;
     size_t weights, bias;  // offsets
 
-    // What a forward convolution reads. Output pixel p takes its input at p + tap - 1, so `Packing`,
-    // which says where an input goes, counts the taps backwards.
+    // What a forward convolution reads. Output pixel p takes its input at p + tap - 1, so
+    // `Packing`, which says where an input goes, counts the taps backwards.
     Packing forward() const { return {out, in}; }
     // What the convolution of the input gradient reads.
     Packing backward() const { return {in, out}; }

@@ -1,5 +1,5 @@
-// The library's random streams (docs/streams.md): Philox4x32-10 with key (seed, attempt) and counter
-// (block, step, image, stream + 256·sample), one block a lane.
+// The library's random streams (docs/streams.md): Philox4x32-10 with key (seed, attempt) and
+// counter (block, step, image, stream + 256·sample), one block a lane.
 #pragma once
 
 #include "plan.h"

@@ -52,9 +52,6 @@ RIDE_INLINE void repeat(F&& f) {
 // would take two of the two loads a cycle that bound these kernels.
 RIDE_INLINE Vec load(const float* from) { return *reinterpret_cast<const VecInPlace*>(from); }
 RIDE_INLINE void store(float* to, Vec value) { *reinterpret_cast<VecInPlace*>(to) = value; }
-RIDE_INLINE Vec load_anywhere(const float* from) {
-    return *reinterpret_cast<const VecAnywhere*>(from);
-}
 RIDE_INLINE void store_anywhere(float* to, Vec value) {
     *reinterpret_cast<VecAnywhere*>(to) = value;
 }

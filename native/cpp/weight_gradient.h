@@ -1,6 +1,6 @@
-// The gradient of a convolution's weights: the sum over pixels of an input times an output gradient.
-// One of the two is walked through bit by bit, value by value where it is not zero; the other is read
-// in vectors of channels.
+// The gradient of a convolution's weights: the sum over pixels of an input times an output
+// gradient. One of the two is walked through bit by bit, value by value where it is not zero; the
+// other is read in vectors of channels.
 #pragma once
 
 #include "grid.h"
@@ -104,9 +104,9 @@ RIDE_INLINE void tile_gradient(const Tile& tile, const Tile* next, const uint32_
     }
 }
 
-// gradient[pass over dense channels][sparse channel][tap][channels of the pass] +=
-// Σ over pixels p: sparse[p] · dense[p + tap]. `words` has room for tile_rows words a sparse channel.
-// `groups`: of 16 channels of both, where they are equal and that is known when compiling, else 0.
+// gradient[pass over dense channels][sparse channel][tap][channels of the pass] += Σ over pixels p:
+// sparse[p] · dense[p + tap]. `words` has room for tile_rows words a sparse channel. `groups`: of
+// 16 channels of both, where they are equal and that is known when compiling, else 0.
 template <int vectors, int groups>
 __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
                                                const Map& sparse, float* gradient,

@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -88,7 +89,16 @@ void run_on_threads(int count, int threads, size_t workspace_bytes, int& stop,
     };
 
     std::vector<std::thread> workers;
-    for (int i = 0, wanted = running; i < wanted; i++) workers.emplace_back(work);
+    const int wanted = running;
+    workers.reserve(size_t(wanted));
+    try {
+        while (int(workers.size()) < wanted) workers.emplace_back(work);
+    } catch (const std::system_error&) {
+        // As many threads as there may be; with none, there is nothing to wait for.
+        if (workers.empty()) throw;
+        std::lock_guard<std::mutex> lock(mutex);
+        running -= wanted - int(workers.size());
+    }
     std::unique_lock<std::mutex> lock(mutex);
     while (!ended.wait_for(lock, std::chrono::milliseconds(50), [&] { return running == 0; })) {
         if (error) continue;
