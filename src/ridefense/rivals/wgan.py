@@ -23,28 +23,28 @@ Progress = Callable[[int, int, float], None]
 
 
 class Generator(nn.Sequential):
-    """Latent vectors [N, 64] to digits [N, 1, 28, 28] in (0, 1): 390,017 weights.
+    """Latent vectors [N, 64] to digits [N, 1, 28, 28] in (0, 1): 131,009 weights.
 
-    The layers of Samangouei et al. 2018 (a linear one, three transposed 5×5 convolutions), with a
-    quarter of their channels.
+    The layers of Samangouei et al. 2018 (a linear one, three transposed 5×5 convolutions), with an
+    eighth of their channels.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            nn.Linear(LATENT, 128 * 4 * 4),
+            nn.Linear(LATENT, 64 * 4 * 4),
             nn.ReLU(),
-            nn.Unflatten(1, (128, 4, 4)),
-            nn.ConvTranspose2d(128, 64, 5, stride=2, padding=2),
+            nn.Unflatten(1, (64, 4, 4)),
+            nn.ConvTranspose2d(64, 32, 5, stride=2, padding=2),
             nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 5, stride=2, padding=2, output_padding=1),
+            nn.ConvTranspose2d(32, 16, 5, stride=2, padding=2, output_padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(32, 1, 5, stride=2, padding=2, output_padding=1),
+            nn.ConvTranspose2d(16, 1, 5, stride=2, padding=2, output_padding=1),
             nn.Sigmoid(),
         )
 
 
 def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
-    """Write the weights in float16: a safetensors file of 0.8 MB."""
+    """Write the weights in float16: a safetensors file of 0.3 MB."""
     save_file({key: t.half().contiguous() for key, t in generator.state_dict().items()}, path)
 
 
@@ -70,10 +70,10 @@ def train_generator(
     images: Tensor,
     *,
     seed: int = 0,
-    steps: int = 2000,
-    critic_steps: int = 3,
+    steps: int = 3000,
+    critic_steps: int = 2,
     batch: int = 32,
-    rate: float = 2e-4,
+    rate: float = 4e-4,
     progress: Progress | None = None,
 ) -> Generator:
     """A generator of images like these, trained against a critic with a gradient penalty of 10.
@@ -131,14 +131,14 @@ def train_generator(
 def _critic() -> nn.Module:
     """Digits to a score: the generator's layers backwards."""
     return nn.Sequential(
-        nn.Conv2d(1, 32, 5, stride=2, padding=2),
+        nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 32, 5, stride=2, padding=2),
         nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 5, stride=2, padding=2),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(64, 128, 5, stride=2, padding=2),
-        nn.LeakyReLU(0.2),
         nn.Flatten(),
-        nn.Linear(128 * 4 * 4, 1),
+        nn.Linear(64 * 4 * 4, 1),
     )
 
 
