@@ -18,6 +18,9 @@ from ridefense.evaluate import Accuracy
 SIZES = {"mnist": 28, "cifar10": 32, "imagenet": 224}
 Rows = list[dict]
 
+ASIDE = ("500 steps at 1e-4", "fast, Adam anew each round")
+"""Variants of a schedule that the tables have and the plots leave out."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -103,7 +106,7 @@ def draw(network: str, rows: Rows, path: Path) -> None:
         points = [
             (share, accuracy(own), "pretrained" in name or name == "warm")
             for name, share, everything in by_schedule(network, rows)
-            if (own := [row for row in everything if row["attack"] == attack])
+            if name not in ASIDE and (own := [row for row in everything if row["attack"] == attack])
         ]
         for warm in (False, True):
             chosen = [(share, a) for share, a, is_warm in points if is_warm == warm]

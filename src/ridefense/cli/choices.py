@@ -54,12 +54,17 @@ class Family:
     classifier: str
     eps: float
     batch: int
+    gpu_batch: int
+
+    def chunk(self, device: str) -> int:
+        """Images a chunk: enough to keep the device's engine busy (docs/gpu.md), no more."""
+        return self.batch if device == "cpu" else self.gpu_batch
 
 
 _FAMILIES = {
-    "MNIST": Family(NetworkName.mnist, "mnist-cnn", 0.1, 25),
-    "CIFAR-10": Family(NetworkName.cifar10, "cifar10-resnet18", 0.05, 25),
-    "ImageNet": Family(NetworkName.imagenet, "torchvision:resnet50", 0.05, 4),
+    "MNIST": Family(NetworkName.mnist, "mnist-cnn", 0.1, 25, 132),
+    "CIFAR-10": Family(NetworkName.cifar10, "cifar10-resnet18", 0.05, 25, 132),
+    "ImageNet": Family(NetworkName.imagenet, "torchvision:resnet50", 0.05, 4, 8),
 }
 
 

@@ -80,7 +80,7 @@ def evaluate(
             threats=tuple(threat for threat in threats if threat),
             limit=images,
             seeds=(seed,),
-            batch=family.batch,
+            batch=family.chunk(device),
             device=device,
         )
         for name in purifier or ["ride"]
