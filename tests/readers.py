@@ -28,7 +28,7 @@ from ridefense.classifiers.classifier import read as read_classifier
 from ridefense.evaluate import Records, read
 from ridefense.imagefiles import load_image, opened, photograph, tensor
 from ridefense.report import as_html, as_json, summarise
-from test_records import DECLARED, images, row
+from test_records import images, row
 
 FOLDER = Path(tempfile.mkdtemp())
 
@@ -117,18 +117,20 @@ def _run_folder(name: str, data: bytes) -> None:
             (RUN / path).write_bytes(content)
 
 
+_SETTINGS = {
+    "dataset": {"name": "digits", "title": "Digits", "split": "test", "images": 2,
+                "classes": list("0123456789")},
+    "classifier": {"name": "digits-cnn", "weights": "00"},
+    "preset": "fast", "purifier": {"type": "RIDE", "steps": 1, "sigma": [0.1]},
+    "seeds": [0], "draws": 3,
+}  # fmt: skip
+_ATTACK = {"name": "BPDA", "knows": "classifier", "norm": "Linf", "eps": 0.1, "gradient": None,
+          "attack": {"attack": "PGD", "steps": 1}}  # fmt: skip
+DECLARED = {"settings": _SETTINGS, "versions": {"torch": "2"}, "attacks": {"pgd-1": _ATTACK}}
+
+
 def _sound_folder() -> dict[str, bytes]:
-    settings = {
-        "dataset": {"name": "digits", "title": "Digits", "split": "test", "images": 2,
-                    "classes": list("0123456789")},
-        "classifier": {"name": "digits-cnn", "weights": "00"},
-        "preset": "fast", "purifier": {"type": "RIDE", "steps": 1, "sigma": [0.1]},
-        "seeds": [0], "draws": 3,
-    }  # fmt: skip
-    attack = {"name": "BPDA", "knows": "classifier", "norm": "Linf", "eps": 0.1, "gradient": None,
-              "attack": {"attack": "PGD", "steps": 1}}  # fmt: skip
-    declared = {"settings": settings, "versions": {"torch": "2"}, "attacks": {"pgd-1": attack}}
-    with Records.open(RUN, declared) as records:
+    with Records.open(RUN, DECLARED) as records:
         for name in ("none", "pgd-1"):
             for image in (0, 1):
                 records.append(row(image, name), images())

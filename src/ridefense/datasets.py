@@ -238,9 +238,18 @@ def _local_rows(folder: Path, split: str) -> _Rows:
         column = "img" if "img" in features else "image"
         classes = tuple(features["label"]["names"])
         images, labels = table[column], table["label"].to_pylist()
+        if images.type.field("bytes").type not in (arrow.binary(), arrow.large_binary()):
+            raise ValueError("its images are not bytes")
         if not all(isinstance(label, int) and 0 <= label < len(classes) for label in labels):
             raise ValueError("labels are missing or out of range")
-    except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        arrow.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{paths[0]} is no data set in the hub's Parquet layout ({reason}); download it again"

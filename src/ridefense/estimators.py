@@ -99,7 +99,7 @@ class Estimator(Settings):
                 return replace(own, **changed)
             except InputError:
                 raise
-            except (TypeError, ValueError, OverflowError) as error:
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 raise InputError(f"{name} has {changed} ({error}); correct their types") from error
         if name not in PRESETS:
             raise InputError(
