@@ -332,12 +332,13 @@ def test_an_error_in_progress_ends_the_fit(pictures):
 
 def test_interrupt_ends_a_fit_at_once():
     program = """
-import threading, time, torch
+import signal, threading, time, torch
 from ridefense import Settings
 from ridefense.estimate import estimate
 from ridefense.networks import NETWORKS
 torch.set_num_threads(2)
 settings = Settings(network=NETWORKS["cifar10"], steps=10**6, engine="native")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run without one
 print("running", flush=True)
 try:
     estimate(settings, torch.rand(3, 3, 32, 32))

@@ -23,8 +23,8 @@ from ridefense.report.paper import family
 from test_records import images, row
 
 RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigma": [0.154]}
-BPDA = {"name": "BPDA", "knows": "classifier, purifier", "norm": "Linf", "eps": 0.1}
-GRAY = {"name": "PGD", "knows": "classifier", "norm": "Linf", "eps": 0.1}
+BPDA = {"name": "BPDA", "knows": "classifier, purifier", "norm": "Linf", "eps": 0.1, "attack": {}}
+GRAY = {**BPDA, "name": "PGD", "knows": "classifier"}
 
 
 def settings(purifier=RIDE, **dataset):

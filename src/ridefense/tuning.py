@@ -24,7 +24,7 @@ from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate import CLEAN, Accuracy, Evaluation, Run, run, score
-from ridefense.evaluate.protocol import Progress
+from ridefense.evaluate.running import Progress
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]

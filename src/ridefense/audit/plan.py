@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, run
 from ridefense.evaluate.describe import Plain
 from ridefense.evaluate.records import write_atomically
+from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
 from ridefense.rivals import JPEG
@@ -28,8 +29,6 @@ UNDEFENDED, BROKEN = "none", "jpeg"
 """Folders of the bare classifier, and of the defence that is known to be broken."""
 
 _WIDTH = 16  # channels of the surrogate
-
-Progress = Callable[[str, float, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

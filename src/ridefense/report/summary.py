@@ -131,7 +131,7 @@ _NEEDED = {
     "draws": int,
     "preset": str | None,
 }
-_NEEDED_OF_ATTACKS = {"name": str, "knows": str, "norm": str, "eps": int | float, "attack": dict}
+_NEEDED_OF_ATTACKS = {"name": str, "knows": str, "norm": str, "eps": int | float}
 
 
 def _check(run: Run) -> None:
