@@ -76,9 +76,8 @@ _START = {"mask_ratio": 0.0, "init": "xavier"}
 SCHEDULES = {
     "10 steps": {**_START, "steps": 5, "rounds": 2, "learning_rate": 1e-2, "samples": 1},
     "30 steps": {**_START, "steps": 6, "rounds": 5, "learning_rate": 7e-3, "samples": 2},
-    "fast, Adam anew each round": {
+    "fast, Adam's state kept": {
         **_START, "steps": 10, "rounds": 10, "learning_rate": 4e-3, "samples": 2,
-        "carry": "weights",
     },
     "200 steps": {**_START, "steps": 20, "rounds": 10, "learning_rate": 3e-3, "samples": 2},
     "500 steps at 1e-3": {"steps": 100, "learning_rate": 1e-3},

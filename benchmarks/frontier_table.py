@@ -18,7 +18,7 @@ from ridefense.evaluate import Accuracy
 SIZES = {"mnist": 28, "cifar10": 32, "imagenet": 224}
 Rows = list[dict]
 
-ASIDE = ("500 steps at 1e-4", "fast, Adam anew each round")
+ASIDE = ("500 steps at 1e-4", "fast, Adam's state kept")
 """Variants of a schedule that the tables have and the plots leave out."""
 
 
