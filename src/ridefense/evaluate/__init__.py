@@ -2,6 +2,7 @@
 
 from ridefense.evaluate.cluster import Cluster
 from ridefense.evaluate.evaluation import Evaluation, Threat
+from ridefense.evaluate.history import History
 from ridefense.evaluate.protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from ridefense.evaluate.records import Records, Run, find, read
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
@@ -18,6 +19,7 @@ __all__ = [
     "Cluster",
     "Evaluation",
     "Here",
+    "History",
     "Processes",
     "Records",
     "Row",

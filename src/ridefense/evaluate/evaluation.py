@@ -97,6 +97,8 @@ class Evaluation:
         batch: images a chunk, the unit of work; a kill loses at most one. Numbers may depend on it
             to rounding, so it is part of the declaration.
         device: where it is computed, "cpu" or "cuda".
+        every: gradient steps between the moments of a fit that rows keep as its `History`, in the
+            first draw; None keeps none.
     """
 
     dataset: str
@@ -110,10 +112,11 @@ class Evaluation:
     draws: int = 5
     batch: int = 25
     device: str = "cpu"
+    every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("draws", "batch"):
-            if getattr(self, name) < 1:
+        for name in ("draws", "batch", "every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
         if not self.seeds:
             raise InputError("seeds is empty; give at least one")
@@ -163,6 +166,7 @@ class Evaluation:
             "draws": self.draws if self.purifier.is_randomised else 1,
             "batch": self.batch,
             "device": self.device,
+            "every": self.every,
         }
         attacks = {label: threat.settings() for label, threat in self.attacks.items()}
         return {"settings": settings, "versions": _versions(), "attacks": attacks}

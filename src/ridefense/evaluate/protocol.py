@@ -11,8 +11,10 @@ from ridefense import threads
 from ridefense.datasets import Dataset
 from ridefense.defended import Defended, Purifier, views
 from ridefense.errors import InputError, RideError
+from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
 from ridefense.evaluate.evaluation import Evaluation, Threat
+from ridefense.evaluate.history import Watch
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
 from ridefense.noise import derive
 from ridefense.rivals.base import Inside
@@ -41,7 +43,8 @@ class Chunk:
 
 
 Outcome = tuple[Row, dict[str, Tensor]]
-"""A row and its images: "final" and "purified" (in the first draw), each [C, H, W], or none."""
+"""A row and its images, or none: "final" and "purified" (in the first draw), each [C, H, W], and
+where an evaluation asks for a history, what `Watch.histories` says."""
 
 
 def chunks_of(evaluation: Evaluation, images: int) -> list[Chunk]:
@@ -155,10 +158,12 @@ def _outcomes(
 
     began = time.perf_counter()
     seeds = evaluation.draw_seeds(chunk.seed, chunk.threat)
-    draws = _draws(evaluation.purifier, seeds, final, ids, share(0.7 if chunk.threat else 0, 1))
+    watch = Watch() if evaluation.every and isinstance(evaluation.purifier, Estimator) else None
+    draws = _draws(evaluation, seeds, final, ids, watch, share(0.7 if chunk.threat else 0, 1))
     purify_seconds = (time.perf_counter() - began) / len(draws) / len(ids)
 
-    purified = draws[0].images
+    purified, fits = draws[0].images, [draw.found for draw in draws if draw.found]
+    broken = torch.tensor([draw.broken for draw in draws]).any(dim=0).tolist()
     model = classifier
     if isinstance(evaluation.purifier, Inside):
         model = evaluation.purifier.defend(classifier)
@@ -176,8 +181,12 @@ def _outcomes(
         "purified_final": _mean_absolute(purified, final),
         "final_clean": _mean_absolute(final, clean),
     }
+    histories = [(None, {})] * len(ids)
+    if watch:
+        histories = watch.histories(draws[0].found, classifier, clean, final, ids, labels)
     outcomes = []
     for i, image in enumerate(ids):
+        history, kept = histories[i]
         row = Row(
             image=image,
             attack=chunk.attack,
@@ -185,13 +194,14 @@ def _outcomes(
             label=labels[i],
             predictions=tuple(prediction[i] for prediction in predictions),
             **{name: values[i] for name, values in measured.items()},
-            faults=faults[i] + (("purifier",) if any(draw.broken[i] for draw in draws) else ()),
-            refits=sum(draw.refits[i] for draw in draws),
-            engine=draws[0].engine,
+            faults=faults[i] + (("purifier",) if broken[i] else ()),
+            refits=sum(int(found.attempts[i]) for found in fits),
+            engine=fits[0].engine if fits else None,
             purify_seconds=purify_seconds,
             attack_seconds=attack_seconds,
+            history=history,
         )
-        outcomes.append((row, {"final": final[i].cpu(), "purified": purified[i].cpu()}))
+        outcomes.append((row, {"final": final[i].cpu(), "purified": purified[i].cpu(), **kept}))
     return outcomes
 
 
@@ -222,39 +232,43 @@ def _attack(
 
 @dataclass(frozen=True)
 class _Draw:
-    """One run of the purifier on N images; `broken` says which came out with NaN or infinity."""
+    """One run of the purifier on N images; `found` is what an estimator says of it."""
 
     seed: int
     images: Tensor
-    broken: list[bool]
-    refits: list[int]
-    engine: str | None
+    found: Estimate | None
+
+    @property
+    def broken(self) -> list[bool]:
+        """Which images came out with NaN or infinity."""
+        return (~self.images.isfinite()).flatten(1).any(dim=1).tolist()
 
 
 def _draws(
-    purifier: Purifier,
+    evaluation: Evaluation,
     seeds: list[int],
     images: Tensor,
     ids: list[int],
+    watch: Watch | None,
     progress: Callable[[float], None] | None,
 ) -> list[_Draw]:
+    """A run for each seed; the first is watched."""
     draws = []
     for seed in seeds:
-        draws.append(_purify(purifier, images, ids, seed))
+        seen = {} if draws or watch is None else {"callback": watch, "every": evaluation.every}
+        draws.append(_purify(evaluation.purifier, images, ids, seed, **seen))
         if progress:
             progress(len(draws) / len(seeds))
     return draws
 
 
-def _purify(purifier: Purifier, images: Tensor, ids: list[int], seed: int) -> _Draw:
-    refits, engine = [0] * len(ids), None
+def _purify(
+    purifier: Purifier, images: Tensor, ids: list[int], seed: int, **watching: object
+) -> _Draw:
     if isinstance(purifier, Estimator):
-        found = purifier.estimate(images, ids=ids, seed=seed)
-        purified, refits, engine = found.value, found.attempts.tolist(), found.engine
-    else:
-        purified = purifier(images, ids=ids, seed=seed)
-    broken = (~purified.isfinite()).flatten(1).any(dim=1).tolist()
-    return _Draw(seed, purified, broken, refits, engine)
+        found = purifier.estimate(images, ids=ids, seed=seed, **watching)
+        return _Draw(seed, found.value, found)
+    return _Draw(seed, purifier(images, ids=ids, seed=seed), None)
 
 
 @torch.no_grad()

@@ -3,15 +3,19 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
-from types import GenericAlias
-from typing import Any, Self, get_type_hints
+from dataclasses import asdict, dataclass, is_dataclass
+from types import GenericAlias, UnionType
+from typing import Any, Self, TypeVar, get_type_hints
+
+from ridefense.evaluate.history import History
 
 CLEAN = "none"
 """The attack of the rows of clean images."""
 
 UNREADABLE = "unreadable"
 """The fault of a row whose image could not be decoded: it says nothing else, and is not scored."""
+
+_Record = TypeVar("_Record")
 
 Key = tuple[str, int, int]
 """Attack, seed, image: what a row is the only one of."""
@@ -38,6 +42,7 @@ class Row:
         engine: what executed the purifier's fits; None for a filter.
         purify_seconds: wall time of one purification, a batch's share.
         attack_seconds: wall time of the attack, a batch's share.
+        history: of the fit in the first draw, where the evaluation asked for one.
     """
 
     image: int
@@ -57,6 +62,7 @@ class Row:
     engine: str | None
     purify_seconds: float
     attack_seconds: float
+    history: History | None = None
 
     @property
     def key(self) -> Key:
@@ -64,7 +70,10 @@ class Row:
 
     def line(self) -> bytes:
         """The row as a line of `records.jsonl`, with its checksum."""
-        text = json.dumps(asdict(self), allow_nan=False)
+        data = asdict(self)
+        if self.history is None:
+            del data["history"]
+        text = json.dumps(data, allow_nan=False)
         return f'{text[:-1]}, "checksum": "{_checksum(text)}"}}\n'.encode()
 
     @classmethod
@@ -75,10 +84,9 @@ class Row:
         if not mark or tail != f'"{_checksum(text)}"}}':
             raise ValueError("the checksum does not match")
         data = json.loads(text)
-        hints = get_type_hints(cls)
-        if not isinstance(data, dict) or data.keys() != hints.keys():
-            raise ValueError("the fields are not those of a row")
-        row = cls(**{name: _typed(name, data[name], kind) for name, kind in hints.items()})
+        if isinstance(data, dict):
+            data = {"history": None, **data}
+        row = _fields(cls, data)
         if not row.predictions:
             raise ValueError("predictions is empty")
         return row
@@ -88,13 +96,25 @@ def _checksum(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _fields(cls: type[_Record], data: Any) -> _Record:
+    """A dataclass of exactly these fields; ValueError where they are not what it has."""
+    hints = get_type_hints(cls)
+    if not isinstance(data, dict) or data.keys() != hints.keys():
+        raise ValueError(f"the fields are not those of a {cls.__name__.lower()}")
+    return cls(**{name: _typed(name, data[name], kind) for name, kind in hints.items()})
+
+
 def _typed(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, UnionType):  # of something and None
+        return None if value is None else _typed(name, value, kind.__args__[0])
+    if is_dataclass(kind):
+        return _fields(kind, value)
     if isinstance(kind, GenericAlias):  # tuple[item, ...]
         if isinstance(value, list):
             return tuple(_typed(name, item, kind.__args__[0]) for item in value)
     elif kind is float:
         if isinstance(value, int | float) and math.isfinite(value):
             return float(value)
-    elif isinstance(value, kind) and not isinstance(value, bool):
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise ValueError(f"{name} is {value!r}")
