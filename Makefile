@@ -2,6 +2,7 @@
 # make test    all tests
 # make native  only (re)build the fast CPU engine
 # make bench   time the engines
+# make docs    the documentation as a site, in site/
 # make lint    style
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test native bench lint clean
+.PHONY: demo test native bench docs lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/ridefense evaluate --dataset digits --classifier digits-cnn \
@@ -24,6 +25,9 @@ bench: $(VENV)/tested
 	$(BIN)/python benchmarks/fitting.py --out runs/fitting.json
 	$(BIN)/python benchmarks/table.py runs/fitting.json
 
+docs: $(VENV)/tested
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
+
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +36,7 @@ native: $(VENV)/installed
 	$(PIP) --force-reinstall --no-deps ./native
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) runs/demo site
 
 $(VENV)/installed: pyproject.toml constraints.txt $(wildcard native/cpp/* native/src/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -47,5 +51,5 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard native/cpp/* native
 	@touch $@
 
 $(VENV)/tested: $(VENV)/installed
-	$(PIP) --group test --editable '.[all]'
+	$(PIP) --group test --group docs --editable '.[all]'
 	@touch $@

@@ -43,6 +43,7 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
+"""In the order of their labels."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor
 
 
 LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, margin, dlr)}
+"""By name."""
 
 
 def likeliest_others(logits: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -204,4 +204,5 @@ def _missing(name: str, why: str) -> Check:
 
 
 def failed(checks: list[Check]) -> Iterator[Check]:
+    """Those that found the audit at fault."""
     return (check for check in checks if check.outcome == "failed")

@@ -124,6 +124,8 @@ ARCHITECTURES = {
         ),
     ),
 }
+"""By the names that `train` takes and weight files hold; a program may add its own."""
+
 # The same networks on thermometer-encoded pixels (Buckman et al. 2018), a defence of Table 2.
 ARCHITECTURES |= {
     f"{name}-thermometer": replace(
