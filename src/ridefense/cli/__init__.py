@@ -12,6 +12,7 @@ from ridefense.cli.evaluate import evaluate
 from ridefense.cli.listing import listing
 from ridefense.cli.purify import purify
 from ridefense.cli.report import report
+from ridefense.cli.reproduce import reproduce
 from ridefense.cli.train import train_classifier
 
 INTERRUPTED = 130
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(purify)
 app.command()(evaluate)
 app.command()(audit)
+app.command()(reproduce)
 app.command()(report)
 app.command()(train_classifier)
 app.command("list")(listing)

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,19 +108,31 @@ def summarise(folder: str | Path) -> Summary:
     Raises:
         InputError: where there are none, or one is damaged.
     """
-    runs, lines, worst = [], [], []
-    for name, run in _in_order(Path(folder)):
-        try:
-            _check(run)
-            lines += _lines(name, run)
-            worst += _worst_cases(name, run)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"{run.folder / 'run.json'} does not declare what a report needs ({error!r}); "
-                "restore it"
-            ) from error
-        runs.append((name, run))
-    return Summary(tuple(runs), tuple(lines), tuple(worst))
+    runs, found, worst = _in_order(Path(folder)), [], []
+    for name, run in runs:
+        found += lines(name, run)
+        worst += _worst_cases(name, run)
+    return Summary(tuple(runs), tuple(found), tuple(worst))
+
+
+def lines(name: str, run: Run, attacks: Sequence[str] = ()) -> list[Line]:
+    """A run's lines: one for each attack, or one for clean images where there is none.
+
+    Args:
+        name: what the lines say their run is.
+        attacks: only these labels, in this order; "none" is clean images alone.
+
+    Raises:
+        InputError: where `run.json` lacks what they need.
+    """
+    try:
+        _check(run)
+        return list(_lines(name, run, attacks or list(run.attacks) or [CLEAN]))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{run.folder / 'run.json'} does not declare what a report needs ({error!r}); "
+            "restore it"
+        ) from error
 
 
 _NEEDED = {
@@ -175,9 +187,9 @@ def complete_rows(run: Run, attack: str) -> dict[int, list[Row]]:
     return {image: rows for image, rows in by_image.items() if len(rows) == len(seeds)}
 
 
-def _lines(name: str, run: Run) -> Iterable[Line]:
+def _lines(name: str, run: Run, attacks: Sequence[str]) -> Iterable[Line]:
     clean = complete_rows(run, CLEAN)
-    for label in run.attacks or (CLEAN,):
+    for label in attacks:
         found = complete_rows(run, label)
         shared = [image for image in found if image in clean]
         if shared:

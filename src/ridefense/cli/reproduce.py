@@ -1,0 +1,98 @@
+"""ridefense reproduce"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ridefense import threads
+from ridefense.cli import choices
+from ridefense.cli.console import bar, say
+from ridefense.errors import InputError
+from ridefense.experiments import EXPERIMENTS, Lab, carry_out, declare, merge, seconds, write
+
+ALL = "all"
+"""The name of every table and figure at once."""
+
+
+class ScaleName(StrEnum):
+    smoke = "smoke"
+    laptop = "laptop"
+    paper = "paper"
+
+
+def reproduce(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="table-2, figure-7, …, all; see list")
+    ],
+    scale: Annotated[
+        ScaleName,
+        typer.Option(help="smoke: that it runs; laptop: hours on two cores; paper: its own size"),
+    ] = ScaleName.laptop,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=DATASET", help="as cifar10=FOLDER; may be repeated"),
+    ] = None,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=CLASSIFIER", help="as imagenet=timm:NAME; may be repeated"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes that share the work  [1]")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="[runs/reproduce-SCALE]")] = None,
+) -> None:
+    """Run tables and figures of the paper, and write a page of each beside the paper's figures.
+
+    Experiments share their records, so what one has run another finds. Interrupted or killed, the
+    same command goes on where it stopped. What needs weights or data that are not here is left
+    out, and the page says so.
+
+    \b
+    Examples:
+      ridefense reproduce all --scale smoke
+      ridefense reproduce table-2 figure-7 --workers 2
+      ridefense reproduce table-1 --scale paper --ray auto
+    """
+    unknown = [name for name in names if name != ALL and name not in EXPERIMENTS]
+    if unknown:
+        raise InputError(f"no experiment {unknown[0]!r}; use {', '.join(EXPERIMENTS)} or {ALL}")
+    chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    lab = Lab.at(scale, _pairs("dataset", dataset), _pairs("classifier", classifier), device)
+    folder = folder or Path("runs", f"reproduce-{scale}")
+    cases = {experiment.name: declare(experiment, lab, folder) for experiment in chosen}
+    merged = merge(cases.values())
+    spread = min(workers or 1, threads.available())
+    say(f"about {_time(seconds(merged, folder) / spread)} of work is left, roughly measured")
+    for experiment in chosen:
+        with bar("rows") as move:
+            carry_out(cases[experiment.name], folder, move, choices.workers(workers, ray))
+        page = write(experiment, folder)
+        for case, reason in page.refused.items():
+            say(f"{experiment.name}: {case} was not run: {reason}")
+        say(f"wrote {folder / experiment.name / 'report.html'}")
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or []:
+        name, sign, value = text.partition("=")
+        if not sign or not value:
+            raise InputError(f"{option} is {text!r}; write it as cifar10=NAME")
+        pairs[name] = value
+    return pairs
+
+
+def _time(value: float) -> str:
+    if value < 90:
+        return f"{value:.0f} seconds"
+    return f"{value / 60:.0f} minutes" if value < 5400 else f"{value / 3600:.1f} hours"

@@ -1,0 +1,39 @@
+"""The paper, table by table and figure by figure: declarations, and pages from their records."""
+
+from ridefense.experiments.cost import seconds
+from ridefense.experiments.experiment import (
+    Cases,
+    Experiment,
+    Records,
+    carry_out,
+    declare,
+    gather,
+    merge,
+    run_folder,
+)
+from ridefense.experiments.lab import SCALES, Lab
+from ridefense.experiments.page import Page, write
+from ridefense.experiments.tables import TABLE_1, TABLE_4, TABLE_5, TABLE_6
+from ridefense.experiments.whitebox import TABLE_2
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_6)
+}
+"""By name, in the paper's order."""
+
+__all__ = [
+    "EXPERIMENTS",
+    "SCALES",
+    "Cases",
+    "Experiment",
+    "Lab",
+    "Page",
+    "Records",
+    "carry_out",
+    "declare",
+    "gather",
+    "merge",
+    "run_folder",
+    "seconds",
+    "write",
+]

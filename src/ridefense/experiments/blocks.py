@@ -1,0 +1,103 @@
+"""What a page is made of: tables, and figures as the paper has them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ridefense.report.summary import Line
+from ridefense.report.tables import ROBUST, Cell, cells, percent
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; a cell is one or more lines, of which the first is the main one."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, drawn; `text` says what it shows."""
+
+    title: str
+    figure: Figure
+    text: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Of its files."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower().replace("ε", "eps")).strip("-")
+
+
+Block = Table | Picture
+
+STYLE = {
+    "svg.hashsalt": "ridefense",  # names inside the file, which are random otherwise
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+}
+"""Of all figures."""
+
+
+def results(title: str, lines: Iterable[Line], text: str = "") -> Table:
+    """A table of accuracies: the paper's figure, ours, n, its interval and the difference."""
+    rows = [(*cells(line).values(), (line.classifier,)) for line in lines]
+    columns = ("Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper")
+    return Table(title, (*columns, "Classifier"), rows, text)
+
+
+def matrix(title: str, lines: Iterable[Line], text: str = "") -> Table:
+    """A table as the paper's gray-box ones: a row for each defence, a column for each attack."""
+    lines = list(lines)
+    threats = list(dict.fromkeys(line.threat for line in lines))
+    defences: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        defences.setdefault(line.run, {})[line.threat] = line
+    rows = []
+    for found in defences.values():
+        first = next(iter(found.values()))
+        shown = cells(first)
+        attacked = [_against(found.get(threat)) for threat in threats]
+        rows.append((shown["Defence"], shown["n"], shown["Clean"], *attacked, shown["s/image"]))
+    return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
+
+
+def _against(line: Line | None) -> Cell:
+    """A robust accuracy, the paper's, and the difference."""
+    if line is None:
+        return ("—",)
+    ours = cells(line)[ROBUST]
+    if line.paper is None or line.difference is None:
+        return ours
+    points = f"{100 * line.difference:+.1f}"
+    return (*ours, f"paper {percent(line.paper.accuracy)}: {points}")
+
+
+def as_svg(figure: Figure) -> str:
+    """An SVG element that depends on what is drawn alone."""
+    file = StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def as_png(figure: Figure) -> bytes:
+    """120 dots an inch."""
+    file = BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    return file.getvalue()

@@ -1,0 +1,89 @@
+"""How long cases will take: one short measurement of each purifier and classifier, multiplied."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ridefense import threads
+from ridefense.attacks import FGSM
+from ridefense.audit.threats import purifications
+from ridefense.defended import Purifier
+from ridefense.estimators import Estimator
+from ridefense.evaluate import Evaluation, chunks_of, read
+from ridefense.experiments.experiment import run_folder
+
+_ENOUGH = 0.2  # seconds that a measurement takes at least
+
+
+def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
+    """Of one core, for the rows that cases lack in a folder.
+
+    Rough: a fit's time is taken as proportional to its steps, an attack's to the number of times
+    that it runs the purifier and the classifier.
+    """
+    total, timed = 0.0, {}
+    for name, evaluation in cases.items():
+        images, _ = evaluation.load()
+        left = _left(evaluation, len(images), run_folder(folder, name))
+        if not left:
+            continue
+        key = evaluation.dataset, evaluation.classifier, evaluation.purifier
+        if key not in timed:
+            with threads.single():
+                timed[key] = _measured(evaluation, images[:1].images.to(evaluation.device))
+        purify, classify = timed[key]
+        for label, rows in left.items():
+            threat = evaluation.attacks.get(label)
+            draws = len(evaluation.draw_seeds(evaluation.seeds[0], threat))
+            runs = draws + (purifications(threat, evaluation.purifier) + 1 if threat else 0)
+            steps = getattr(threat.attack, "steps", 1) if threat else 0
+            total += rows * (runs * purify + (draws + 2 * steps) * classify)
+    return total
+
+
+def _left(evaluation: Evaluation, images: int, folder: Path) -> dict[str, int]:
+    """How many rows each attack lacks."""
+    rows = read(folder).rows if (folder / "run.json").exists() else ()
+    have = {(row.attack, row.seed, row.image) for row in rows}
+    left: dict[str, int] = {}
+    for chunk in chunks_of(evaluation, images):
+        size = min(evaluation.batch, images - chunk.start)
+        left[chunk.attack] = left.get(chunk.attack, 0) + size
+    for attack, _, _ in have:
+        if attack in left:
+            left[attack] -= 1
+    return {attack: rows for attack, rows in left.items() if rows > 0}
+
+
+def _measured(evaluation: Evaluation, image: Tensor) -> tuple[float, float]:
+    """Seconds of one purification, and of one gradient of the classifier."""
+    _, classifier = evaluation.load()
+    label = torch.zeros(1, dtype=torch.int64, device=image.device)
+    gradient = _timed(lambda: FGSM(eps=0.01)(classifier, image, label))
+    return _of_purifier(evaluation.purifier, image), gradient
+
+
+def _of_purifier(purifier: Purifier, image: Tensor) -> float:
+    if not isinstance(purifier, Estimator):
+        return _timed(lambda: purifier(image))
+    begun = _few(purifier, image, 1)
+    each = (_few(purifier, image, 11) - begun) / 10  # what a fit begins with is paid once
+    return begun + max(each, 0.0) * purifier.total_steps
+
+
+def _few(purifier: Estimator, image: Tensor, steps: int) -> float:
+    once = replace(purifier, steps=steps, rounds=1, samples=1, refits=0, halvings=0)
+    return _timed(lambda: once(image))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    work()  # the first time builds what later ones find
+    began, times = time.perf_counter(), 0
+    while time.perf_counter() - began < _ENOUGH:
+        work()
+        times += 1
+    return (time.perf_counter() - began) / times

@@ -1,0 +1,180 @@
+"""A table or figure of the paper: what is run for it, and how its records become its page."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ridefense.errors import InputError
+from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
+from ridefense.evaluate.records import write_atomically
+from ridefense.evaluate.running import Progress
+from ridefense.evaluate.sharing import Once
+from ridefense.experiments.blocks import Block
+from ridefense.experiments.lab import Lab
+from ridefense.report.summary import Line, complete_rows, lines
+
+Cases = dict[str, Evaluation]
+"""Evaluations by name. A name means the same evaluation, but for its attacks, in all experiments,
+which share its records."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What there is of an experiment.
+
+    Attributes:
+        scale: at which it was run.
+        runs: the cases that were begun.
+        planned: the labels of each case's attacks.
+        refused: why a case could not be run.
+    """
+
+    scale: str
+    runs: dict[str, Run]
+    planned: dict[str, list[str]]
+    refused: dict[str, str]
+
+    def lines(self, *names: str, clean: bool = False) -> list[Line]:
+        """The lines of a table: by default of all cases, in their order; planned attacks alone.
+
+        Args:
+            clean: whether they are about clean images in place of the attacks.
+        """
+        found = []
+        for name in names or self.runs:
+            if name in self.runs:
+                wanted = [CLEAN] if clean else self.planned[name] or [CLEAN]
+                found += lines(name, self.runs[name], wanted)
+        return found
+
+    def rows(self, name: str, attack: str = CLEAN) -> list[Row]:
+        """A case's rows under an attack, of the first seed, by image; none where it did not run."""
+        if name not in self.runs:
+            return []
+        return [rows[0] for _, rows in sorted(complete_rows(self.runs[name], attack).items())]
+
+    def attacks(self, name: str) -> list[str]:
+        """The labels of a case's planned attacks."""
+        return self.planned.get(name, [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A table or figure.
+
+    Attributes:
+        name: as the command line has it, "table-1".
+        source: where it stands in the paper.
+        title: what it shows.
+        text: how it was read, where the paper leaves it open.
+        cases: what is run for it at a scale.
+        compose: its page from its records.
+    """
+
+    name: str
+    source: str
+    title: str
+    text: str
+    cases: Callable[[Lab], Cases]
+    compose: Callable[[Records], Iterable[Block]]
+
+
+def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) -> Cases:
+    """Plan an experiment in a folder: its cases that can be run here, those that cannot noted.
+
+    Raises:
+        InputError: where the folder holds another scale's.
+        RideError: where it cannot be written to.
+    """
+    path = Path(folder, experiment.name, "plan.json")
+    if path.exists() and (old := json.loads(path.read_bytes())["scale"]) != lab.scale:
+        raise InputError(f"{folder} holds scale {old}, not {lab.scale}; choose another folder")
+    cases, refused = {}, {}
+    declared = experiment.cases(lab)
+    for name, evaluation in declared.items():
+        try:
+            evaluation.load()
+            cases[name] = evaluation
+        except InputError as error:
+            refused[name] = str(error)
+    planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
+    plan = {"scale": lab.scale, "planned": planned, "refused": refused}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(plan, indent=1).encode())
+    return cases
+
+
+def carry_out(
+    cases: Mapping[str, Evaluation],
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
+) -> None:
+    """Run cases, or go on where they stopped; those that another experiment ran are there already.
+
+    Raises:
+        InputError: where a case's folder holds another declaration.
+        RideError: where it cannot be written to.
+    """
+    shared: dict[tuple[str, str, str], Once] = {}
+    for number, (name, evaluation) in enumerate(cases.items(), 1):
+        title = f"{name} ({number} of {len(cases)})"
+        within = None
+        if progress:
+
+            def within(doing: str, done: float, total: int, title: str = title) -> None:
+                progress(f"{title}: {doing}", done, total)
+
+        run(_sharing(evaluation, shared), run_folder(folder, name), within, workers)
+
+
+def _sharing(evaluation: Evaluation, shared: dict[tuple[str, str, str], Once]) -> Evaluation:
+    """The evaluation with its gray-box attacks replaced by those that cases share."""
+    model = evaluation.dataset, evaluation.classifier
+    threats = []
+    for label, threat in evaluation.attacks.items():
+        if threat.gradient is None:
+            once = shared.setdefault((*model, label), Once(threat.attack))
+            threat = replace(threat, attack=once)
+        threats.append(threat)
+    return replace(evaluation, threats=tuple(threats))
+
+
+def run_folder(folder: str | os.PathLike[str], case: str) -> Path:
+    """Where a case's records are, for all the experiments of a folder."""
+    return Path(folder, "runs", case)
+
+
+def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
+    """The records of an experiment that was planned in a folder.
+
+    Raises:
+        InputError: where it was not, or records are damaged.
+    """
+    path = Path(folder, experiment.name, "plan.json")
+    try:
+        plan = json.loads(path.read_bytes())
+        planned, refused, scale = plan["planned"], plan["refused"], plan["scale"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no plan ({error}); run ridefense reproduce {experiment.name}"
+        ) from error
+    runs = {}
+    for name in planned:
+        where = run_folder(folder, name)
+        if (where / "run.json").exists():
+            runs[name] = read(where)
+    return Records(scale, runs, planned, refused)
+
+
+def merge(declared: Iterable[Cases]) -> Cases:
+    """The cases of several experiments, each once, with the attacks of all."""
+    merged: Cases = {}
+    for cases in declared:
+        for name, evaluation in cases.items():
+            threats = {**merged[name].attacks, **evaluation.attacks} if name in merged else {}
+            threats = tuple(threats.values()) or evaluation.threats
+            merged[name] = replace(evaluation, threats=threats)
+    return merged

@@ -1,0 +1,108 @@
+"""An experiment's page, as HTML and as Markdown, from its records alone."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from ridefense.evaluate.records import write_atomically
+from ridefense.experiments.blocks import Block, Picture, as_png, as_svg
+from ridefense.experiments.experiment import Experiment, Records, gather
+from ridefense.report import words
+from ridefense.report.tables import in_markdown
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.ChoiceLoader(
+        [jinja2.PackageLoader("ridefense.experiments"), jinja2.PackageLoader("ridefense.report")]
+    ),
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["text"] = in_markdown
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page, in its order."""
+
+    source: str
+    title: str
+    text: str
+    notes: list[str]
+    blocks: list[Block]
+    settings: list[str]
+    refused: dict[str, str]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [block for block in self.blocks if isinstance(block, Picture)]
+
+
+def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
+    """Write report.html, report.md and the figures (PNG and SVG) into an experiment's folder.
+
+    Raises:
+        InputError: where the experiment was not planned in the folder, or records are damaged.
+        RideError: where it cannot be written to.
+    """
+    page = compose(experiment, gather(experiment, folder))
+    folder = Path(folder, experiment.name)
+    for picture in page.pictures:
+        write_atomically(folder / f"{picture.stem}.svg", as_svg(picture.figure).encode())
+        write_atomically(folder / f"{picture.stem}.png", as_png(picture.figure))
+    write_atomically(folder / "report.html", as_html(page).encode())
+    write_atomically(folder / "report.md", as_markdown(page).encode())
+    return page
+
+
+def compose(experiment: Experiment, records: Records) -> Page:
+    """The page of some records."""
+    return Page(
+        source=experiment.source,
+        title=experiment.title,
+        text=experiment.text,
+        notes=_notes(records),
+        blocks=list(experiment.compose(records)),
+        settings=_settings(records),
+        refused=records.refused,
+    )
+
+
+def as_html(page: Page) -> str:
+    """One file that needs nothing else; what comes from records is escaped."""
+    template = _ENVIRONMENT.overlay(autoescape=True).get_template("experiment.html")
+    return template.render(page=page, svg=lambda picture: Markup(as_svg(picture.figure)))
+
+
+def as_markdown(page: Page) -> str:
+    """The same; the figures are files beside it."""
+    return _ENVIRONMENT.get_template("experiment.md").render(page=page, text=in_markdown)
+
+
+def _notes(records: Records) -> list[str]:
+    notes = []
+    if records.scale == "smoke":
+        notes.append("Scale smoke: it shows that the machinery runs; its numbers mean nothing.")
+    notes.append(
+        "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Paper: its accuracy, "
+        "of its own classifiers and images, then ours minus it in points. Robust accuracies are "
+        "upper bounds: a stronger attack can only lower them."
+    )
+    return notes
+
+
+def _settings(records: Records) -> list[str]:
+    """A sentence for each run, and what computed it."""
+    told, versions = [], {}
+    for name, run in records.runs.items():
+        data, settings = run.settings["dataset"], run.settings
+        told.append(
+            f"{name}: {words.schedule(settings['purifier'], settings['preset'])}; "
+            f"{data['images']} of {data['title']}, {data['split']} split; classifier "
+            f"{settings['classifier']['name']}; {settings['draws']} draws a final image."
+        )
+        versions = versions or run.versions
+    told.append("Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items() if v) + ".")
+    return told
