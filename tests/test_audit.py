@@ -21,10 +21,11 @@ from ridefense.audit import (
     verdicts,
     write,
 )
+from ridefense.audit.findings import Attacked
 from ridefense.audit.plan import stages
 from ridefense.audit.threats import purifications
 from ridefense.cli import main
-from ridefense.evaluate import read, sign_test
+from ridefense.evaluate import Here, read, sign_test
 from ridefense.rivals import JPEG
 
 SCANT = Budget(
@@ -37,6 +38,8 @@ SCANT = Budget(
     apgd=5,
     directions=2,
     queries=5,
+    decisions=0,
+    autoattack=False,
     targets=1,
     imitated=0,
 )
@@ -102,6 +105,19 @@ def test_an_interrupted_audit_goes_on_to_the_same_records(median, tmp_path):
         assert numbers(read(tmp_path / name).rows) == numbers(read(median / name).rows)
 
 
+def test_all_the_work_is_given_to_the_workers(tmp_path):
+    given = []
+
+    class Noted(Here):
+        def map(self, evaluation, chunks, progress=None):
+            given.extend(chunks)
+            return super().map(evaluation, chunks, progress)
+
+    carry_out(small(curve=(), limit=2, batch=2), tmp_path, workers=Noted())
+    rows = [row for name in ("none", "jpeg", "median") for row in read(tmp_path / name).rows]
+    assert 2 * len(given) == len(rows)
+
+
 def test_a_radius_may_be_added_but_not_another_defence(tmp_path):
     audit = small(limit=2, batch=2, curve=())
     carry_out(audit, tmp_path)
@@ -134,7 +150,8 @@ def model():
 def kinds(model, purifier, budget="small", **more):
     found = threats(model, purifier, 0.1, BUDGETS[budget], **more)
     assert len({threat.label for threat in found}) == len(found)
-    assert [purifications(t) for t in found] == sorted(purifications(t) for t in found)
+    costs = [purifications(threat, purifier) for threat in found]
+    assert costs == sorted(costs)
     return {threat.name for threat in found}
 
 
@@ -146,9 +163,12 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
         *("PGD FrozenWeights", "PGD Trajectory", "PGD Truncated(5)", "PGD Unrolled"),
         *("PGD Surrogate", "SPSA Identity", "NES Identity", "Square Identity"),
         *("PGD transferred from GaussianBlur", "PGD transferred from DAE"),
-        "PGD transferred from DIP",
+        *("PGD transferred from DIP", "HopSkipJumpAttack Identity", "AutoAttack rand Identity"),
     ):
         assert name in known
+    assert "AutoAttack standard Unrolled" in kinds(model, Median(3), "full")
+    assert "AutoAttack standard Identity" in kinds(model, JPEG(), "full")
+    assert "AutoAttack rand Identity" not in kinds(model, ride)
     assert "PGD Unrolled" not in kinds(model, RIDE.preset("paper", network="mnist"), "full")
     assert "PGD transferred from DAE" not in kinds(model, DAE.preset("fast", network="mnist"))
     dip = kinds(model, DIP.preset("fast", network="mnist"))
@@ -158,6 +178,41 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
     assert "PGD Unrolled" not in kinds(model, JPEG())
     bare = kinds(model, Unchanged())
     assert bare == {"UniformNoise", "FGSM", "PGD", "APGD"}
+    assert kinds(model, Unchanged(), "full") == bare | {"AutoAttack standard"}
+
+
+def test_a_long_schedule_gets_what_pays_and_transfer_from_fast(model):
+    paper, fast = (RIDE.preset(name, network="mnist") for name in ("paper", "fast"))
+    assert kinds(model, paper, "quick") == {
+        *("UniformNoise", "PGD transferred from GaussianBlur", "BPDA", "PGD FrozenWeights"),
+        *("HeldWeights FrozenWeights", "HeldWeights transferred from RIDE FrozenWeights"),
+    }
+    sources = [t.attack.source.purifier for t in threats(model, paper, 0.1, BUDGETS["quick"])
+               if t.name.startswith("HeldWeights transferred")]  # fmt: skip
+    assert sources == [fast]
+    for budget in ("quick", "small"):
+        assert not any("from RIDE" in name for name in kinds(model, fast, budget))
+    dip = DIP.preset("paper", network="mnist")
+    assert kinds(model, dip, "quick") == {
+        "UniformNoise",
+        "PGD transferred from GaussianBlur",
+        "BPDA",
+    }
+    assert kinds(model, Median(3), "quick") == kinds(model, Median(3))
+
+
+def test_titles_say_what_was_done(model):
+    purifier = RIDE.preset("paper", network="mnist")
+    found = [t for name in ("quick", "full") for t in threats(model, purifier, 0.1, BUDGETS[name])]
+    attacks = (Attacked(t.label, t.settings(), {}) for t in found)
+    titles = {attack.title: attack for attack in attacks}
+    moved = titles[
+        "PGD through held networks transferred from RIDE of 100 fitting steps, 50 steps, EOT 6"
+    ]
+    assert moved.is_white
+    assert not titles["HopSkipJumpAttack"].is_white
+    assert titles["AutoAttack rand"].is_white
+    assert titles["PGD through held networks, 10 steps, EOT 6"].kind == "HeldWeights"
 
 
 def test_the_seed_is_attacked_known_and_unknown(model):
@@ -184,7 +239,7 @@ def test_cheap_attacks_come_first_on_all_defences():
     audit = small(beside={"blur": GaussianBlur(1.0)}, purifier=QUICK, name="ride")
     declared = dict(audit.evaluations())
     parts = stages(declared)
-    costs = [[purifications(t) for t in part.threats] for _, part in parts]
+    costs = [[purifications(t, part.purifier) for t in part.threats] for _, part in parts]
     assert all(len(set(cost)) == 1 for cost in costs)
     assert [cost[0] for cost in costs] == sorted(cost[0] for cost in costs)
     assert [name for name, _ in parts[:4]] == ["none", "jpeg", "blur", "ride"]

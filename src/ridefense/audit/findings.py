@@ -14,8 +14,8 @@ from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.summary import complete_rows
 
-_BLACK = ("SPSA", "NES", "Square")
-"""Attacks that ask the defender for losses alone."""
+_BLACK = ("SPSA", "NES", "Square", "HopSkipJumpAttack")
+"""Attacks that ask the defender for losses or decisions alone."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Attacked:
     def kind(self) -> str:
         """The attack's class by its name in the settings, "Transfer" where it holds another."""
         name = self.details["attack"]
-        return name if isinstance(name, str) else "Transfer"
+        return name.partition("(")[0] if isinstance(name, str) else "Transfer"
 
     @property
     def inner(self) -> Plain:
@@ -102,8 +102,12 @@ class Attacked:
             return "uniform noise, no attack"
         own, gradient = self.inner, self.settings["gradient"] or {}
         name = str(self.settings["name"]).removesuffix(" Identity")
-        if self.kind == "HeldWeights":
-            name = "PGD through held networks"
+        if "HeldWeights" in name:
+            held = name.removesuffix(" FrozenWeights")
+            name = held.replace("HeldWeights", "PGD through held networks")
+            if self.kind == "Transfer":
+                source = self.details["source"]["purifier"]
+                name += f" of {source['steps'] * source['rounds']} fitting steps"
         parts = [name]
         if "steps" in own and self.kind != "FGSM":
             parts.append(f"{own['steps']} steps")

@@ -5,16 +5,18 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save
 from torch import nn
 
 from ridefense import classifiers, datasets
-from ridefense.audit.threats import Budget, basic, in_order, purifications, threats
+from ridefense.audit.budgets import Budget
+from ridefense.audit.threats import basic, in_order, purifications, threats
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
-from ridefense.evaluate import Evaluation, run
+from ridefense.evaluate import Evaluation, Here, Workers, run
 from ridefense.evaluate.describe import Plain
 from ridefense.evaluate.records import write_atomically
 from ridefense.evaluate.running import Progress
@@ -110,7 +112,7 @@ class Audit:
             dataset=self.dataset,
             classifier=name,
             purifier=purifier,
-            threats=in_order(found),
+            threats=in_order(found, purifier),
             limit=self.limit,
             image_seed=self.image_seed,
             draws=self.draws,
@@ -120,12 +122,18 @@ class Audit:
 
 
 def carry_out(
-    audit: Audit, folder: str | os.PathLike[str], progress: Progress | None = None
+    audit: Audit,
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> None:
     """Run an audit, or go on where it was interrupted.
 
     Cheap attacks come first on all images, so that what is finished at any time is a whole set of
     attacks, not a part of the images.
+
+    Args:
+        workers: where they are computed, which changes no number.
 
     Raises:
         InputError: for a declaration that cannot be carried out, or that is not the folder's.
@@ -136,14 +144,15 @@ def carry_out(
     evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
     _agree(folder / "audit.json", audit.declared(evaluations))
     for name, evaluation in stages(evaluations):
-        run(evaluation, folder / name, _titled(progress, name))
+        run(evaluation, folder / name, _titled(progress, name), workers)
 
 
 def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
     """The evaluations in parts whose threats cost the same, cheapest first."""
     parts: dict[tuple[int, int], tuple[str, Evaluation]] = {}
     for number, (name, evaluation) in enumerate(declared.items()):
-        for cost, group in itertools.groupby(evaluation.threats, purifications):
+        cost_of = partial(purifications, purifier=evaluation.purifier)
+        for cost, group in itertools.groupby(evaluation.threats, cost_of):
             parts[cost, number] = name, replace(evaluation, threats=tuple(group))
     return [parts[key] for key in sorted(parts)]
 

@@ -1,7 +1,7 @@
 """What a purifier is attacked with: a declared list for each radius, cheapest first."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import nn
 
@@ -11,6 +11,8 @@ from ridefense.attacks import (
     NES,
     PGD,
     SPSA,
+    AutoAttack,
+    Foolbox,
     HeldWeights,
     Square,
     Transfer,
@@ -18,9 +20,11 @@ from ridefense.attacks import (
     dlr,
     margin,
 )
+from ridefense.audit.budgets import Budget
 from ridefense.defended import Defended, Purifier
 from ridefense.estimators import DAE, DIP, Estimator
 from ridefense.evaluate import Threat
+from ridefense.extras import package
 from ridefense.filters import GaussianBlur, Unchanged
 from ridefense.gradients import (
     FrozenWeights,
@@ -31,72 +35,11 @@ from ridefense.gradients import (
     Truncated,
     Unrolled,
 )
+from ridefense.networks import NETWORKS
 from ridefense.settings import Settings
 
 KNOWN_SEED = 7
 """The purifier's seed that is told to an attacker who knows it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How much an audit spends on an image.
-
-    Attributes:
-        steps: of BPDA, rising.
-        eot: draws that BPDA averages in each of 10 steps, rising.
-        frozen: draws that PGD through the fitted network averages in each of 10 steps.
-        held: steps through held networks, rising.
-        truncated: steps of a fit that are differentiated.
-        unrolled: the longest fit that is differentiated as a whole, in steps.
-        apgd: steps of APGD.
-        directions: of SPSA in each of 10 steps.
-        queries: of Square.
-        targets: classes that the targeted DLR loss aims at.
-        imitated: images of the train split that the surrogate learns from.
-    """
-
-    steps: tuple[int, ...]
-    eot: tuple[int, ...]
-    frozen: tuple[int, ...]
-    held: tuple[int, ...]
-    truncated: tuple[int, ...]
-    unrolled: int
-    apgd: int
-    directions: int
-    queries: int
-    targets: int
-    imitated: int
-
-
-BUDGETS = {
-    "small": Budget(
-        steps=(10, 100),
-        eot=(1, 5, 20),
-        frozen=(1, 5),
-        held=(10, 50),
-        truncated=(5, 20),
-        unrolled=0,
-        apgd=20,
-        directions=8,
-        queries=100,
-        targets=3,
-        imitated=48,
-    ),
-    "full": Budget(
-        steps=(10, 100, 1000),
-        eot=(1, 5, 20, 100),
-        frozen=(1, 5, 20),
-        held=(10, 50, 200),
-        truncated=(5, 20, 100),
-        unrolled=1000,
-        apgd=100,
-        directions=64,
-        queries=5000,
-        targets=9,
-        imitated=256,
-    ),
-}
-"""By name; EVALUATION's steps and draws in full, or what a processor does overnight."""
 
 
 def threats(
@@ -109,16 +52,19 @@ def threats(
     """All attacks of one ℓ∞ radius that apply to a purifier, in the order of their cost."""
     if isinstance(purifier, Unchanged):
         found = list(_on_a_network(eps, budget))
+    elif isinstance(purifier, Settings) and not budget.thorough:
+        found = list(_what_pays(classifier, purifier, eps))
     else:
         found = [
             *basic(classifier, purifier, eps),
             Threat(attack=FGSM(eps=eps)),
             Threat(attack=PGD(eps=eps, steps=40)),
             *_siblings(classifier, purifier, eps),
+            *_quicker(classifier, purifier, eps),
             *_through(purifier, eps, budget, surrogate),
-            *_queries(eps, budget),
+            *_queries(purifier, eps, budget),
         ]
-    return in_order(found)
+    return in_order(found, purifier)
 
 
 def basic(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
@@ -127,8 +73,7 @@ def basic(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Thr
     if isinstance(purifier, Unchanged):
         yield Threat(attack=PGD(eps=eps, steps=40))
         return
-    blurred = Defended(classifier, GaussianBlur(1.0), Unrolled())
-    yield Threat(attack=Transfer(source=blurred, attack=PGD(eps=eps, steps=40)))
+    yield _through_a_blur(classifier, eps)
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if _sees_the_image(purifier):
         yield Threat(attack=HeldWeights(eps=eps), gradient=FrozenWeights())
@@ -136,29 +81,41 @@ def basic(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Thr
         yield Threat(attack=PGD(eps=eps), gradient=Unrolled())
 
 
-def in_order(found: list[Threat]) -> tuple[Threat, ...]:
+def in_order(found: list[Threat], purifier: Purifier) -> tuple[Threat, ...]:
     """Each once, cheapest first."""
     unique = {threat.label: threat for threat in found}
-    return tuple(sorted(unique.values(), key=purifications))
+    return tuple(sorted(unique.values(), key=lambda threat: purifications(threat, purifier)))
 
 
-def purifications(threat: Threat) -> int:
+def purifications(threat: Threat, purifier: Purifier) -> int:
     """Roughly how often a threat runs the purifier on an image before the final draws."""
     attack = threat.attack
     if isinstance(attack, Transfer):
         source = attack.source
-        fitted = isinstance(source, Defended) and isinstance(source.purifier, Settings)
-        return attack.attack.steps if fitted else 0
+        if not (isinstance(source, Defended) and isinstance(source.purifier, Settings)):
+            return 0
+        there = Threat(attack=attack.attack, gradient=source.gradient)
+        fits = purifications(there, source.purifier)
+        return round(fits * source.purifier.total_steps / purifier.total_steps)
     if threat.gradient is None:
         return 0
     if isinstance(attack, Square):
         return attack.queries * attack.restarts
+    if isinstance(attack, Foolbox):
+        return 75 * attack.attack.steps
+    if isinstance(attack, AutoAttack):
+        return 4000 if attack.version == "rand" else 8000
     runs = attack.restarts * max(1, attack.targets) * attack.eot
     backwards = getattr(threat.gradient, "steps", 0)  # of Truncated: about a fit for each twenty
     if isinstance(threat.gradient, Unrolled):
         backwards = 100
     each = 2 * getattr(attack, "directions", 0.5) * (1 + backwards / 20)
     return round(runs * attack.steps * each / getattr(attack, "hold", 1))
+
+
+def _through_a_blur(classifier: nn.Module, eps: float) -> Threat:
+    blurred = Defended(classifier, GaussianBlur(1.0), Unrolled())
+    return Threat(attack=Transfer(source=blurred, attack=PGD(eps=eps, steps=40)))
 
 
 def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
@@ -175,6 +132,25 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
         APGD(eps=eps, steps=budget.apgd, loss=dlr, targets=budget.targets),
     ]
     yield from (Threat(attack=attack) for attack in attacks)
+    if budget.autoattack:
+        yield Threat(attack=AutoAttack(eps=eps))
+
+
+def _what_pays(classifier: nn.Module, purifier: Settings, eps: float) -> Iterator[Threat]:
+    """What did most for its cost where all was tried: ten steps, and one draw in each."""
+    yield Threat(attack=UniformNoise(eps=eps))
+    yield _through_a_blur(classifier, eps)
+    yield from _quicker(classifier, purifier, eps)
+    yield Threat(attack=PGD(eps=eps), gradient=Identity())
+    if _sees_the_image(purifier):
+        frozen = FrozenWeights()
+        yield Threat(attack=PGD(eps=eps), gradient=frozen)
+        yield Threat(attack=HeldWeights(eps=eps, steps=10), gradient=frozen)
+        yield Threat(attack=_held_and_known(eps), gradient=frozen)
+
+
+def _held_and_known(eps: float) -> HeldWeights:
+    return HeldWeights(eps=eps, eot=1, purifier_seed=KNOWN_SEED)
 
 
 def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
@@ -190,6 +166,20 @@ def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator
         sibling = replace(own, **{k: v for k, v in settings.items() if k not in traits})
         source = Defended(classifier, sibling, Identity())
         yield Threat(attack=Transfer(source=source, attack=PGD(eps=eps)))
+
+
+def _quicker(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
+    """Transfer from the same estimator at the schedule `fast`, where its own is longer."""
+    if not (isinstance(purifier, Estimator) and _sees_the_image(purifier)):
+        return
+    for name, network in NETWORKS.items():
+        if purifier.network.channels != network.channels:
+            continue
+        quick = replace(type(purifier).preset("fast", network=name), engine=purifier.engine)
+        if quick.total_steps < purifier.total_steps:
+            source = Defended(classifier, quick, FrozenWeights())
+            attack = Transfer(source=source, attack=HeldWeights(eps=eps))
+            yield Threat(attack=attack, gradient=FrozenWeights())
 
 
 def _through(
@@ -217,8 +207,7 @@ def _through(
         )
         fine = HeldWeights(eps=eps, steps=40, step_size=eps / 10, eot=12, hold=20, loss=margin)
         yield Threat(attack=fine, gradient=frozen)
-        known = HeldWeights(eps=eps, eot=1, purifier_seed=KNOWN_SEED)
-        yield Threat(attack=known, gradient=frozen)
+        yield Threat(attack=_held_and_known(eps), gradient=frozen)
     if random:
         for gradient in _exact(purifier, budget):
             known = PGD(eps=eps, purifier_seed=KNOWN_SEED)
@@ -249,9 +238,28 @@ def _sees_the_image(purifier: Purifier) -> bool:
     return fitted and purifier.noisy_input and purifier.tolerance is None
 
 
-def _queries(eps: float, budget: Budget) -> Iterator[Threat]:
-    """Black box: forward passes through the defender alone."""
+def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
+    """Forward passes through the defender alone; and AutoAttack, most of whose work they are."""
     identity = Identity()
     for kind in (SPSA, NES):
         yield Threat(attack=kind(eps=eps, directions=budget.directions), gradient=identity)
     yield Threat(attack=Square(eps=eps, queries=budget.queries), gradient=identity)
+    if budget.decisions:
+        yield Threat(attack=_hard_label(eps, budget.decisions), gradient=identity)
+    if budget.autoattack:
+        random = getattr(purifier, "is_randomised", True)
+        gradient = Unrolled() if _differentiable(purifier) else identity
+        attack = AutoAttack(eps=eps, version="rand" if random else "standard")
+        yield Threat(attack=attack, gradient=gradient)
+
+
+def _hard_label(eps: float, steps: int) -> Foolbox:
+    """HopSkipJump (Chen et al. 2020): it sees classes alone, and starts from noise."""
+    attacks = package("foolbox", "foolbox").attacks
+    attack = attacks.HopSkipJumpAttack(
+        init_attack=attacks.LinearSearchBlendedUniformNoiseAttack(directions=25, steps=25),
+        steps=steps,
+        initial_gradient_eval_steps=30,
+        constraint="linf",
+    )
+    return Foolbox(attack=attack, eps=eps)

@@ -8,7 +8,7 @@ import torch
 import typer
 
 from ridefense import classifiers
-from ridefense.audit import BUDGETS, Audit, carry_out, failed, write
+from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed, write
 from ridefense.cli import choices
 from ridefense.cli.choices import EngineName, NetworkName
 from ridefense.cli.console import bar, out, say
@@ -19,6 +19,7 @@ BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1")
 
 
 class BudgetName(StrEnum):
+    quick = "quick"
     small = "small"
     full = "full"
 
@@ -40,6 +41,12 @@ def audit(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes that share the work  [1]")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="a folder a defence inside of it  [runs/audit]")
     ] = None,
@@ -48,15 +55,19 @@ def audit(
 
     Beside it stand no defence, median, total variation, a Gaussian blur, and the adversarially
     trained classifiers that ship for the data. Cheap attacks come first. Interrupted or killed, the
-    same command goes on where it stopped. Exit code 3: a sanity check failed.
+    same command goes on where it stopped, and how many workers there are changes no number. Budget
+    quick is for schedules of seconds a fit: it has the attacks that do most for their cost, and no
+    curve over ε. Exit code 3: a sanity check failed.
 
     \b
     Examples:
       ridefense audit --images 8 --eps 0.2
-      ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.3 --budget full
+      ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.2 --budget quick
+      ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
     """
     family = choices.family_of(dataset)
     name = classifier or family.classifier
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = folder or Path("runs", "audit")
     declared = Audit(
         dataset=dataset,
@@ -65,17 +76,18 @@ def audit(
         purifier=choices.purifier(purifier, preset, family.network, engine),
         radii=tuple(dict.fromkeys(eps or [family.eps])),
         budget=BUDGETS[budget],
+        curve=CURVE if BUDGETS[budget].thorough else (),
         beside={
             choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
             for other in BESIDE
         },
         hardened=_hardened(name, family.network),
         limit=images,
-        batch=family.batch,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        batch=family.chunk(device),
+        device=device,
     )
     with bar("rows") as move:
-        carry_out(declared, folder, move)
+        carry_out(declared, folder, move, choices.workers(workers, ray))
     page = write(folder)
     for line in page.headline:
         out.print(line, markup=False)

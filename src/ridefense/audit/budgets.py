@@ -1,0 +1,80 @@
+"""How much an audit spends on attacking one image."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much an audit spends on an image.
+
+    Attributes:
+        steps: of BPDA, rising.
+        eot: draws that BPDA averages in each of 10 steps, rising.
+        frozen: draws that PGD through the fitted network averages in each of 10 steps.
+        held: steps through held networks, rising.
+        truncated: steps of a fit that are differentiated.
+        unrolled: the longest fit that is differentiated as a whole, in steps.
+        apgd: steps of APGD.
+        directions: of SPSA in each of 10 steps.
+        queries: of Square.
+        decisions: steps of HopSkipJump, of about 75 decisions each; 0 leaves it out.
+        autoattack: whether AutoAttack is run, with all the steps that its version prescribes.
+        targets: classes that the targeted DLR loss aims at.
+        imitated: images of the train split that the surrogate learns from.
+        thorough: whether an estimator gets every attack that applies; otherwise those alone that
+            do most for their cost, as a schedule of seconds a fit demands. Filters and bare
+            classifiers always get all.
+    """
+
+    steps: tuple[int, ...]
+    eot: tuple[int, ...]
+    frozen: tuple[int, ...]
+    held: tuple[int, ...]
+    truncated: tuple[int, ...]
+    unrolled: int
+    apgd: int
+    directions: int
+    queries: int
+    decisions: int
+    autoattack: bool
+    targets: int
+    imitated: int
+    thorough: bool = True
+
+
+_SMALL = Budget(
+    steps=(10, 100),
+    eot=(1, 5, 20),
+    frozen=(1, 5),
+    held=(10, 50),
+    truncated=(5, 20),
+    unrolled=0,
+    apgd=20,
+    directions=8,
+    queries=100,
+    decisions=5,
+    autoattack=False,
+    targets=3,
+    imitated=48,
+)
+
+BUDGETS = {
+    "quick": replace(_SMALL, imitated=0, thorough=False),
+    "small": _SMALL,
+    "full": Budget(
+        steps=(10, 100, 1000),
+        eot=(1, 5, 20, 100),
+        frozen=(1, 5, 20),
+        held=(10, 50, 200),
+        truncated=(5, 20, 100),
+        unrolled=1000,
+        apgd=100,
+        directions=64,
+        queries=5000,
+        decisions=40,
+        autoattack=True,
+        targets=9,
+        imitated=256,
+    ),
+}
+"""By name: what does most for its cost, what a processor does overnight, EVALUATION's in full."""
