@@ -87,6 +87,13 @@ def test_a_derivative_where_one_is_claimed(purify):
         assert (gradient != 0).any()
 
 
+def test_black_pixels_are_not_hidden_from_an_attacker():
+    """As `clamp` would, whose derivative at 0 itself is 0: a digit's whole background."""
+    images = torch.zeros(1, 1, 16, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ResizeAndPad()(images, seed=1).sum(), images)
+    assert (gradient != 0).all()
+
+
 # --- On digits -----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.filters import Filter, Unchanged
-from ridefense.images import check_images
+from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Keys
 
 
@@ -34,7 +34,7 @@ class RandomFilter(Filter):
         check_images(images)
         keys = Keys.of(seed, ids, len(images), images.device)
         wide = images if images.dtype == torch.float64 else images.float()
-        return self.draw(wide, keys).clamp(0, 1).to(images.dtype)
+        return cut_to_range(self.draw(wide, keys)).to(images.dtype)
 
     @abstractmethod
     def draw(self, images: Tensor, keys: Keys) -> Tensor:
