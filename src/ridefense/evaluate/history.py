@@ -22,7 +22,7 @@ class History:
         predictions, x_predictions: the bare classifier's on x_est and on x; -1 where not finite.
         scores: its probability of the true class on x_est.
         purified_clean, purified_final: of x_est to the clean and to the final (attacked) image.
-        x_clean, x_final: of x to them.
+        x_clean, x_final, x_purified: of x to them and to x_est.
         objective: L_RIDE after each of the T rounds (Theorem 1), where the fit measured it.
         descended: whether the round did not raise L_DAE, Theorem 1's condition; likewise.
     """
@@ -35,6 +35,7 @@ class History:
     purified_final: tuple[float, ...]
     x_clean: tuple[float, ...]
     x_final: tuple[float, ...]
+    x_purified: tuple[float, ...]
     objective: tuple[float, ...] = ()
     descended: tuple[bool, ...] = ()
 
@@ -97,6 +98,7 @@ class Watch:
             purified_final=_distances(x_est, final),
             x_clean=_distances(x, clean),
             x_final=_distances(x, final),
+            x_purified=_distances(x, x_est),
             objective=() if descent is None else _rounded(descent.objective[:, i], 9),
             descended=() if descent is None else tuple(descent.holds[:, i].tolist()),
         )

@@ -1,5 +1,15 @@
 """The paper, table by table and figure by figure: declarations, and pages from their records."""
 
+from ridefense.experiments.ablation import (
+    FIGURE_4,
+    FIGURE_5A,
+    FIGURE_5B,
+    FIGURE_5C,
+    FIGURE_5D,
+    FIGURE_8,
+    FIGURE_9,
+)
+from ridefense.experiments.claims import OUTPUT, THEOREM_1
 from ridefense.experiments.cost import seconds
 from ridefense.experiments.experiment import (
     Cases,
@@ -17,7 +27,23 @@ from ridefense.experiments.tables import TABLE_1, TABLE_4, TABLE_5, TABLE_6
 from ridefense.experiments.whitebox import TABLE_2
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_6)
+    experiment.name: experiment
+    for experiment in (
+        TABLE_1,
+        TABLE_2,
+        TABLE_4,
+        TABLE_5,
+        TABLE_6,
+        FIGURE_4,
+        FIGURE_5A,
+        FIGURE_5B,
+        FIGURE_5C,
+        FIGURE_5D,
+        FIGURE_8,
+        FIGURE_9,
+        THEOREM_1,
+        OUTPUT,
+    )
 }
 """By name, in the paper's order."""
 
