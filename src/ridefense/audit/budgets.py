@@ -21,9 +21,8 @@ class Budget:
         autoattack: whether AutoAttack is run, with all the steps that its version prescribes.
         targets: classes that the targeted DLR loss aims at.
         imitated: images of the train split that the surrogate learns from.
-        thorough: whether an estimator gets every attack that applies; otherwise those alone that
-            do most for their cost, as a schedule of seconds a fit demands. Filters and bare
-            classifiers always get all.
+        thorough: whether every attack that applies is run; otherwise those alone that do most for
+            their cost, as a schedule of seconds a fit demands, and the rest of it is not used.
     """
 
     steps: tuple[int, ...]

@@ -50,10 +50,10 @@ def threats(
     surrogate: nn.Module | None = None,
 ) -> tuple[Threat, ...]:
     """All attacks of one ℓ∞ radius that apply to a purifier, in the order of their cost."""
-    if isinstance(purifier, Unchanged):
-        found = list(_on_a_network(eps, budget))
-    elif isinstance(purifier, Settings) and not budget.thorough:
+    if not budget.thorough:
         found = list(_what_pays(classifier, purifier, eps))
+    elif isinstance(purifier, Unchanged):
+        found = list(_on_a_network(eps, budget))
     else:
         found = [
             *basic(classifier, purifier, eps),
@@ -136,8 +136,11 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
         yield Threat(attack=AutoAttack(eps=eps))
 
 
-def _what_pays(classifier: nn.Module, purifier: Settings, eps: float) -> Iterator[Threat]:
-    """What did most for its cost where all was tried: ten steps, and one draw in each."""
+def _what_pays(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
+    """What did most for its cost where all was tried."""
+    if not isinstance(purifier, Settings):
+        yield from basic(classifier, purifier, eps)
+        return
     yield Threat(attack=UniformNoise(eps=eps))
     yield _through_a_blur(classifier, eps)
     yield from _quicker(classifier, purifier, eps)
@@ -147,6 +150,8 @@ def _what_pays(classifier: nn.Module, purifier: Settings, eps: float) -> Iterato
         yield Threat(attack=PGD(eps=eps), gradient=frozen)
         yield Threat(attack=HeldWeights(eps=eps, steps=10), gradient=frozen)
         yield Threat(attack=_held_and_known(eps), gradient=frozen)
+    else:
+        yield Threat(attack=PGD(eps=eps), gradient=Truncated(20))
 
 
 def _held_and_known(eps: float) -> HeldWeights:

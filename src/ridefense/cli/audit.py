@@ -17,6 +17,8 @@ from ridefense.cli.evaluate import UNCHECKED
 BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1")
 """Fixed filters that stand beside what is audited."""
 
+_BY_DEFAULT = f"[{', '.join(BESIDE)}]"
+
 
 class BudgetName(StrEnum):
     quick = "quick"
@@ -36,6 +38,10 @@ def audit(
         typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help=f"another purifier, attacked as well; may be repeated  {_BY_DEFAULT}"),
+    ] = None,
     budget: Annotated[BudgetName, typer.Option(help="attack steps and draws")] = BudgetName.small,
     engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
     device: Annotated[
@@ -53,8 +59,8 @@ def audit(
 ) -> None:
     """Attack a defence with everything that applies, and write a page that ends in a verdict.
 
-    Beside it stand no defence, median, total variation, a Gaussian blur, and the adversarially
-    trained classifiers that ship for the data. Cheap attacks come first. Interrupted or killed, the
+    Beside it stand no defence, other purifiers, and the adversarially trained classifiers that
+    ship for the data. Cheap attacks come first. Interrupted or killed, the
     same command goes on where it stopped, and how many workers there are changes no number. Budget
     quick is for schedules of seconds a fit: it has the attacks that do most for their cost, and no
     curve over ε. Exit code 3: a sanity check failed.
@@ -79,7 +85,7 @@ def audit(
         curve=CURVE if BUDGETS[budget].thorough else (),
         beside={
             choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
-            for other in BESIDE
+            for other in beside or BESIDE
         },
         hardened=_hardened(name, family.network),
         limit=images,
