@@ -9,8 +9,16 @@ from ridefense.experiments.ablation import (
     FIGURE_8,
     FIGURE_9,
 )
-from ridefense.experiments.claims import OUTPUT, THEOREM_1
+from ridefense.experiments.claims import (
+    CLASSIFIERS,
+    CLEAN_ACCURACY,
+    COST,
+    OUTPUT,
+    THEOREM_1,
+    UNET,
+)
 from ridefense.experiments.cost import seconds
+from ridefense.experiments.distances import FIGURE_7
 from ridefense.experiments.experiment import (
     Cases,
     Experiment,
@@ -21,6 +29,7 @@ from ridefense.experiments.experiment import (
     merge,
     run_folder,
 )
+from ridefense.experiments.images import FIGURE_2, FIGURE_6, FIGURE_10, FIGURE_11, FIGURE_12
 from ridefense.experiments.lab import SCALES, Lab
 from ridefense.experiments.page import Page, write
 from ridefense.experiments.tables import TABLE_1, TABLE_4, TABLE_5, TABLE_6
@@ -34,15 +43,25 @@ EXPERIMENTS: dict[str, Experiment] = {
         TABLE_4,
         TABLE_5,
         TABLE_6,
+        FIGURE_2,
         FIGURE_4,
         FIGURE_5A,
         FIGURE_5B,
         FIGURE_5C,
         FIGURE_5D,
+        FIGURE_6,
+        FIGURE_7,
         FIGURE_8,
         FIGURE_9,
-        THEOREM_1,
+        FIGURE_10,
+        FIGURE_11,
+        FIGURE_12,
+        CLEAN_ACCURACY,
+        CLASSIFIERS,
+        UNET,
         OUTPUT,
+        COST,
+        THEOREM_1,
     )
 }
 """By name, in the paper's order."""

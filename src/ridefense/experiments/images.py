@@ -1,0 +1,191 @@
+"""The figures that show images: trajectories of one fit (2 and 6) and grids (10 to 12)."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ridefense.attacks import PGD
+from ridefense.evaluate import Row, Run, Threat
+from ridefense.experiments.ablation import attack_of, field_of, histories, history
+from ridefense.experiments.blocks import Block, Picture
+from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.lab import FieldName, Lab
+from ridefense.experiments.plots import Shown, curves, grid
+from ridefense.experiments.tables import ride_photographs
+from ridefense.experiments.whitebox import RADII
+from ridefense.filters import Median, TVChambolle
+from ridefense.gradients import Identity
+
+_CLASSES = 5  # of the highest scores, whose curves are drawn
+_MOMENTS = 8  # reconstructions that are shown
+_COLUMNS = 6  # images of a grid, then as many failures
+STEPS = (1, 4, 10)
+"""Of the attack, in Figures 10 to 12."""
+
+
+def _trajectories(lab: Lab) -> Cases:
+    """The paper's are of photographs; a digit stands beside them."""
+    photographs = {"imagenet-ride-paper": ride_photographs(lab)["imagenet-ride-paper"]}
+    digits = {"fit-ride": history(lab, lab.estimator(field_of(lab)))}
+    return photographs | digits
+
+
+def _trajectory(index: int):
+    """Of the image at this place in each case that has so many."""
+
+    def compose(records: Records) -> Iterator[Block]:
+        for name, run in records.runs.items():
+            rows = [row for row, _ in histories(records.rows(name, attack_of(records, name)))]
+            if len(rows) > index:
+                yield from _of_one(run, rows[index])
+
+    return compose
+
+
+def _of_one(run: Run, row: Row) -> Iterator[Block]:
+    kept, classes = run.images(row), run.settings["dataset"]["classes"]
+    past = row.history
+    data = run.settings["dataset"]["title"]
+    title = f"{data}, image {row.image}"
+    likeliest = kept["scores"].max(dim=0).values.topk(_CLASSES).indices.tolist()
+    chosen = dict.fromkeys([row.label, *likeliest])
+    scores = {
+        f"{_name(classes, k)}{' (true)' if k == row.label else ''}": [
+            (step, float(s), float(s), float(s))
+            for step, s in zip(past.steps, kept["scores"][:, k], strict=True)
+        ]
+        for k in chosen
+    }
+    yield Picture(
+        f"Class scores, {title}", curves({"": scores}, "iterations", "probability on x_est")
+    )
+    distances = {
+        label: [(s, 255 * d, 255 * d, 255 * d) for s, d in zip(past.steps, values, strict=True)]
+        for label, values in (
+            ("dist2gt, to the clean image", past.purified_clean),
+            ("dist2adv, to the attacked image", past.purified_final),
+        )
+    }
+    yield Picture(
+        f"Distances of the reconstruction, {title}",
+        curves({"": distances}, "iterations", "mean absolute distance, 0..255"),
+    )
+    places = torch.linspace(0, len(past.steps) - 1, min(_MOMENTS, len(past.steps))).round().int()
+    shown = [Shown(kept["final"], "attacked", row.bare != row.label)]
+    for at in dict.fromkeys(places.tolist()):
+        caption = f"step {past.steps[at]}\np(true) {past.scores[at]:.2f}"
+        wrong = past.predictions[at] != row.label
+        shown.append(Shown(kept["history"][at] / 255, caption, wrong))
+    yield Picture(
+        f"Reconstructions, {title}",
+        grid({"": shown}),
+        f"Under each the probability of its true class, {_name(classes, row.label)}; red where the "
+        "classifier is wrong.",
+    )
+
+
+def _name(classes: list[str], k: int) -> str:
+    """A class's first name."""
+    return classes[k].split(",")[0] if 0 <= k < len(classes) else str(k)
+
+
+def _grids(field: FieldName):
+    """BPDA on each of three defences, after so many steps; RIDE at `fast` but on digits."""
+
+    def cases(lab: Lab) -> Cases:
+        eps = 0.1 if field == "mnist" else RADII[field][-1]
+        preset = lab.pick(
+            smoke="paper", laptop="paper" if field == "mnist" else "fast", paper="paper"
+        )
+        purifiers = {
+            "median-3": Median(3),
+            "tv-chambolle-0.1": TVChambolle(0.1),
+            f"ride-{preset}": lab.estimator(field, preset),
+        }
+        threats = tuple(
+            Threat(attack=PGD(eps=eps, step_size=eps / 5, steps=n), gradient=Identity())
+            for n in STEPS
+        )
+        n = lab.pick(smoke=2, laptop=16, paper=100)
+        return {
+            f"{field}-grid-{name}": lab.evaluation(field, purifier, threats, images=n)
+            for name, purifier in purifiers.items()
+        }
+
+    return cases
+
+
+def _grid(records: Records) -> Iterator[Block]:
+    for steps, labels in zip(STEPS, _by_steps(records), strict=True):
+        rows: dict[str, list[Shown | None]] = {}
+        chosen = _chosen(records, labels)
+        for name, run in records.runs.items():
+            found = {row.image: row for row in records.rows(name, labels[name])}
+            title = name.partition("-grid-")[2]
+            classes = run.settings["dataset"]["classes"]
+            for kind in ("final", "purified"):
+                rows[f"{title}\n{'adversarial' if kind == 'final' else 'defended'}"] = [
+                    _shown(run, found[image], kind, classes) if image in found else None
+                    for image in chosen
+                ]
+        if chosen:
+            word = "step" if steps == 1 else "steps"
+            yield Picture(
+                f"After {steps} {word} of the attack",
+                grid(rows),
+                "Under an adversarial image the bare classifier's prediction, under a defended one "
+                "the defended classifier's; red where it is wrong. The first images, then "
+                "failures of RIDE among the others.",
+            )
+
+
+def _by_steps(records: Records) -> list[dict[str, str]]:
+    """For each number of steps the label of its attack in each case, in the order declared."""
+    return [
+        {name: labels[i] for name, labels in records.planned.items()} for i in range(len(STEPS))
+    ]
+
+
+def _chosen(records: Records, labels: dict[str, str]) -> list[int]:
+    ride = next((name for name in records.runs if "ride" in name), "")
+    rows = records.rows(ride, labels.get(ride, ""))
+    failed = [row.image for row in rows[_COLUMNS:] if row.predictions[0] != row.label]
+    return [row.image for row in rows[:_COLUMNS]] + failed[: _COLUMNS // 2]
+
+
+def _shown(run: Run, row: Row, kind: str, classes: list[str]) -> Shown:
+    predicted = row.bare if kind == "final" else row.predictions[0]
+    caption = _name(classes, predicted)[:12]
+    return Shown(run.images(row)[kind], caption, predicted != row.label)
+
+
+def _trajectory_figure(number: int, index: int) -> Experiment:
+    return Experiment(
+        name=f"figure-{number}",
+        source=f"Figure {number}",
+        title="One image's trajectory: class scores, distances, reconstructions",
+        text="RIDE on an attacked image (gray box), by the number of gradient steps: the scores of "
+        "the likeliest classes on the reconstruction x_est, its distances to the clean and to the "
+        "attacked image, and what it looks like.",
+        cases=_trajectories,
+        compose=_trajectory(index),
+    )
+
+
+def _grid_figure(number: int, field: FieldName, title: str) -> Experiment:
+    return Experiment(
+        name=f"figure-{number}",
+        source=f"Figure {number}",
+        title=f"{title}: adversarial and defended images, failures included",
+        text="BPDA after 1, 4 and 10 steps of ε/5 on the median filter, total variation and RIDE, "
+        "each attacked by itself.",
+        cases=_grids(field),
+        compose=_grid,
+    )
+
+
+FIGURE_2 = _trajectory_figure(2, 0)
+FIGURE_6 = _trajectory_figure(6, 1)
+FIGURE_10 = _grid_figure(10, "mnist", "MNIST")
+FIGURE_11 = _grid_figure(11, "cifar10", "CIFAR-10")
+FIGURE_12 = _grid_figure(12, "imagenet", "ImageNet")
