@@ -10,6 +10,7 @@ from ridefense import classifiers, datasets
 from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName
 from ridefense.cli.console import out
 from ridefense.estimators import ESTIMATORS, PRESETS
+from ridefense.experiments import EXPERIMENTS
 
 
 def listing(
@@ -36,6 +37,7 @@ def listing(
         "networks": list(NetworkName),
         "attacks": list(AttackName),
         "engines": list(EngineName),
+        "experiments": [*EXPERIMENTS, "all"],
     }
     if as_data:
         typer.echo(json.dumps(names, indent=2))

@@ -7,23 +7,36 @@ import typer
 
 from ridefense.cli.console import out, say
 from ridefense.evaluate.records import write_atomically
+from ridefense.experiments import EXPERIMENTS, planned, write, write_index
 from ridefense.report import Summary, as_html, as_json, as_markdown, as_table, summarise
 from ridefense.report.tables import notes
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what evaluate took as --out")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="what evaluate or reproduce took as --out")
+    ],
     as_data: Annotated[
         bool, typer.Option("--json", help="print JSON alone: the same records, the same bytes")
     ] = False,
 ) -> None:
     """Show records as a table, and write report.html and report.md beside them.
 
+    Of a folder of reproduce, the page of every table and figure in it.
+
     \b
     Examples:
       ridefense report runs/demo
       ridefense report runs/demo --json > demo.json
     """
+    found = [e for e in EXPERIMENTS.values() if planned(e, folder)]
+    if found and not as_data:
+        for experiment in found:
+            write(experiment, folder)
+            say(f"wrote {folder / experiment.name / 'report.html'}")
+        write_index(folder, found)
+        say(f"wrote {folder / 'report.html'}")
+        return
     summary = summarise(folder)
     if as_data:
         typer.echo(as_json(summary), nl=False)

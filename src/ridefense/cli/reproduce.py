@@ -11,7 +11,16 @@ from ridefense import threads
 from ridefense.cli import choices
 from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
-from ridefense.experiments import EXPERIMENTS, Lab, carry_out, declare, merge, seconds, write
+from ridefense.experiments import (
+    EXPERIMENTS,
+    Lab,
+    carry_out,
+    declare,
+    merge,
+    seconds,
+    write,
+    write_index,
+)
 
 ALL = "all"
 """The name of every table and figure at once."""
@@ -80,6 +89,8 @@ def reproduce(
         for case, reason in page.refused.items():
             say(f"{experiment.name}: {case} was not run: {reason}")
         say(f"wrote {folder / experiment.name / 'report.html'}")
+    write_index(folder, EXPERIMENTS.values())
+    say(f"wrote {folder / 'report.html'}")
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -27,11 +27,12 @@ from ridefense.experiments.experiment import (
     declare,
     gather,
     merge,
+    planned,
     run_folder,
 )
 from ridefense.experiments.images import FIGURE_2, FIGURE_6, FIGURE_10, FIGURE_11, FIGURE_12
 from ridefense.experiments.lab import SCALES, Lab
-from ridefense.experiments.page import Page, write
+from ridefense.experiments.page import Page, write, write_index
 from ridefense.experiments.tables import TABLE_1, TABLE_4, TABLE_5, TABLE_6
 from ridefense.experiments.whitebox import TABLE_2
 
@@ -78,7 +79,9 @@ __all__ = [
     "declare",
     "gather",
     "merge",
+    "planned",
     "run_folder",
     "seconds",
     "write",
+    "write_index",
 ]

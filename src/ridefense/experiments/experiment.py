@@ -147,6 +147,11 @@ def run_folder(folder: str | os.PathLike[str], case: str) -> Path:
     return Path(folder, "runs", case)
 
 
+def planned(experiment: Experiment, folder: str | os.PathLike[str]) -> bool:
+    """Whether there is anything of an experiment in a folder."""
+    return Path(folder, experiment.name, "plan.json").exists()
+
+
 def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
     """The records of an experiment that was planned in a folder.
 

@@ -1,6 +1,7 @@
 """An experiment's page, as HTML and as Markdown, from its records alone."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from ridefense.evaluate.records import write_atomically
 from ridefense.experiments.blocks import Block, Picture, as_png, as_svg
-from ridefense.experiments.experiment import Experiment, Records, gather
+from ridefense.experiments.experiment import Experiment, Records, gather, planned
 from ridefense.report import words
 from ridefense.report.tables import in_markdown
 
@@ -55,6 +56,42 @@ def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
     write_atomically(folder / "report.html", as_html(page).encode())
     write_atomically(folder / "report.md", as_markdown(page).encode())
     return page
+
+
+def write_index(folder: str | os.PathLike[str], experiments: Iterable[Experiment]) -> None:
+    """Write report.html and report.md into a folder: a line for each experiment planned in it.
+
+    Raises:
+        InputError: where records are damaged.
+        RideError: where it cannot be written to.
+    """
+    found = [(e, gather(e, folder)) for e in experiments if planned(e, folder)]
+    entries = [
+        {
+            "name": experiment.name,
+            "source": experiment.source,
+            "title": experiment.title,
+            "images": _images(records),
+            "refused": ", ".join(records.refused),
+        }
+        for experiment, records in found
+    ]
+    html = _ENVIRONMENT.overlay(autoescape=True).get_template("index.html")
+    markdown = _ENVIRONMENT.get_template("index.md")
+    write_atomically(Path(folder, "report.html"), html.render(entries=entries).encode())
+    text = markdown.render(entries=entries, text=in_markdown)
+    write_atomically(Path(folder, "report.md"), text.encode())
+
+
+def _images(records: Records) -> str:
+    """How many images each data set's cases have, at least and at most."""
+    sizes: dict[str, list[int]] = {}
+    for run in records.runs.values():
+        sizes.setdefault(run.settings["dataset"]["title"], []).append(
+            len({row.image for row in run.rows})
+        )
+    spans = {title: sorted({min(n), max(n)}) for title, n in sizes.items()}
+    return "; ".join(f"{title}: {' to '.join(map(str, n))}" for title, n in spans.items())
 
 
 def compose(experiment: Experiment, records: Records) -> Page:
