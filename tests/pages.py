@@ -49,6 +49,11 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def runnable(page: Path) -> list[Block]:
+    """The page's Python blocks, but for those that are excused."""
+    return [b for b in blocks(page) if b.language == "python" and not b.excuse]
+
+
 def run(page: Path, *, shell: bool = False) -> dict[str, object]:
     """Run a page's Python blocks in order, and with `shell` its `ridefense` commands among them.
 
@@ -57,7 +62,7 @@ def run(page: Path, *, shell: bool = False) -> dict[str, object]:
     """
     names: dict[str, object] = {"__name__": page.stem}
     for block in blocks(page):
-        if block.language == "python" and not block.excuse:
+        if block in runnable(page):
             # Empty lines before it: an error names the line of the page.
             code = "\n" * (block.line - 1) + block.code
             exec(compile(code, str(page), "exec"), names)

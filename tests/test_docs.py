@@ -1,0 +1,168 @@
+"""The documentation: its examples run, its commands and links are right, its site builds."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from pymdownx.slugs import slugify
+from typer.main import get_command
+
+import pages
+from ridefense.cli import app
+
+DOCS = pages.ROOT / "docs"
+README = pages.ROOT / "README.md"
+TUTORIAL = DOCS / "tutorial.md"
+WRITTEN = sorted(DOCS.rglob("*.md"))
+"""All pages below docs/; those in reference/ are made of docstrings when the site is built."""
+
+PARTS = "adapters attacks audit classifiers datasets engines evaluate gradients noise report rivals"
+PUBLIC = ["ridefense", *(f"ridefense.{part}" for part in PARTS.split()), "ridefense.tuning"]
+"""The modules that the reference documents."""
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(pages.ROOT))
+
+
+# --- Examples and commands ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [p for p in WRITTEN if pages.runnable(p)], ids=named)
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages.run(page, shell=page == TUTORIAL)
+
+
+def test_few_examples_are_excused_and_each_with_a_reason():
+    excused = {
+        named(page): [block.excuse for block in pages.blocks(page) if block.excuse]
+        for page in WRITTEN
+    }
+    assert {page for page, excuses in excused.items() if excuses} == {
+        "docs/classifiers.md",
+        "docs/gpu.md",
+    }
+    # What is marked otherwise would be run; nothing else may hide a block from the tests.
+    for page in WRITTEN:
+        fences = re.findall(r"^ *```(?:py|python3?|pycon)\b", page.read_text(), re.MULTILINE)
+        assert len(fences) == sum(block.language == "python" for block in pages.blocks(page))
+
+
+@pytest.mark.parametrize("page", [p for p in WRITTEN if pages.commands(p)], ids=named)
+def test_commands_are_understood(page):
+    for command in pages.commands(page):
+        name, *rest = pages.arguments(command)
+        get_command(app).commands[name].make_context(name, rest)
+
+
+def test_a_wrong_command_would_be_noticed():
+    with pytest.raises(Exception, match="No such option: --colour"):
+        get_command(app).commands["report"].make_context("report", ["runs/a", "--colour"])
+
+
+def test_scripts_and_targets_that_pages_name_exist():
+    makefile = (pages.ROOT / "Makefile").read_text()
+    for page in WRITTEN:
+        text = page.read_text()
+        for script in re.findall(r"python ((?:benchmarks|examples|tests)/\w+\.py)", text):
+            assert (pages.ROOT / script).is_file(), (named(page), script)
+        for target in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE):
+            assert f"\n{target}:" in makefile, (named(page), target)
+
+
+# --- Links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, README], ids=named)
+def test_links_lead_somewhere_on_disk_too(page):
+    html = MarkdownIt("commonmark").enable("table").render(page.read_text())
+    for link in re.findall(r'(?:href|src)="([^"]+)"', html):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), (named(page), link)
+        if anchor and target.parent.name != "reference":  # MkDocs checks those
+            assert anchor in anchors(target), (named(page), link)
+
+
+def anchors(page: Path) -> list[str]:
+    slug = slugify(case="lower")
+    return [slug(title, "-") for title in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)]
+
+
+# --- The site -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, cwd=pages.ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr + done.stdout
+    return folder
+
+
+def built(site: Path, page: Path) -> str:
+    """The page's HTML; the README is the site's first page."""
+    path = "" if page == README else page.relative_to(DOCS).with_suffix("")
+    return (site / path / "index.html").read_text()
+
+
+def test_it_fetches_nothing(site):
+    for path in site.rglob("*.html"):
+        sources = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"]+)"', path.read_text())
+        assert not [source for source in sources if "//" in source], path
+
+
+@pytest.mark.parametrize(
+    "page", [README, *(p for p in WRITTEN if p.parent.name != "reference")], ids=named
+)
+def test_it_shows_a_page_as_its_markdown_means_it(site, page):
+    """MkDocs has a dialect of its own: a list may need an empty line, or come out as prose."""
+    meant = Count()
+    meant.feed(f"<article>{MarkdownIt('commonmark').enable('table').render(page.read_text())}")
+    shown = Count()
+    shown.feed(built(site, page))
+    assert shown.seen == meant.seen
+
+
+class Count(HTMLParser):
+    """Counts list items, cells, blocks of code, headings and images within an article."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.seen = False, dict.fromkeys(("li", "td", "pre", "h2", "h3", "img"), 0)
+
+    def handle_starttag(self, tag, attrs):
+        self.inside |= tag == "article"
+        if self.inside and tag in self.seen:
+            self.seen[tag] += 1
+
+    def handle_endtag(self, tag):
+        self.inside &= tag != "article"
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_reference_has_every_public_name(site, module):
+    reference = "".join(path.read_text() for path in (site / "reference").rglob("*.html"))
+    shown = set(re.findall(r'id="(ridefense[\w.]*)"', reference))
+    loaded = importlib.import_module(module)
+    names = getattr(loaded, "__all__", None) or [
+        name
+        for name, value in vars(loaded).items()
+        if name[0] != "_" and getattr(value, "__module__", None) == module
+    ]
+    # A function may be called as its module is: ridefense.audit.threats.threats.
+    assert names
+    assert not [n for n in names if not {f"{module}.{n}", f"{module}.{n}.{n}"} & shown]
