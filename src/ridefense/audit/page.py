@@ -30,7 +30,11 @@ from ridefense.report.tables import GRAY_BOX, UPPER_BOUND, in_markdown, interval
 Rows = list[list[str]]
 
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("ridefense.audit"), trim_blocks=True, lstrip_blocks=True
+    loader=jinja2.ChoiceLoader(
+        [jinja2.PackageLoader("ridefense.audit"), jinja2.PackageLoader("ridefense.report")]
+    ),
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 

@@ -1,7 +1,5 @@
 """The curves of an audit, as SVG that depends on the records alone."""
 
-from io import StringIO
-
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,16 +7,7 @@ from matplotlib.figure import Figure
 from ridefense.audit.checks import ladders
 from ridefense.audit.findings import Attacked, Case, Findings, accuracy, picked
 from ridefense.evaluate import Accuracy
-
-_STYLE = {
-    "svg.hashsalt": "ridefense",  # names inside the file, which are random otherwise
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-}
+from ridefense.report.drawing import STYLE, as_svg
 
 Point = tuple[float, Accuracy]
 
@@ -75,7 +64,7 @@ def _named(group: list[Attacked], setting: str) -> str:
 
 
 def _draw(curves: dict[str, list[Point]], label: str, *, log: bool = False, bold: str = "") -> str:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots()
         for name, points in curves.items():
@@ -84,10 +73,7 @@ def _draw(curves: dict[str, list[Point]], label: str, *, log: bool = False, bold
         if log:
             axes.set_xscale("log")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
-        file = StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    return as_svg(figure)
 
 
 def _curve(axes: Axes, name: str, points: list[Point], width: float) -> None:

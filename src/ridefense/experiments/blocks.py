@@ -3,9 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import BytesIO, StringIO
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ridefense.report.summary import Line
@@ -37,19 +35,6 @@ class Picture:
 
 
 Block = Table | Picture
-
-STYLE = {
-    "svg.hashsalt": "ridefense",  # names inside the file, which are random otherwise
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-}
-"""Of all figures."""
 
 
 def results(title: str, lines: Iterable[Line], text: str = "") -> Table:
@@ -84,20 +69,3 @@ def _against(line: Line | None) -> Cell:
         return ours
     points = f"{100 * line.difference:+.1f}"
     return (*ours, f"paper {percent(line.paper.accuracy)}: {points}")
-
-
-def as_svg(figure: Figure) -> str:
-    """An SVG element that depends on what is drawn alone."""
-    file = StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
-
-
-def as_png(figure: Figure) -> bytes:
-    """120 dots an inch."""
-    file = BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
-    return file.getvalue()

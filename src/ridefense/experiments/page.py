@@ -9,9 +9,10 @@ import jinja2
 from markupsafe import Markup
 
 from ridefense.evaluate.records import write_atomically
-from ridefense.experiments.blocks import Block, Picture, as_png, as_svg
+from ridefense.experiments.blocks import Block, Picture
 from ridefense.experiments.experiment import Experiment, Records, gather, planned
 from ridefense.report import words
+from ridefense.report.drawing import as_png, as_svg
 from ridefense.report.tables import in_markdown
 
 _ENVIRONMENT = jinja2.Environment(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ridefense.experiments.blocks import STYLE
+from ridefense.report.drawing import STYLE
 
 Curve = list[tuple[float, float, float, float]]
 """Points: x, y, and the bounds of y's band."""
