@@ -1,20 +1,11 @@
-"""docs/attacks.md: its examples run, one after the other, and its names exist."""
+"""docs/attacks.md leaves out no attack and no gradient mode; test_docs.py runs its examples."""
 
-import re
 from pathlib import Path
 
 import ridefense.attacks
 import ridefense.gradients
 
 PAGE = Path(__file__).parents[1] / "docs" / "attacks.md"
-
-
-def test_examples_run():
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 10
-    space: dict[str, object] = {"__name__": "docs"}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), space)
 
 
 def test_every_attack_and_every_gradient_is_on_the_page():

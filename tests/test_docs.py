@@ -77,6 +77,15 @@ def test_scripts_and_targets_that_pages_name_exist():
             assert f"\n{target}:" in makefile, (named(page), target)
 
 
+def test_the_method_is_drawn_by_its_script(tmp_path):
+    script = pages.ROOT / "benchmarks" / "method.py"
+    few = ["--digits", "8", "--preset", "fast", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, script, *few], check=True, cwd=tmp_path, stdout=subprocess.PIPE)
+    committed = sorted((DOCS / "figures").glob("method-*"))
+    assert [figure.name for figure in committed] == sorted(path.name for path in tmp_path.iterdir())
+    assert all(figure.stat().st_size < 150_000 for figure in committed)
+
+
 # --- Links ----------------------------------------------------------------------------------------
 
 

@@ -26,13 +26,7 @@ def test_example(path, capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_runs_and_names_every_example():
-    page = FOLDER.parent / "docs" / "toolboxes.md"
-    text = page.read_text()
-    space: dict[str, object] = {"__name__": "docs"}
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), space)
+def test_the_page_names_every_example():
+    text = (FOLDER.parent / "docs" / "toolboxes.md").read_text()
     linked = set(re.findall(r"\(\.\./examples/(\w+\.py)\)", text))
     assert linked == {path.name for path in FOLDER.glob("*.py")}
