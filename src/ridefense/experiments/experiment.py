@@ -36,14 +36,15 @@ class Records:
     planned: dict[str, list[str]]
     refused: dict[str, str]
 
-    def lines(self, *names: str, clean: bool = False) -> list[Line]:
-        """The lines of a table: by default of all cases, in their order; planned attacks alone.
+    def lines(self, names: Iterable[str] | None = None, *, clean: bool = False) -> list[Line]:
+        """The lines of a table, under planned attacks alone.
 
         Args:
+            names: cases; by default all, in their order.
             clean: whether they are about clean images in place of the attacks.
         """
         found = []
-        for name in names or self.runs:
+        for name in self.runs if names is None else names:
             if name in self.runs:
                 wanted = [CLEAN] if clean else self.planned[name] or [CLEAN]
                 found += lines(name, self.runs[name], wanted)

@@ -11,7 +11,8 @@ from ridefense.experiments.experiment import Cases, Experiment, Records
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity, Unrolled
-from ridefense.report.paper import FIGURES
+from ridefense.report.paper import FIGURES, Figure
+from ridefense.report.summary import Line
 from ridefense.report.tables import interval, percent
 from ridefense.rivals import (
     JPEG,
@@ -199,8 +200,22 @@ def _compose(records: Records) -> Iterator[Block]:
     for field, title in titles.items():
         names = [name for name in records.runs if name.startswith(field)]
         if names:
-            yield results(title, records.lines(*names))
+            yield results(title, records.lines(names))
     yield _cited(records)
+
+
+def _nearest(records: Records, name: str, stated: Figure) -> list[Line]:
+    """Of a case's lines the one under the cited attack's norm and, if there is one, its ε."""
+    attacks = records.runs[name].attacks if name in records.runs else {}
+    lines = [a for a in records.lines([name]) if attacks[a.attack]["norm"] == stated.norm]
+    return [a for a in lines if attacks[a.attack]["eps"] == stated.eps][:1] or lines[:1]
+
+
+def _told(line: Line) -> str:
+    defence = line.classifier if line.defence == "none" else line.defence
+    mean = line.score.mean
+    share = f"{percent(mean.fraction)} {interval(mean)} of {mean.n}"
+    return f"{line.dataset}, {defence}, {line.threat}: {share}"
 
 
 def _cited(records: Records) -> Table:
@@ -211,12 +226,7 @@ def _cited(records: Records) -> Table:
             continue
         title, names = _CITED[stated.defence]
         norm = {"Linf": "ℓ∞", "L2": "ℓ2"}[stated.norm]
-        ours = [
-            f"{line.dataset}, {line.defence if line.preset else line.classifier}, "
-            f"{line.threat}: {percent(line.score.mean.fraction)} {interval(line.score.mean)} "
-            f"of {line.score.mean.n}"
-            for line in records.lines(*names)
-        ]
+        ours = [_told(line) for name in names for line in _nearest(records, name, stated)]
         rows.append(
             (
                 (title, f"{stated.defence} et al."),

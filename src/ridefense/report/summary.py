@@ -171,7 +171,7 @@ def _in_order(folder: Path) -> list[tuple[str, Run]]:
     def rank(found: tuple[str, Run]) -> tuple[int, str]:
         purifier = found[1].settings.get("purifier")
         kind = purifier if isinstance(purifier, dict) else {}
-        return (0 if kind.get("type") == "Unchanged" else 1 + ("steps" in kind), found[0])
+        return (0 if kind.get("type") == "Unchanged" else 1 + words.is_fitted(kind), found[0])
 
     named = [(path.relative_to(folder).as_posix(), read(path)) for path in find(folder)]
     return sorted(named, key=rank)

@@ -11,15 +11,30 @@ _TYPES = {
     "TVChambolle": "TV Chambolle",
     "TVBregman": "TV Bregman",
     "IDIP": "I-DIP",
+    "BitDepth": "bit depth",
+    "TVMinimisation": "TV minimisation",
+    "CropEnsemble": "crop ensemble",
+    "ResizeAndPad": "resize and pad",
+    "PixelDeflection": "pixel deflection",
+    "ActivationPruning": "activation pruning",
+    "DefenseGAN": "Defense-GAN",
 }
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
 
 
+_SETTINGS = ("kernel", "weight", "sigma", "bits", "quality")
+
+
+def is_fitted(purifier: Plain) -> bool:
+    """Whether it is an estimator, which fits a network to each image."""
+    return "rounds" in purifier
+
+
 def setting_of(purifier: Plain) -> float | None:
-    """The one number of a filter: its kernel, weight or σ."""
-    return next(
-        (purifier[k] for k in ("kernel", "weight", "sigma") if _is_number(purifier, k)), None
-    )
+    """The one number of a filter: its kernel, weight or σ; none of an estimator, which has many."""
+    if is_fitted(purifier):
+        return None
+    return next((purifier[k] for k in _SETTINGS if _is_number(purifier, k)), None)
 
 
 def defence(purifier: Plain) -> str:
@@ -38,8 +53,8 @@ def threat(name: str, norm: str, eps: float) -> str:
 def schedule(purifier: Plain, preset: str | None) -> str:
     """A purifier in a sentence: which preset, which schedule."""
     name = defence(purifier)
-    if "steps" not in purifier:
-        return "no defender" if name == "none" else f"{name}, a fixed filter"
+    if not is_fitted(purifier):
+        return "no defender" if name == "none" else f"{name}, which fits no network"
     sigma = _numbers(purifier.get("sigma"))
     space = "normalised" if purifier.get("normalisation") else "[0, 1]"
     batch = purifier.get("batch")
