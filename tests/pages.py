@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from unittest.mock import patch
 
@@ -85,7 +86,8 @@ def commands_of(block: Block) -> list[str]:
 
 def arguments(command: str) -> list[str]:
     """What follows the program's name, as a shell would pass it."""
-    return shlex.split(command, comments=True)[1:]
+    words = shlex.split(command, comments=True)[1:]
+    return list(takewhile(lambda word: word not in (">", "|"), words))
 
 
 def call(command: str) -> int:

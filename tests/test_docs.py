@@ -62,6 +62,16 @@ def test_commands_are_understood(page):
         get_command(app).commands[name].make_context(name, rest)
 
 
+def test_examples_in_help_are_understood():
+    known = get_command(app).commands
+    shown = [line.strip() for command in known.values() for line in command.help.splitlines()]
+    examples = [line for line in shown if line.startswith("ridefense ")]
+    assert len(examples) >= len(known)
+    for example in examples:
+        name, *rest = pages.arguments(example)
+        known[name].make_context(name, rest)
+
+
 def test_a_wrong_command_would_be_noticed():
     with pytest.raises(Exception, match="No such option: --colour"):
         get_command(app).commands["report"].make_context("report", ["runs/a", "--colour"])
