@@ -58,7 +58,7 @@ def kinds(lab: Lab, *estimators: type[Estimator], dropout: tuple[bool, ...] = (T
 def _samples(lab: Lab) -> Cases:
     """n of Figure 5b; its 1 is the default. A fit costs n times as much, so images are fewer."""
     more = {n: lab.estimator(field_of(lab), batch=n) for n in (2, 4, 8)}
-    others = {f"fit-ride-n-{n}": history(lab, ride, images=20) for n, ride in more.items()}
+    others = {f"fit-ride-n-{n}": history(lab, ride, images=10) for n, ride in more.items()}
     return {"fit-ride": _ride(lab), **others}
 
 

@@ -53,7 +53,7 @@ class OverwrittenPGD(PGD):
 def _cases(lab: Lab) -> Cases:
     """The filters' cases are Table 2's."""
     many = lab.pick(smoke=2, laptop=1000, paper=10_000)
-    few = lab.pick(smoke=2, laptop=50, paper=10_000)
+    few = lab.pick(smoke=2, laptop=25, paper=10_000)
     filters = {"none": Unchanged(), "median-3": Median(3), "tv-chambolle-0.1": TVChambolle(0.1)}
     ride = lab.estimator("mnist")
     overwritten = Threat(attack=OverwrittenPGD(eps=EPS), gradient=Identity())
