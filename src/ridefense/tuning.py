@@ -23,12 +23,25 @@ from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
-from ridefense.evaluate import CLEAN, Accuracy, Evaluation, Run, run, score
+from ridefense.evaluate import (
+    CLEAN,
+    UNREADABLE,
+    Accuracy,
+    Evaluation,
+    Here,
+    Run,
+    Workers,
+    run,
+    score,
+)
 from ridefense.evaluate.running import Progress
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]
 """One θ: the settings in which it differs from the base preset."""
+
+PRESET = "preset.json"
+"""The file that a search writes its best into."""
 
 _SETTINGS = {f.name for f in fields(Settings)} - {"network", "normalisation", "engine"}
 
@@ -102,16 +115,19 @@ def tune(
     grid: Iterable[Changes],
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> list[Trial]:
     """Try every θ, and write the best as `preset.json` into the folder.
 
     Args:
         search: images, classifier, attacks, and the base settings as its purifier. An attack
-            without a gradient mode (gray box) is run once and its images shown to every θ.
+            without a gradient mode (gray box) is run once in this process, and its images shown
+            to every θ; other workers find the same images again for each.
         grid: see `read_grid` and `product`.
         folder: a run folder for each θ below it.
         progress: called with what is being done, the trials done (a fraction within one) and
             their total.
+        workers: where chunks are computed, see `ridefense.evaluate.run`.
 
     Returns:
         The trials, the lowest loss first.
@@ -125,26 +141,47 @@ def tune(
     thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
-    shared = tuple(
-        threat if threat.gradient is not None else replace(threat, attack=_Once(threat.attack))
-        for threat in search.threats
-    )
+    shared = search.threats
+    if isinstance(workers, Here):
+        shared = tuple(
+            threat if threat.gradient is not None else replace(threat, attack=_Once(threat.attack))
+            for threat in shared
+        )
     trials = []
     for number, (changes, purifier) in enumerate(thetas):
         evaluation = replace(search, purifier=purifier, threats=shared)
         within = _within(progress, number, len(thetas))
-        trials.append(_trial(evaluation, changes, Path(folder, _slug(changes)), within))
+        done = run(evaluation, Path(folder, _slug(changes)), within, workers)
+        trials.append(_trial(evaluation, changes, done))
     trials.sort(key=lambda trial: trial.loss)
     best, found_on = trials[0], search.load()[0]
     about = {
         "chosen from": len(trials),
         "loss": best.loss,
         "on": f"{len(found_on)} images of {found_on.title} ({found_on.split})",
-        "classifier": search.classifier,
+        "classifier": best.run.settings["classifier"]["name"],
         "attacks": [threat.settings() for threat in search.threats],
     }
-    presets.write(Path(folder, "preset.json"), best.purifier, about)
+    presets.write(Path(folder, PRESET), best.purifier, about)
     return trials
+
+
+def default_grid(base: Settings) -> list[Changes]:
+    """α × σ around a base, after Figure 5 (c, d): σ at half, once and twice the base's.
+
+    An estimator without updates (DAE) has no α to try, one without noise (I-DIP) no σ.
+
+    Raises:
+        InputError: for DIP, which has neither.
+    """
+    values: dict[str, list[Any]] = {}
+    if base.alpha < 1:
+        values["alpha"] = [0.8, 0.9, 0.95]
+    if base.noisy_input or base.noisy_target:
+        values["sigma"] = [[factor * sigma for sigma in base.sigmas] for factor in (0.5, 1.0, 2.0)]
+    if not values:
+        raise InputError("this estimator has neither α nor σ; give a grid, as of steps")
+    return product(values)
 
 
 def product(values: Mapping[str, Sequence[Any]]) -> list[Changes]:
@@ -199,18 +236,18 @@ def _slug(changes: Changes) -> str:
     return f"theta-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 
-def _trial(evaluation: Search, changes: Changes, folder: Path, progress: Progress | None) -> Trial:
-    done = run(evaluation, folder, progress)
+def _trial(evaluation: Search, changes: Changes, done: Run) -> Trial:
+    readable = [row for row in done.rows if UNREADABLE not in row.faults]
     images, classifier = evaluation.load()
     height, width = images[:1].bytes.shape[-2:]
     losses, scores = [], {}
     for attack in (CLEAN, *evaluation.attacks):
-        rows = [row for row in done.rows if row.attack == attack]
+        rows = [row for row in readable if row.attack == attack]
         labels = [row.label for row in rows]
         scores[attack] = score([row.predictions for row in rows], labels).mean
         purified = (done.images(row)["purified"] for row in rows)
         losses.append(_cross_entropy(classifier, purified, labels))
-    seconds = torch.tensor([row.purify_seconds for row in done.rows]).median()
+    seconds = torch.tensor([row.purify_seconds for row in readable]).median()
     return Trial(
         changes=changes,
         purifier=evaluation.purifier,

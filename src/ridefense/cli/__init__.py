@@ -14,6 +14,7 @@ from ridefense.cli.purify import purify
 from ridefense.cli.report import report
 from ridefense.cli.reproduce import reproduce
 from ridefense.cli.train import train_classifier
+from ridefense.cli.tune import tune
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(purify)
 app.command()(evaluate)
+app.command()(tune)
 app.command()(audit)
 app.command()(reproduce)
 app.command()(report)
