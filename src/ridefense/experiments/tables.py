@@ -57,6 +57,9 @@ def ride_photographs(lab: Lab) -> Cases:
     paper, fast = (lab.estimator("imagenet", preset) for preset in ("paper", "fast"))
     few = {"laptop": GRAY[:1], "smoke": GRAY, "paper": GRAY}[lab.scale]
     return {
+        "imagenet-ride-fast": lab.evaluation(
+            "imagenet", fast, GRAY, images=lab.pick(smoke=2, laptop=100, paper=2000)
+        ),
         "imagenet-ride-paper": lab.evaluation(
             "imagenet",
             paper,
@@ -64,9 +67,6 @@ def ride_photographs(lab: Lab) -> Cases:
             images=lab.pick(smoke=2, laptop=20, paper=2000),
             batch=lab.pick(smoke=2, laptop=1, paper=8),
             every=500,
-        ),
-        "imagenet-ride-fast": lab.evaluation(
-            "imagenet", fast, GRAY, images=lab.pick(smoke=2, laptop=100, paper=2000)
         ),
     }
 
