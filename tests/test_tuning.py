@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from evaluations import GRAY, WHITE, declare, weights
-from ridefense import IMAGENET, NETWORKS, RIDE, InputError, Network, presets
+from evaluations import GRAY, WHITE, declare, numbers, weights
+from ridefense import DAE, DIP, IDIP, IMAGENET, NETWORKS, RIDE, InputError, Network, presets
 from ridefense.attacks import FGSM
-from ridefense.evaluate import CLEAN, Threat, read
-from ridefense.tuning import Search, product, read_grid, tune
+from ridefense.evaluate import CLEAN, Processes, Threat, read
+from ridefense.tuning import Search, default_grid, product, read_grid, tune
 
 BASE = replace(
     RIDE.preset("fast", network="mnist"),
@@ -80,6 +80,7 @@ def test_the_chosen_theta_is_a_preset(folder, trials):
     about = json.loads(path.read_text())
     assert about["loss"] == trials[0].loss
     assert about["chosen from"] == 2
+    assert about["classifier"] == "random.safetensors"
 
 
 def test_a_search_goes_on_and_may_grow(folder, trials):
@@ -132,6 +133,13 @@ def test_gray_box_images_are_made_once_and_white_box_ones_for_every_theta(folder
     assert len(calls) == 4
 
 
+def test_other_workers_find_the_same(folder, trials, tmp_path):
+    (found,) = tune(search(folder), GRID[1:], tmp_path, workers=Processes(1))
+    (here,) = (trial for trial in trials if trial.changes == GRID[1])
+    assert numbers(found.run.rows) == numbers(here.run.rows)
+    assert found.loss == here.loss
+
+
 def test_progress_ends_at_all_trials(folder, tmp_path):
     seen = []
     tune(search(folder), GRID, tmp_path, lambda *call: seen.append(call))
@@ -148,6 +156,19 @@ def test_grids(tmp_path):
     listed.write_text(json.dumps(theta))
     crossed.write_text('{"steps": [1, 2], "sigma": [[0.1]]}')
     assert read_grid(toml) == read_grid(listed) == read_grid(crossed) == theta
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_default_grid_lies_around_its_base(network):
+    ride = RIDE.preset("fast", network=network)
+    grid = default_grid(ride)
+    assert len(grid) == 9
+    assert {"alpha": ride.alpha, "sigma": list(ride.sigmas)} in grid
+    dae, idip = (kind.preset("fast", network=network) for kind in (DAE, IDIP))
+    assert [set(theta) for theta in default_grid(dae)] == [{"sigma"}] * 3
+    assert [set(theta) for theta in default_grid(idip)] == [{"alpha"}] * 3
+    with pytest.raises(InputError, match="neither α nor σ"):
+        default_grid(DIP.preset("fast", network=network))
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "[3]", '{"steps": 3}', '{"init": "xavier"}'])
