@@ -82,7 +82,8 @@ class Lab:
         """The lab of a scale.
 
         Args:
-            datasets, classifiers: others than the scale's, by "mnist", "cifar10", "imagenet".
+            datasets: others than the scale's, by "mnist", "cifar10", "imagenet".
+            classifiers: the same.
 
         Raises:
             InputError: for another scale or data set.
