@@ -11,9 +11,10 @@ from torch import Tensor
 from ridefense import threads
 from ridefense.attacks import FGSM
 from ridefense.audit.threats import purifications
+from ridefense.classifiers import Classifier
 from ridefense.defended import Purifier
 from ridefense.estimators import Estimator
-from ridefense.evaluate import Evaluation, chunks_of, read
+from ridefense.evaluate import Evaluation, Threat, chunks_of, read
 from ridefense.experiments.experiment import run_folder
 
 _ENOUGH = 0.2  # seconds that a measurement takes at least
@@ -25,23 +26,26 @@ def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
     Rough: a fit's time is taken as proportional to its steps, an attack's to the number of times
     that it runs the purifier and the classifier.
     """
-    total, timed = 0.0, {}
+    total, purifying, classifying = 0.0, {}, {}
     for name, evaluation in cases.items():
-        images, _ = evaluation.load()
+        images, classifier = evaluation.load()
         left = _left(evaluation, len(images), run_folder(folder, name))
         if not left:
             continue
-        key = evaluation.dataset, evaluation.classifier, evaluation.purifier
-        if key not in timed:
-            with threads.single():
-                timed[key] = _measured(evaluation, images[:1].images.to(evaluation.device))
-        purify, classify = timed[key]
+        image = images[:1].images.to(evaluation.device)
+        fitted = evaluation.dataset, evaluation.purifier
+        graded = evaluation.dataset, evaluation.classifier
+        with threads.single():
+            if fitted not in purifying:
+                purifying[fitted] = _of_purifier(evaluation.purifier, image)
+            if graded not in classifying:
+                classifying[graded] = _of_gradient(classifier, image)
+        purify, classify = purifying[fitted], classifying[graded]
         for label, rows in left.items():
             threat = evaluation.attacks.get(label)
             draws = len(evaluation.draw_seeds(evaluation.seeds[0], threat))
             runs = draws + (purifications(threat, evaluation.purifier) + 1 if threat else 0)
-            steps = getattr(threat.attack, "steps", 1) if threat else 0
-            total += rows * (runs * purify + (draws + 2 * steps) * classify)
+            total += rows * (runs * purify + (draws + 2 * _gradients(threat)) * classify)
     return total
 
 
@@ -59,15 +63,21 @@ def _left(evaluation: Evaluation, images: int, folder: Path) -> dict[str, int]:
     return {attack: rows for attack, rows in left.items() if rows > 0}
 
 
-def _measured(evaluation: Evaluation, image: Tensor) -> tuple[float, float]:
-    """Seconds of one purification, and of one gradient of the classifier."""
-    _, classifier = evaluation.load()
+def _gradients(threat: Threat | None) -> int:
+    """How many of the classifier an attack takes on an image."""
+    if threat is None:
+        return 0
+    return getattr(threat.attack, "steps", 1) * getattr(threat.attack, "eot", 1)
+
+
+def _of_gradient(classifier: Classifier, image: Tensor) -> float:
+    """Seconds of one gradient of the classifier."""
     label = torch.zeros(1, dtype=torch.int64, device=image.device)
-    gradient = _timed(lambda: FGSM(eps=0.01)(classifier, image, label))
-    return _of_purifier(evaluation.purifier, image), gradient
+    return _timed(lambda: FGSM(eps=0.01)(classifier, image, label))
 
 
 def _of_purifier(purifier: Purifier, image: Tensor) -> float:
+    """Seconds of one purification."""
     if not isinstance(purifier, Estimator):
         return _timed(lambda: purifier(image))
     begun = _few(purifier, image, 1)

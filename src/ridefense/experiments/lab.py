@@ -40,7 +40,7 @@ SCALES: dict[ScaleName, dict[FieldName, Field]] = {
     "smoke": {
         "mnist": Field("digits", "digits-cnn", 2),
         "cifar10": Field("foolbox-cifar10", "efficientnet-lite0", 2),
-        "imagenet": Field("foolbox-imagenet", "efficientnet-lite0", 2),
+        "imagenet": Field("foolbox-imagenet", "efficientnet-lite0", 1),
     },
     "laptop": {
         "mnist": Field("mnist", "mnist-cnn", 25),
@@ -127,7 +127,7 @@ class Lab:
         batch: int | None = None,
         classifier: str | None = None,
     ) -> Evaluation:
-        """An evaluation on a data set; two images of it in the smoke."""
+        """An evaluation on a data set; a chunk of it in the smoke."""
         played = self.fields[field]
         smoke = self.scale == "smoke"
         return Evaluation(
@@ -135,7 +135,7 @@ class Lab:
             classifier=classifier or played.classifier,
             purifier=purifier,
             threats=threats,
-            limit=min(2, images or 2) if smoke else images,
+            limit=min(played.batch, images or played.batch) if smoke else images,
             seeds=(SEED,),
             draws=min(draws, 2) if smoke else draws,
             batch=batch or played.batch,

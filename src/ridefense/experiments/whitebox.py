@@ -46,10 +46,10 @@ def ball(field: FieldName, rms: float) -> float:
     return round(rms * math.sqrt(_PIXELS[field]), 3)
 
 
-def through(purifier: Purifier, field: FieldName) -> tuple[Threat, ...]:
+def through(purifier: Purifier, field: FieldName, draws: int = 10) -> tuple[Threat, ...]:
     """The attack that suits a rival: its exact derivative where it has one, EOT where it draws."""
     gradient = Unrolled() if getattr(purifier, "differentiable", False) else Identity()
-    eot = 10 if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
+    eot = draws if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
     balls = [("Linf", eps) for eps in RADII[field]]
     if isinstance(purifier, DefenseGAN | JPEG | TVMinimisation | CropEnsemble):
         balls.append(("L2", ball(field, 0.005)))
@@ -104,15 +104,18 @@ def ride(lab: Lab) -> Cases:
 def _rivals(lab: Lab) -> Cases:
     """Those that are purifiers, or sit inside the classifier."""
     few = lab.pick(smoke=2, laptop=50, paper=1000)
+    minimisation, gan = TVMinimisation(), DefenseGAN()
+    if lab.scale == "smoke":
+        minimisation, gan = TVMinimisation(steps=2), DefenseGAN(restarts=1, steps=2)
     kinds: dict[FieldName, dict[str, Purifier]] = {
         "mnist": {
             "bit-depth": BitDepth(1),
             "jpeg": JPEG(),
-            "tv-minimisation": TVMinimisation(),
+            "tv-minimisation": minimisation,
             "crops": CropEnsemble(share=24 / 28),
             "resize-and-pad": ResizeAndPad(),
             "activation-pruning": ActivationPruning(),
-            "defense-gan": DefenseGAN(),
+            "defense-gan": gan,
         },
         "cifar10": {
             "bit-depth": BitDepth(),
@@ -132,7 +135,7 @@ def _rivals(lab: Lab) -> Cases:
         f"{field}-bpda-{name}": lab.evaluation(
             field,
             purifier,
-            through(purifier, field),
+            through(purifier, field, draws=lab.pick(smoke=2, laptop=10, paper=10)),
             images=min(few, lab.pick(smoke=2, laptop=slow.get(name, few), paper=few)),
             draws=5,
         )
@@ -157,7 +160,11 @@ def _trained(lab: Lab) -> Cases:
     }
     return {
         name: lab.evaluation(
-            field, Unchanged(), bpda(*RADII[field]), images=n, classifier=classifier
+            field,
+            Unchanged(),
+            bpda(*RADII[field]),
+            images=n,
+            classifier=lab.pick(smoke=None, laptop=classifier, paper=classifier),
         )
         for name, (field, classifier, n) in named.items()
     }
