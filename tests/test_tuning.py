@@ -1,13 +1,26 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from evaluations import GRAY, WHITE, declare, numbers, weights
-from ridefense import DAE, DIP, IDIP, IMAGENET, NETWORKS, RIDE, InputError, Network, presets
+from ridefense import (
+    DAE,
+    DIP,
+    IDIP,
+    IMAGENET,
+    NETWORKS,
+    RIDE,
+    InputError,
+    Network,
+    datasets,
+    presets,
+)
 from ridefense.attacks import FGSM
 from ridefense.evaluate import CLEAN, Processes, Threat, read
+from ridefense.imagefiles import save_image
 from ridefense.tuning import Search, default_grid, product, read_grid, tune
 
 BASE = replace(
@@ -138,6 +151,20 @@ def test_other_workers_find_the_same(folder, trials, tmp_path):
     (here,) = (trial for trial in trials if trial.changes == GRID[1])
     assert numbers(found.run.rows) == numbers(here.run.rows)
     assert found.loss == here.loss
+
+
+def test_an_unreadable_image_is_left_out_of_the_loss(folder, tmp_path):
+    part = datasets.load("digits", limit=5)
+    for i, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+        (tmp_path / "data" / str(int(label))).mkdir(parents=True, exist_ok=True)
+        save_image(image, tmp_path / "data" / str(int(label)) / f"{i}.png")
+    broken = sorted((tmp_path / "data").rglob("*.png"))[2]
+    broken.write_bytes(broken.read_bytes()[:60])
+    data, reported = str(tmp_path / "data"), declare(folder, limit=4)
+    here = search(folder, dataset=data, limit=5, reported=reported)
+    (trial,) = tune(here, [{"steps": 1}], tmp_path / "search")
+    assert math.isfinite(trial.loss)
+    assert {accuracy.n for accuracy in trial.scores.values()} == {4}
 
 
 def test_progress_ends_at_all_trials(folder, tmp_path):
