@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ridefense import presets
-from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
@@ -35,6 +34,7 @@ from ridefense.evaluate import (
     score,
 )
 from ridefense.evaluate.running import Progress
+from ridefense.evaluate.sharing import Once
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]
@@ -144,7 +144,7 @@ def tune(
     shared = search.threats
     if isinstance(workers, Here):
         shared = tuple(
-            threat if threat.gradient is not None else replace(threat, attack=_Once(threat.attack))
+            threat if threat.gradient is not None else replace(threat, attack=Once(threat.attack))
             for threat in shared
         )
     trials = []
@@ -278,21 +278,3 @@ def _within(progress: Progress | None, number: int, trials: int) -> Progress | N
         return None
     title = f"θ {number + 1} of {trials}"
     return lambda doing, done, total: progress(f"{title}: {doing}", number + done / total, trials)
-
-
-class _Once:
-    """An attack that keeps what it finds: in a gray box the model is always the bare classifier."""
-
-    def __init__(self, attack: Attack) -> None:
-        self.attack = attack
-        self.found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.attack, name)
-
-    def __call__(self, model, images, labels, *, ids, seed, progress) -> Tensor:
-        key = seed, tuple(ids)
-        if key not in self.found:
-            keys = {"ids": ids, "seed": seed, "progress": progress}
-            self.found[key] = self.attack(model, images, labels, **keys)
-        return self.found[key]

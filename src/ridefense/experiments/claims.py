@@ -84,10 +84,10 @@ THEOREM_1 = Experiment(
     source="Theorem 1",
     title="The objective never rises, where a round does not raise the DAE's loss",
     text="L_RIDE after each round, measured at x^(t-1) with one set of noise, mask and dropout for "
-    "the weights before and after. The theorem's condition is not guaranteed by Adam on a random "
-    "loss: the table counts how often it held. Before the first update nothing has moved, so L_RIDE "
-    "of round 1 is L_DAE alone, and the distance enters with round 2: the objective may rise there, "
-    "and the theorem is about the rounds after it. " + TEXT,
+    "the weights before and after. Adam on a random loss does not guarantee the theorem's "
+    "condition: the table counts how often it held. Before the first update nothing has moved, so "
+    "L_RIDE of round 1 is L_DAE alone and the distance enters with round 2: the objective may rise "
+    "there, and the theorem is about the rounds after it. " + TEXT,
     cases=lambda lab: {
         "fit-theorem": history(lab, lab.estimator(field_of(lab), check_descent=True), images=20)
     },
