@@ -137,7 +137,6 @@ class Records:
             raise InputError(f"there is a row for {row.key} already; each is written once")
         path, line = self.run.folder / image_path(row.key), row.line()
         with _writing(self.run.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
             whole = {name: image.detach().cpu().contiguous() for name, image in images.items()}
             write_atomically(path, save(whole))
             end = os.fstat(self._file).st_size
@@ -185,14 +184,20 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """A file with all of the content or, after a kill, as it was before."""
+    """A file with all of the content or, after a kill, as it was before.
+
+    Raises:
+        RideError: where it cannot be written.
+    """
     partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    _synchronise(path.parent)
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _synchronise(path.parent)
 
 
 def _synchronise(folder: Path) -> None:

@@ -18,6 +18,9 @@ class Once:
         self.attack = attack
         self.found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
+    def __reduce__(self) -> tuple[type["Once"], tuple[Attack]]:
+        return Once, (self.attack,)  # another process finds its own
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.attack, name)
 

@@ -50,20 +50,22 @@ class OverwrittenPGD(PGD):
         return images
 
 
+_OVERWRITTEN = Threat(attack=OverwrittenPGD(eps=EPS), gradient=Identity())
+
+
 def _cases(lab: Lab) -> Cases:
     """The filters' cases are Table 2's."""
     many = lab.pick(smoke=2, laptop=1000, paper=10_000)
     few = lab.pick(smoke=2, laptop=25, paper=10_000)
     filters = {"none": Unchanged(), "median-3": Median(3), "tv-chambolle-0.1": TVChambolle(0.1)}
     ride = lab.estimator("mnist")
-    overwritten = Threat(attack=OverwrittenPGD(eps=EPS), gradient=Identity())
     return {
         **{
             f"mnist-bpda-{name}": lab.evaluation("mnist", purifier, bpda(EPS), images=many)
             for name, purifier in filters.items()
         },
         "mnist-distances-ride": lab.evaluation(
-            "mnist", ride, (*bpda(EPS), overwritten), images=few, every=ride.steps
+            "mnist", ride, (*bpda(EPS), _OVERWRITTEN), images=few, every=ride.steps
         ),
     }
 
@@ -101,7 +103,6 @@ def _share(right: list[bool]) -> Cell:
 
 def _compose(records: Records) -> Iterator[Block]:
     ride = records.rows("mnist-distances-ride", bpda(EPS)[0].label)
-    in_place = next((a for a in records.attacks("mnist-distances-ride") if "overwr" in a), "")
     filtered = {
         "no defence": "mnist-bpda-none",
         "median 3": "mnist-bpda-median-3",
@@ -114,7 +115,7 @@ def _compose(records: Records) -> Iterator[Block]:
     shown = {title: _columns(rows, False) for title, rows in right.items() if rows}
     if ride and ride[0].history:
         shown["RIDE, overwritten at the end"] = _columns(ride, True)
-    if in_place and (rows := records.rows("mnist-distances-ride", in_place)):
+    if rows := records.rows("mnist-distances-ride", _OVERWRITTEN.label):
         shown["RIDE, overwritten in every step"] = _columns(rows, True)
     if not shown:
         return

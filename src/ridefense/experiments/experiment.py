@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
+from ridefense.evaluate.describe import Plain
 from ridefense.evaluate.records import write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
@@ -86,12 +87,12 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
     """Plan an experiment in a folder: its cases that can be run here, those that cannot noted.
 
     Raises:
-        InputError: where the folder holds another scale's.
+        InputError: where the folder holds another scale's, of whatever experiment.
         RideError: where it cannot be written to.
     """
-    path = Path(folder, experiment.name, "plan.json")
-    if path.exists() and (old := json.loads(path.read_bytes())["scale"]) != lab.scale:
-        raise InputError(f"{folder} holds scale {old}, not {lab.scale}; choose another folder")
+    for path in Path(folder).glob("*/plan.json"):
+        if (old := _plan(path)["scale"]) != lab.scale:
+            raise InputError(f"{folder} holds scale {old}, not {lab.scale}; choose another folder")
     cases, refused = {}, {}
     declared = experiment.cases(lab)
     for name, evaluation in declared.items():
@@ -102,8 +103,7 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
             refused[name] = str(error)
     planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
     plan = {"scale": lab.scale, "planned": planned, "refused": refused}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(plan, indent=1).encode())
+    write_atomically(_plan_path(experiment, folder), json.dumps(plan, indent=1).encode())
     return cases
 
 
@@ -150,7 +150,7 @@ def run_folder(folder: str | os.PathLike[str], case: str) -> Path:
 
 def planned(experiment: Experiment, folder: str | os.PathLike[str]) -> bool:
     """Whether there is anything of an experiment in a folder."""
-    return Path(folder, experiment.name, "plan.json").exists()
+    return _plan_path(experiment, folder).exists()
 
 
 def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
@@ -159,20 +159,34 @@ def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
     Raises:
         InputError: where it was not, or records are damaged.
     """
-    path = Path(folder, experiment.name, "plan.json")
-    try:
-        plan = json.loads(path.read_bytes())
-        planned, refused, scale = plan["planned"], plan["refused"], plan["scale"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no plan ({error}); run ridefense reproduce {experiment.name}"
-        ) from error
+    plan = _plan(_plan_path(experiment, folder))
     runs = {}
-    for name in planned:
+    for name in plan["planned"]:
         where = run_folder(folder, name)
         if (where / "run.json").exists():
             runs[name] = read(where)
-    return Records(scale, runs, planned, refused)
+    return Records(runs=runs, **plan)
+
+
+def _plan_path(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
+    return Path(folder, experiment.name, "plan.json")
+
+
+def _plan(path: Path) -> Plain:
+    """What `declare` noted: the scale, each case's attacks, and why a case was refused."""
+    try:
+        plan = json.loads(path.read_bytes())
+        kinds = {"scale": str, "planned": dict, "refused": dict}
+        if plan.keys() != kinds.keys():
+            raise ValueError(f"it has {', '.join(plan)}")
+        for name, kind in kinds.items():
+            if not isinstance(plan[name], kind):
+                raise ValueError(f"{name} is {plan[name]!r}")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no plan ({error}); run ridefense reproduce {path.parent.name}"
+        ) from error
+    return plan
 
 
 def merge(declared: Iterable[Cases]) -> Cases:

@@ -142,5 +142,6 @@ def _settings(records: Records) -> list[str]:
             f"{settings['classifier']['name']}; {settings['draws']} draws a final image."
         )
         versions = versions or run.versions
-    told.append("Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items() if v) + ".")
+    if versions:
+        told.append("Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items() if v) + ".")
     return told

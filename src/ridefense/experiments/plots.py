@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ridefense.report.drawing import STYLE
 
+_STYLE = STYLE | {"text.parse_math": False}  # names of classes may have dollar signs
+
 Curve = list[tuple[float, float, float, float]]
 """Points: x, y, and the bounds of y's band."""
 
 
 def curves(panels: Mapping[str, Mapping[str, Curve]], x: str, y: str) -> Figure:
     """One panel beside the other, by title, with the same axes."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(1.9 + 3.6 * len(panels), 3.2), layout="constrained")
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, drawn) in zip(row, panels.items(), strict=True):
@@ -35,7 +37,8 @@ def curves(panels: Mapping[str, Mapping[str, Curve]], x: str, y: str) -> Figure:
 
 def _curve(axes: Axes, name: str, points: Curve) -> None:
     x, y, low, high = zip(*points, strict=True)
-    (line,) = axes.plot(x, y, label=name, linewidth=1.2, linestyle="--" if "no " in name else "-")
+    style = "--" if "no dropout" in name else "-"
+    (line,) = axes.plot(x, y, label=name, linewidth=1.2, linestyle=style)
     axes.fill_between(x, low, high, alpha=0.08, color=line.get_color(), linewidth=0)
 
 
@@ -43,7 +46,7 @@ def distributions(panels: Mapping[str, Mapping[str, Sequence[float]]], x: str) -
     """Histograms of the same bins, one panel above the other, by title."""
     top = max((v for drawn in panels.values() for s in drawn.values() for v in s), default=1.0)
     bins = [top * i / 40 for i in range(41)]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 1.1 + 1.5 * len(panels)), layout="constrained")
         column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (title, drawn) in zip(column, panels.items(), strict=True):
@@ -67,7 +70,7 @@ class Shown:
 def grid(rows: Mapping[str, Sequence[Shown | None]]) -> Figure:
     """Rows of images by their titles; wrong predictions in red."""
     width = max(len(row) for row in rows.values())
-    with mpl.rc_context(STYLE | {"axes.grid": False}):
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(1.5 + 0.95 * width, 1.12 * len(rows)), layout="constrained")
         table = figure.subplots(len(rows), width, squeeze=False)
         for line, (title, row) in zip(table, rows.items(), strict=True):
