@@ -113,7 +113,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, list):
             return tuple(_typed(name, item, kind.__args__[0]) for item in value)
     elif kind is float:
-        if isinstance(value, int | float) and math.isfinite(value):
+        if type(value) in (int, float) and math.isfinite(value):
             return float(value)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value

@@ -86,10 +86,10 @@ def grid(rows: Mapping[str, Sequence[Shown | None]]) -> Figure:
 
 
 def _image(axes: Axes, shown: Shown) -> None:
-    pixels = shown.image.float().clamp(0, 1)
+    pixels = shown.image.float().clamp(0, 1).numpy()
     if len(pixels) == 1:
         axes.imshow(pixels[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
-        axes.imshow(pixels.permute(1, 2, 0), interpolation="nearest")
+        axes.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
     colour = "#b3261e" if shown.wrong else "#1d1f23"
     axes.set_title(shown.caption, fontsize=6, color=colour, pad=2)
