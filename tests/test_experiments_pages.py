@@ -1,0 +1,223 @@
+"""What pages of experiments say of records, against sums by hand."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from experimented import ATTACK, history, records, rows
+from ridefense.attacks import PGD
+from ridefense.evaluate import CLEAN, Accuracy, Threat
+from ridefense.experiments import EXPERIMENTS
+from ridefense.experiments.ablation import accuracy_curve, distance_curve
+from ridefense.experiments.blocks import Picture, Table
+from ridefense.experiments.distances import OverwrittenPGD
+from ridefense.experiments.page import Page, as_html, as_markdown
+from ridefense.experiments.plots import Shown, curves, distributions, grid
+from ridefense.gradients import Identity
+from ridefense.report.drawing import as_png, as_svg
+from test_records import row
+
+
+def tables(name, found):
+    """The tables of an experiment's page, and its pictures by title."""
+    blocks = list(EXPERIMENTS[name].compose(found))
+    pictures = {block.title: block for block in blocks if isinstance(block, Picture)}
+    return [block for block in blocks if isinstance(block, Table)], pictures
+
+
+# --- Curves --------------------------------------------------------------------------------------
+
+THREE = rows(
+    ATTACK,
+    history((1, 3, 3), purified_clean=(0.3, 0.2, 0.1)),
+    history((3, 3), purified_clean=(0.2, 0.4)),  # stopped early, and right to its end
+    history((1, 1, 3), purified_clean=(0.1, 0.3, 0.2)),
+)
+
+
+def test_accuracies_over_iterations():
+    curve = accuracy_curve([*THREE, row(9, ATTACK)])  # a row without a history counts nowhere
+    assert [point[0] for point in curve] == [10, 20, 30]
+    assert [point[1] for point in curve] == pytest.approx([100 / 3, 200 / 3, 100])
+    for (_, _, low, high), right in zip(curve, (1, 2, 3), strict=True):
+        assert (low, high) == pytest.approx([100 * v for v in Accuracy(right, 3).interval])
+
+
+def test_distances_over_iterations():
+    curve = distance_curve(THREE)
+    assert [point[0] for point in curve] == [10, 20, 30]
+    expected = [255 * sum(v) / 3 for v in ((0.3, 0.2, 0.1), (0.2, 0.4, 0.3), (0.1, 0.4, 0.2))]
+    assert [point[1] for point in curve] == pytest.approx(expected)
+    assert all(low == high == mean for _, mean, low, high in curve)
+
+
+def test_no_rows_have_no_curve():
+    assert accuracy_curve([]) == distance_curve([]) == accuracy_curve([row()]) == []
+
+
+def test_the_ablation_tells_the_end_and_the_best_on_the_way():
+    found = records(
+        {
+            "fit-ride": {CLEAN: rows(CLEAN, history((3, 3)), history((3, 1))), ATTACK: THREE},
+            "fit-ride-n-2": {CLEAN: [], ATTACK: rows(ATTACK, history((3, 1)))},
+        }
+    )
+    (table,), pictures = tables("figure-5b", found)
+    assert [tuple(cell[0] for cell in cells) for cells in table.rows] == [
+        ("n = 1", "clean", "2", "50.0%", "100.0% at step 10"),
+        ("n = 1", "attacked", "3", "100.0%", "100.0% at step 30"),
+        ("n = 2", "attacked", "1", "0.0%", "100.0% at step 10"),
+    ]
+    (picture,) = pictures.values()
+    lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
+    assert lines.keys() == {"n = 1", "n = 2"}
+    assert list(lines["n = 1"]) == pytest.approx([100 / 3, 200 / 3, 100])
+
+
+# --- Claims --------------------------------------------------------------------------------------
+
+
+def test_theorem_1_is_counted_over_rounds_and_images():
+    past = [  # the objective of the first round has no distance in it, and no say
+        history((3,), objective=(0.1, 0.3, 0.2, 0.2), descended=(True, True, False, True)),
+        history((3,), objective=(0.9, 0.3, 0.4, 0.1), descended=(False, True, True, False)),
+    ]
+    found = records({"fit-theorem": {CLEAN: rows(CLEAN, past[0]), ATTACK: rows(ATTACK, *past)}})
+    (table,), pictures = tables("theorem-1", found)
+    cells = [tuple(cell[0] for cell in line) for line in table.rows]
+    assert cells == [("clean", "1", "3 of 4", "2 of 2"), ("attacked", "2", "5 of 8", "3 of 4")]
+    assert len(pictures) == 2
+
+
+def test_what_is_returned_against_what_was_updated():
+    past = [
+        history((1, 3), x_predictions=(1, 3)),
+        history((1, 3), x_predictions=(3, 1)),
+        history((3, 1), x_predictions=(3, 1)),
+        history((3, 3), x_predictions=(3, 1)),
+    ]
+    found = records({"fit-ride": {CLEAN: rows(CLEAN, *past), ATTACK: rows(ATTACK, *past[:1])}})
+    (table,), _ = tables("text-output", found)
+    assert [tuple(cell[0] for cell in line) for line in table.rows] == [
+        ("RIDE", "clean", "4", "75.0%", "25.0%", "+50.0"),
+        ("RIDE", "attacked", "1", "100.0%", "100.0%", "+0.0"),
+    ]
+
+
+def test_figure_7_shows_both_ways():
+    bpda = Threat(attack=PGD(eps=0.1), gradient=Identity()).label
+    overwritten = Threat(attack=OverwrittenPGD(eps=0.1), gradient=Identity()).label
+    ends = [
+        {"x_purified": (0.5, 0.1), "x_clean": (0.5, 0.2), "purified_clean": (0.5, 0.4)},
+        {"x_purified": (0.5, 0.3), "x_clean": (0.5, 0.2), "purified_clean": (0.5, 0.0)},
+    ]
+    past = [
+        history((1, 1), x_predictions=(1, 3), **ends[0]),
+        history((3, 3), x_predictions=(3, 3), **ends[1]),
+    ]
+    honest = [
+        replace(
+            row(image, bpda, history=past[image]),
+            bare=1,
+            purified_final=0.1 * (image + 1),
+            final_clean=0.05,
+            purified_clean=0.2,
+            predictions=(3, 1, 1) if image else (1, 3, 3),
+        )
+        for image in (0, 1)
+    ]
+    inside = [replace(honest[0], attack=overwritten, history=history((3,), x_predictions=(1,)))]
+    found = records(
+        {
+            "mnist-bpda-none": {bpda: [row(0, bpda)]},
+            "mnist-distances-ride": {bpda: honest, overwritten: inside},
+        }
+    )
+    (table,), pictures = tables("figure-7", found)
+    shown = {line[0][0]: tuple(cell[0] for cell in line[1:]) for line in table.rows}
+    assert shown == {
+        "no defence": ("1", "100.0%", "100.0%", "31.88", "0.00", "63.75"),
+        # The attacker's image; the first draw of the defence.
+        "RIDE": ("2", "50.0%", "0.0%", f"{255 * 0.15:.2f}", f"{255 * 0.05:.2f}", "51.00"),
+        # x^(T) in its place: the last entries of the histories.
+        "RIDE, overwritten at the end": ("2", "50.0%", "100.0%", "51.00", "51.00", "51.00"),
+        "RIDE, overwritten in every step": ("1", "100.0%", "0.0%", "0.00", "0.00", "0.00"),
+    }
+    (picture,) = pictures.values()
+    panels = [axes.get_title(loc="left") for axes in picture.figure.axes]
+    assert panels == [title for title in shown if title != "no defence"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_page_without_records_is_a_page(name):
+    for block in EXPERIMENTS[name].compose(records({})):
+        assert isinstance(block, Table)
+
+
+# --- Drawing -------------------------------------------------------------------------------------
+
+ODD = "<b>|$a_$ & \\frac{"
+"""A class's name that HTML, Markdown and mathematical typesetting would each take for theirs."""
+
+
+def drawn():
+    points = [(float(x), math.sqrt(x), x / 2, x + 1.0) for x in range(4)]
+    image = torch.linspace(0, 1, 3 * 4 * 4).view(3, 4, 4)
+    return [
+        curves({"a": {ODD: points, "other": points}, ODD: {"other": points}}, "x", "y"),
+        distributions({"a": {"d": [0.0, 1.0, 2.5], "e": [1.0]}, "b": {"d": []}}, "x"),
+        distributions({"a": {"d": [0.0]}}, "x"),
+        grid({"a": [Shown(image, ODD, True), None], ODD: [Shown(image[:1], "right")]}),
+    ]
+
+
+def test_figures_depend_on_data_alone():
+    for once, again in zip(drawn(), drawn(), strict=True):
+        assert as_svg(once) == as_svg(again)
+        assert as_png(once) == as_png(again)
+
+
+def test_names_are_drawn_as_they_are():
+    for figure in drawn()[:1] + drawn()[3:]:
+        told = [element.text for element in ElementTree.fromstring(as_svg(figure)).iter()]
+        assert ODD in told
+
+
+def test_curves_have_their_bands_and_only_those_without_dropout_are_dashed():
+    points = [(0.0, 1.0, 0.5, 2.0), (1.0, 2.0, 1.5, 3.0)]
+    axes = curves({"": {"RIDE, no dropout": points, "piano (true)": points}}, "x", "y").axes[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert {tuple(v) for v in corners} >= {(0.0, 0.5), (0.0, 2.0), (1.0, 1.5), (1.0, 3.0)}
+
+
+class _Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.text = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_what_comes_from_records_is_escaped():
+    blocks = [
+        Table(ODD, ("A", "B"), [((ODD, ODD), ("c",))], ODD),
+        Picture(ODD, drawn()[3], ODD),
+    ]
+    page = Page("Figure 0", ODD, ODD, [ODD], blocks, [ODD], {ODD: ODD})
+    html, markdown = as_html(page), as_markdown(page)
+    tags = _Tags()
+    tags.feed(html)
+    assert "b" not in tags.seen
+    assert tags.text.count(ODD) > 8
+    assert "<b>" not in markdown
+    (line,) = [line for line in markdown.splitlines() if "<br>" in line]
+    assert line.replace("\\|", "").count("|") == 3
