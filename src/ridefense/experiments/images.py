@@ -1,6 +1,6 @@
 """The figures that show images: trajectories of one fit (2 and 6) and grids (10 to 12)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -30,7 +30,7 @@ def _trajectories(lab: Lab) -> Cases:
     return photographs | digits
 
 
-def _trajectory(index: int):
+def _trajectory(index: int) -> Callable[[Records], Iterator[Block]]:
     """Of the image at this place in each case that has so many."""
 
     def compose(records: Records) -> Iterator[Block]:
@@ -89,7 +89,7 @@ def _name(classes: list[str], k: int) -> str:
     return classes[k].split(",")[0] if 0 <= k < len(classes) else str(k)
 
 
-def _grids(field: FieldName):
+def _grids(field: FieldName) -> Callable[[Lab], Cases]:
     """BPDA on each of three defences, after so many steps; RIDE at `fast` but on digits."""
 
     def cases(lab: Lab) -> Cases:
@@ -106,7 +106,7 @@ def _grids(field: FieldName):
             Threat(attack=PGD(eps=eps, step_size=eps / 5, steps=n), gradient=Identity())
             for n in STEPS
         )
-        n = lab.pick(smoke=2, laptop=16, paper=100)
+        n = lab.pick(smoke=2, laptop=9, paper=100)
         return {
             f"{field}-grid-{name}": lab.evaluation(field, purifier, threats, images=n)
             for name, purifier in purifiers.items()
