@@ -11,7 +11,7 @@ class Once:
     """An attack that keeps what it finds: in a gray box the model is always the bare classifier.
 
     It stands for the attack itself, under the same label. What it keeps is of one classifier and
-    one data set, and lives in this process.
+    one data set, and lives in this process; rows of later defences have no time for it.
     """
 
     def __init__(self, attack: Attack) -> None:

@@ -214,7 +214,9 @@ def _figure_4(records: Records) -> Iterator[Block]:
             )
 
 
-def _figure(letter: str, title: str, cases: Callable[[Lab], Cases], names: Mapping[str, str]):
+def _figure(
+    letter: str, title: str, cases: Callable[[Lab], Cases], names: Mapping[str, str]
+) -> Experiment:
     return Experiment(
         name=f"figure-{letter}",
         source=f"Figure {letter}",

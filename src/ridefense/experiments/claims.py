@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ridefense.estimators import IDIP, RIDE
@@ -152,9 +152,9 @@ def _cost_cases(lab: Lab) -> Cases:
     return {**small, "imagenet-ride-paper": replace(photographs, threats=())}
 
 
-def _lines(title: str, text: str = "", clean: bool = False):
+def _lines(title: str, clean: bool = False) -> Callable[[Records], Iterator[Block]]:
     def compose(records: Records) -> Iterator[Block]:
-        yield results(title, records.lines(clean=clean), text)
+        yield results(title, records.lines(clean=clean))
 
     return compose
 

@@ -121,14 +121,12 @@ def carry_out(
     """
     shared: dict[tuple[str, str, str], Once] = {}
     for number, (name, evaluation) in enumerate(cases.items(), 1):
-        title = f"{name} ({number} of {len(cases)})"
-        within = None
-        if progress:
-
-            def within(doing: str, done: float, total: int, title: str = title) -> None:
-                progress(f"{title}: {doing}", done, total)
-
+        within = progress and _titled(progress, f"{name} ({number} of {len(cases)})")
         run(_sharing(evaluation, shared), run_folder(folder, name), within, workers)
+
+
+def _titled(progress: Progress, title: str) -> Progress:
+    return lambda doing, done, total: progress(f"{title}: {doing}", done, total)
 
 
 def _sharing(evaluation: Evaluation, shared: dict[tuple[str, str, str], Once]) -> Evaluation:
@@ -194,7 +192,7 @@ def merge(declared: Iterable[Cases]) -> Cases:
     merged: Cases = {}
     for cases in declared:
         for name, evaluation in cases.items():
-            threats = {**merged[name].attacks, **evaluation.attacks} if name in merged else {}
-            threats = tuple(threats.values()) or evaluation.threats
-            merged[name] = replace(evaluation, threats=threats)
+            before = merged[name].attacks if name in merged else {}
+            threats = (before | evaluation.attacks).values()
+            merged[name] = replace(evaluation, threats=tuple(threats))
     return merged

@@ -41,6 +41,7 @@ def _photographs(lab: Lab) -> int:
 
 
 def bare_photographs(lab: Lab) -> Cases:
+    """The classifier alone."""
     return {
         "imagenet-none": lab.evaluation("imagenet", Unchanged(), GRAY, images=_photographs(lab))
     }
@@ -55,7 +56,7 @@ def _filtered(lab: Lab, kind: type, settings: tuple[float, ...]) -> Cases:
 def ride_photographs(lab: Lab) -> Cases:
     """The full schedule, on as many images as there is time for, and a hundredth of its work."""
     paper, fast = (lab.estimator("imagenet", preset) for preset in ("paper", "fast"))
-    few = {"laptop": GRAY[:1], "smoke": GRAY, "paper": GRAY}[lab.scale]
+    few = lab.pick(smoke=GRAY, laptop=GRAY[:1], paper=GRAY)
     return {
         "imagenet-ride-fast": lab.evaluation(
             "imagenet", fast, GRAY, images=lab.pick(smoke=2, laptop=100, paper=2000)
