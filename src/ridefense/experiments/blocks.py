@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure
 
+from ridefense.report.drawing import as_svg
 from ridefense.report.summary import Line
 from ridefense.report.tables import ROBUST, Cell, cells, percent
 
@@ -32,6 +34,11 @@ class Picture:
     def stem(self) -> str:
         """Of its files."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower().replace("ε", "eps")).strip("-")
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as an SVG element, for the page and for a file."""
+        return as_svg(self.figure)
 
 
 Block = Table | Picture

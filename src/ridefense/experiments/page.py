@@ -12,7 +12,7 @@ from ridefense.evaluate.records import write_atomically
 from ridefense.experiments.blocks import Block, Picture
 from ridefense.experiments.experiment import Experiment, Records, gather, planned
 from ridefense.report import words
-from ridefense.report.drawing import as_png, as_svg
+from ridefense.report.drawing import as_png
 from ridefense.report.tables import in_markdown
 
 _ENVIRONMENT = jinja2.Environment(
@@ -52,7 +52,7 @@ def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
     page = compose(experiment, gather(experiment, folder))
     folder = Path(folder, experiment.name)
     for picture in page.pictures:
-        write_atomically(folder / f"{picture.stem}.svg", as_svg(picture.figure).encode())
+        write_atomically(folder / f"{picture.stem}.svg", picture.svg.encode())
         write_atomically(folder / f"{picture.stem}.png", as_png(picture.figure))
     write_atomically(folder / "report.html", as_html(page).encode())
     write_atomically(folder / "report.md", as_markdown(page).encode())
@@ -111,7 +111,7 @@ def compose(experiment: Experiment, records: Records) -> Page:
 def as_html(page: Page) -> str:
     """One file that needs nothing else; what comes from records is escaped."""
     template = _ENVIRONMENT.overlay(autoescape=True).get_template("experiment.html")
-    return template.render(page=page, svg=lambda picture: Markup(as_svg(picture.figure)))
+    return template.render(page=page, svg=lambda picture: Markup(picture.svg))
 
 
 def as_markdown(page: Page) -> str:
