@@ -1,0 +1,289 @@
+"""`ridefense reproduce` and `report` on everything at scale smoke, run once for all tests."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from contextlib import redirect_stderr
+from html.parser import HTMLParser
+from io import StringIO
+
+import pytest
+from PIL import Image
+
+from ridefense import datasets
+from ridefense.cli import main
+from ridefense.evaluate import CLEAN, read
+from ridefense.experiments import EXPERIMENTS, Lab, cost, gather
+from ridefense.experiments.blocks import Picture, Table
+from ridefense.imagefiles import save_image
+from ridefense.report.paper import FIGURES
+
+CITED = sum(figure.cited for figure in FIGURES)
+ROWS = {
+    "table-1": [1 + 2 + 5 + 2],  # a row for each case, a column for each attack
+    "table-2": [
+        (4 + 2 + 3 + 7) * 3 + 4,  # for each case and radius, and ℓ2 on four rivals
+        (4 + 2 + 2 + 5) * 2 + 1,
+        (4 + 3) * 2 + 1 + 1,
+        CITED,
+    ],
+    "table-4": [1 + 5],
+    "table-5": [1 + 5],
+    "table-6": [1 + 10],
+    "figure-2": [],
+    "figure-4": [],
+    "figure-5a": [8 * 2],  # on clean and on attacked images
+    "figure-5b": [4 * 2],
+    "figure-5c": [5 * 2],
+    "figure-5d": [5 * 2],
+    "figure-6": [],
+    "figure-7": [4 + 2],
+    "figure-8": [8 * 2],
+    "figure-9": [4 * 2],
+    "figure-10": [],
+    "figure-11": [],
+    "figure-12": [],
+    "text-clean": [3],
+    "text-classifiers": [3 * 2],
+    "text-unet": [2],
+    "text-output": [2 * 2],
+    "text-cost": [3],
+    "theorem-1": [2],
+}
+PICTURES = {
+    "figure-2": 3 * 2,  # of a photograph and a digit
+    "figure-4": 2,
+    "figure-6": 3,  # there is one photograph
+    **dict.fromkeys(("figure-5a", "figure-5b", "figure-5c", "figure-5d"), 1),
+    **dict.fromkeys(("figure-7", "figure-8", "figure-9"), 1),
+    **dict.fromkeys(("figure-10", "figure-11", "figure-12"), 3),  # steps of the attack
+    "theorem-1": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def call():
+    """Runs the command in this process: exit code and stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "_ENOUGH", 0.01)  # a guess of what is left need not be a good one
+
+        def run(*arguments):
+            patch.setattr(sys, "argv", ["ridefense", *map(str, arguments)])
+            with redirect_stderr(StringIO()) as err, pytest.raises(SystemExit) as stopped:
+                main()
+            return stopped.value.code, err.getvalue()
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def smoke(call, tmp_path_factory):
+    """The folder of everything; whichever process of the tests comes first fills it for all."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, finished = shared / "smoke", shared / "smoke.finished"
+    with open(shared / "smoke.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            code, told = call("reproduce", "all", "--scale", "smoke", "--out", folder)
+            assert code == 0, told
+            finished.write_text(told)
+    return folder, finished.read_text()
+
+
+def content(folder):
+    """Every file below a folder, by its path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+class Page(HTMLParser):
+    """Counts a page's tags, and knows those that were not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.count = [], {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_expected_numbers_are_of_all_experiments():
+    assert list(ROWS) == list(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_has_its_page(smoke, name):
+    folder, _ = smoke
+    found = gather(EXPERIMENTS[name], folder)
+    assert not found.refused
+    assert found.runs.keys() == EXPERIMENTS[name].cases(Lab.at("smoke")).keys()
+    blocks = list(EXPERIMENTS[name].compose(found))
+    tables = [block for block in blocks if isinstance(block, Table)]
+    pictures = [block for block in blocks if isinstance(block, Picture)]
+    assert [len(table.rows) for table in tables] == ROWS[name]
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert len({picture.stem for picture in pictures}) == len(pictures) == PICTURES.get(name, 0)
+    if name in ("table-1", "table-4", "table-5", "table-6"):
+        assert len(tables[0].columns) == 3 + 4 + 1
+        assert ("—",) not in [cell for row in tables[0].rows for cell in row]
+
+    markdown = (folder / name / "report.md").read_text()
+    html = (folder / name / "report.html").read_text()
+    rows = sum(ROWS[name])
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert len(lines) == rows + 2 * len(tables)
+    assert {line.replace("\\|", "").count("|") for line in lines} == {
+        len(table.columns) + 1 for table in tables
+    }
+    page = Page(html)
+    assert not page.open
+    assert page.count.get("tr", 0) == rows + len(tables)
+    assert page.count.get("svg", 0) == len(pictures)
+    for text in (markdown, html):
+        assert "Not run" not in text
+        assert "Scale smoke: it shows that the machinery runs" in text
+        assert EXPERIMENTS[name].source in text
+
+
+def test_every_figure_is_a_picture_in_both_formats(smoke):
+    folder, _ = smoke
+    named = set()
+    for markdown in folder.glob("*/report.md"):
+        for _, file in re.findall(r"!\[(.*)\]\((.+?)\)", markdown.read_text()):
+            named.add(markdown.parent / file)
+    assert len(named) == sum(PICTURES.values())
+    assert named == set(folder.glob("*/*.png"))
+    for path in named:
+        with Image.open(path) as image:
+            image.load()
+            assert min(image.size) > 100
+        svg = ElementTree.parse(path.with_suffix(".svg")).getroot()
+        assert svg.tag.endswith("svg")
+
+
+def test_every_case_has_its_rows_and_runs_once(smoke):
+    folder, told = smoke
+    assert re.match(r"about .+ of work is left, roughly measured\n", told)
+    assert told.count("wrote") == len(EXPERIMENTS) + 1
+    wanted = {}
+    for experiment in EXPERIMENTS.values():
+        for name, evaluation in experiment.cases(Lab.at("smoke")).items():
+            wanted.setdefault(name, {CLEAN}).update(evaluation.attacks)
+    assert {path.name for path in (folder / "runs").iterdir()} == set(wanted)
+    for name, attacks in wanted.items():
+        run = read(folder / "runs" / name)
+        count = run.settings["dataset"]["images"]
+        assert {row.attack for row in run.rows} == attacks
+        assert len(run.rows) == count * len(attacks)
+        assert not any(row.faults for row in run.rows)
+
+
+def test_the_index_leads_to_every_page(smoke):
+    folder, _ = smoke
+    markdown, html = ((folder / f"report.{kind}").read_text() for kind in ("md", "html"))
+    for name, experiment in EXPERIMENTS.items():
+        assert f"[{experiment.source}]({name}/report.md)" in markdown
+        assert f'href="{name}/report.html"' in html
+    assert not Page(html).open
+
+
+def test_neither_reproduce_nor_report_changes_a_byte(smoke, call, tmp_path):
+    """In a copy: other processes read what is shared."""
+    folder, _ = smoke
+    folder = shutil.copytree(folder, tmp_path / "copy")
+    before = content(folder)
+    code, told = call("reproduce", "all", "--scale", "smoke", "--out", folder)
+    assert code == 0
+    assert "about 0 seconds of work is left" in told
+    assert content(folder) == before
+    for name in before:
+        if not name.startswith("runs/") and not name.endswith("plan.json"):
+            (folder / name).write_bytes(b"")
+    code, told = call("report", folder)
+    assert code == 0
+    assert content(folder) == before
+
+
+# --- Other data, and bad input -------------------------------------------------------------------
+
+
+def test_classes_with_odd_names(call, tmp_path):
+    digits, classes = datasets.load("digits", limit=2), ("<i>$a_|b", "![c](d) & \\frac{")
+    for n, name in enumerate(classes):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        save_image(digits.images[n], tmp_path / "digits" / name / f"{n}.png")
+    out = tmp_path / "out"
+    other = ("--dataset", f"mnist={tmp_path / 'digits'}")
+    code, told = call("reproduce", "figure-10", *other, "--scale", "smoke", "--out", out)
+    assert code == 0, told
+    page = Page((out / "figure-10" / "report.html").read_text())
+    assert "i" not in page.count
+    texts = [
+        element.text
+        for path in (out / "figure-10").glob("*.svg")
+        for element in ElementTree.parse(path).iter()
+    ]
+    assert any(text and text.startswith("<i>$a_|b") for text in texts)
+
+
+def test_what_has_no_weights_is_left_out(call, tmp_path):
+    arguments = ("reproduce", "theorem-1", "--scale", "smoke", "--out", tmp_path)
+    code, told = call(*arguments, "--classifier", "mnist=nowhere.safetensors")
+    assert code == 0
+    reason = "no weights at nowhere.safetensors; correct the path or train some"
+    assert f"theorem-1: fit-theorem was not run: {reason}" in told
+    assert f"- fit-theorem: {reason}" in (tmp_path / "theorem-1" / "report.md").read_text()
+    assert not (tmp_path / "runs").exists()
+    # With weights it is run, in the same folder.
+    code, told = call(*arguments)
+    assert (code, "was not run" in told) == (0, False)
+    assert "Not run" not in (tmp_path / "theorem-1" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("hugo",), "no experiment 'hugo'; use table-1, "),
+        (("table-1", "hugo"), "no experiment 'hugo'"),
+        (("all", "--scale", "hugo"), "'hugo' is not one of"),
+        (("table-1", "--dataset", "mnist"), "dataset is 'mnist'; write it as cifar10=NAME"),
+        (("table-1", "--dataset", "=x"), "dataset of ''; use one of mnist, cifar10, imagenet"),
+        (("table-1", "--classifier", "mnist="), "classifier is 'mnist='; write it as"),
+        (("table-1", "--classifier", "hugo=x"), "classifier of 'hugo'; use one of"),
+        (("table-1", "--workers", "0"), "--workers"),
+        ((), "NAME..."),
+    ],
+)
+def test_bad_input_is_told_in_one_line(call, monkeypatch, tmp_path, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    code, err = call("reproduce", *arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert told in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_scale_in_a_folder_is_told_in_one_line_and_harms_nothing(call, tmp_path):
+    (tmp_path / "table-1").mkdir()
+    plan = {"scale": "smoke", "planned": {}, "refused": {}}
+    (tmp_path / "table-1" / "plan.json").write_text(json.dumps(plan))
+    before = content(tmp_path)
+    code, err = call("reproduce", "theorem-1", "--scale", "laptop", "--out", tmp_path)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "holds scale smoke, not laptop; choose another folder" in err
+    assert content(tmp_path) == before
