@@ -1,9 +1,9 @@
-"""Records of experiments that tests make by hand: images of class 3, each with a history."""
+"""Evidence of experiments that tests make by hand: images of class 3, each with a history."""
 
 from pathlib import Path
 
 from ridefense.evaluate import CLEAN, History, Run
-from ridefense.experiments import Records
+from ridefense.experiments import Evidence
 from test_records import row
 
 ATTACK = "pgd-1"
@@ -42,7 +42,7 @@ def records(cases, planned=(ATTACK,), scale="laptop"):
         )
         for name, rows in cases.items()
     }
-    return Records(scale, runs, {name: list(planned) for name in cases}, {})
+    return Evidence(scale, runs, {name: list(planned) for name in cases}, {})
 
 
 def rows(attack, *histories, **changes):

@@ -21,8 +21,8 @@ from ridefense.experiments.cost import seconds
 from ridefense.experiments.distances import FIGURE_7
 from ridefense.experiments.experiment import (
     Cases,
+    Evidence,
     Experiment,
-    Records,
     carry_out,
     declare,
     gather,
@@ -71,10 +71,10 @@ __all__ = [
     "EXPERIMENTS",
     "SCALES",
     "Cases",
+    "Evidence",
     "Experiment",
     "Lab",
     "Page",
-    "Records",
     "carry_out",
     "declare",
     "gather",

@@ -7,7 +7,7 @@ from ridefense.attacks import FGSM, PGD
 from ridefense.estimators import DAE, DIP, IDIP, RIDE, Estimator
 from ridefense.evaluate import CLEAN, Accuracy, Evaluation, History, Row, Threat
 from ridefense.experiments.blocks import Block, Picture, Table
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.experiments.plots import Curve, curves
 from ridefense.images import IMAGENET, MNIST
@@ -101,7 +101,7 @@ NAMES = {
 }
 
 
-def attack_of(records: Records, name: str) -> str:
+def attack_of(records: Evidence, name: str) -> str:
     """The label of a case's one attack."""
     return next(iter(records.attacks(name)), CLEAN)
 
@@ -136,7 +136,7 @@ def distance_curve(rows: list[Row]) -> Curve:
 
 
 def _over_iterations(
-    records: Records, names: Mapping[str, str], attacked: bool = True
+    records: Evidence, names: Mapping[str, str], attacked: bool = True
 ) -> dict[str, Curve]:
     rows = {
         title: records.rows(name, attack_of(records, name) if attacked else CLEAN)
@@ -145,7 +145,7 @@ def _over_iterations(
     return {title: accuracy_curve(found) for title, found in rows.items() if histories(found)}
 
 
-def _ends(records: Records, names: Mapping[str, str]) -> Table:
+def _ends(records: Evidence, names: Mapping[str, str]) -> Table:
     """Accuracy at the end, and the best on the way."""
     rows = []
     for name, title in names.items():
@@ -170,10 +170,10 @@ def _ends(records: Records, names: Mapping[str, str]) -> Table:
     return Table("At the end", ("Estimator", "Images", "n", "Accuracy", "Best on the way"), rows)
 
 
-def _accuracies(title: str, names: Mapping[str, str]) -> Callable[[Records], Iterator[Block]]:
+def _accuracies(title: str, names: Mapping[str, str]) -> Callable[[Evidence], Iterator[Block]]:
     """The panel of Figure 5: accuracy on attacked images over iterations."""
 
-    def compose(records: Records) -> Iterator[Block]:
+    def compose(records: Evidence) -> Iterator[Block]:
         drawn = _over_iterations(records, names)
         if drawn:
             panels = {"": drawn}
@@ -183,7 +183,7 @@ def _accuracies(title: str, names: Mapping[str, str]) -> Callable[[Records], Ite
     return compose
 
 
-def _figure_8(records: Records) -> Iterator[Block]:
+def _figure_8(records: Evidence) -> Iterator[Block]:
     panels = {
         "attacked": _over_iterations(records, NAMES),
         "clean": _over_iterations(records, NAMES, attacked=False),
@@ -194,7 +194,7 @@ def _figure_8(records: Records) -> Iterator[Block]:
     yield _ends(records, NAMES)
 
 
-def _figure_4(records: Records) -> Iterator[Block]:
+def _figure_4(records: Evidence) -> Iterator[Block]:
     pairs = {"DIP": ("fit-dip", "fit-idip"), "DAE": ("fit-dae", "fit-ride")}
     for what, curve, label in (
         ("Accuracy", accuracy_curve, "accuracy on attacked images, %"),

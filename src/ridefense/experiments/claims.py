@@ -17,7 +17,7 @@ from ridefense.experiments.ablation import (
     kinds,
 )
 from ridefense.experiments.blocks import Block, Picture, Table, results
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import Lab
 from ridefense.experiments.plots import curves
 from ridefense.experiments.tables import GRAY, bare_photographs, ride_photographs
@@ -26,7 +26,7 @@ from ridefense.networks import NETWORKS, UNet
 from ridefense.report.tables import interval, percent
 
 
-def _theorem_1(records: Records) -> Iterator[Block]:
+def _theorem_1(records: Evidence) -> Iterator[Block]:
     rows = []
     for what, attack in (("clean", CLEAN), ("attacked", attack_of(records, "fit-theorem"))):
         found = histories(records.rows("fit-theorem", attack))
@@ -62,7 +62,7 @@ def _theorem_1(records: Records) -> Iterator[Block]:
     yield Table("Theorem 1's condition, and what it promises", columns, rows)
 
 
-def _output(records: Records) -> Iterator[Block]:
+def _output(records: Evidence) -> Iterator[Block]:
     rows = []
     for name, title in NAMES.items():
         for what, attack in (("clean", CLEAN), ("attacked", attack_of(records, name))):
@@ -152,14 +152,14 @@ def _cost_cases(lab: Lab) -> Cases:
     return {**small, "imagenet-ride-paper": replace(photographs, threats=())}
 
 
-def _lines(title: str, clean: bool = False) -> Callable[[Records], Iterator[Block]]:
-    def compose(records: Records) -> Iterator[Block]:
+def _lines(title: str, clean: bool = False) -> Callable[[Evidence], Iterator[Block]]:
+    def compose(records: Evidence) -> Iterator[Block]:
         yield results(title, records.lines(clean=clean))
 
     return compose
 
 
-def _cost(records: Records) -> Iterator[Block]:
+def _cost(records: Evidence) -> Iterator[Block]:
     rows = []
     for name, run in records.runs.items():
         seconds = [row.purify_seconds for row in records.rows(name)]

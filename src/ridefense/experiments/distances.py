@@ -14,7 +14,7 @@ from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate import Accuracy, Row, Threat
 from ridefense.experiments.blocks import Block, Picture, Table
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import Lab
 from ridefense.experiments.plots import distributions
 from ridefense.experiments.whitebox import bpda
@@ -101,7 +101,7 @@ def _share(right: list[bool]) -> Cell:
     return percent(accuracy.fraction), interval(accuracy)
 
 
-def _compose(records: Records) -> Iterator[Block]:
+def _compose(records: Evidence) -> Iterator[Block]:
     ride = records.rows("mnist-distances-ride", bpda(EPS)[0].label)
     filtered = {
         "no defence": "mnist-bpda-none",

@@ -22,7 +22,7 @@ which share its records."""
 
 
 @dataclass(frozen=True)
-class Records:
+class Evidence:
     """What there is of an experiment.
 
     Attributes:
@@ -80,7 +80,7 @@ class Experiment:
     title: str
     text: str
     cases: Callable[[Lab], Cases]
-    compose: Callable[[Records], Iterable[Block]]
+    compose: Callable[[Evidence], Iterable[Block]]
 
 
 def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) -> Cases:
@@ -151,7 +151,7 @@ def planned(experiment: Experiment, folder: str | os.PathLike[str]) -> bool:
     return _plan_path(experiment, folder).exists()
 
 
-def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
+def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Evidence:
     """The records of an experiment that was planned in a folder.
 
     Raises:
@@ -163,7 +163,7 @@ def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Records:
         where = run_folder(folder, name)
         if (where / "run.json").exists():
             runs[name] = read(where)
-    return Records(runs=runs, **plan)
+    return Evidence(runs=runs, **plan)
 
 
 def _plan_path(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:

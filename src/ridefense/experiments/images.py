@@ -8,7 +8,7 @@ from ridefense.attacks import PGD
 from ridefense.evaluate import Row, Run, Threat
 from ridefense.experiments.ablation import attack_of, field_of, histories, history
 from ridefense.experiments.blocks import Block, Picture
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.experiments.plots import Shown, curves, grid
 from ridefense.experiments.tables import ride_photographs
@@ -30,10 +30,10 @@ def _trajectories(lab: Lab) -> Cases:
     return photographs | digits
 
 
-def _trajectory(index: int) -> Callable[[Records], Iterator[Block]]:
+def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
     """Of the image at this place in each case that has so many."""
 
-    def compose(records: Records) -> Iterator[Block]:
+    def compose(records: Evidence) -> Iterator[Block]:
         for name, run in records.runs.items():
             rows = [row for row, _ in histories(records.rows(name, attack_of(records, name)))]
             if len(rows) > index:
@@ -115,7 +115,7 @@ def _grids(field: FieldName) -> Callable[[Lab], Cases]:
     return cases
 
 
-def _grid(records: Records) -> Iterator[Block]:
+def _grid(records: Evidence) -> Iterator[Block]:
     for steps, labels in zip(STEPS, _by_steps(records), strict=True):
         rows: dict[str, list[Shown | None]] = {}
         chosen = _chosen(records, labels)
@@ -139,14 +139,14 @@ def _grid(records: Records) -> Iterator[Block]:
             )
 
 
-def _by_steps(records: Records) -> list[dict[str, str]]:
+def _by_steps(records: Evidence) -> list[dict[str, str]]:
     """For each number of steps the label of its attack in each case, in the order declared."""
     return [
         {name: labels[i] for name, labels in records.planned.items()} for i in range(len(STEPS))
     ]
 
 
-def _chosen(records: Records, labels: dict[str, str]) -> list[int]:
+def _chosen(records: Evidence, labels: dict[str, str]) -> list[int]:
     ride = next((name for name in records.runs if "ride" in name), "")
     rows = records.rows(ride, labels.get(ride, ""))
     failed = [row.image for row in rows[_COLUMNS:] if row.predictions[0] != row.label]

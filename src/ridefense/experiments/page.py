@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ridefense.evaluate.records import write_atomically
 from ridefense.experiments.blocks import Block, Picture
-from ridefense.experiments.experiment import Experiment, Records, gather, planned
+from ridefense.experiments.experiment import Evidence, Experiment, gather, planned
 from ridefense.report import words
 from ridefense.report.drawing import as_png
 from ridefense.report.tables import in_markdown
@@ -84,7 +84,7 @@ def write_index(folder: str | os.PathLike[str], experiments: Iterable[Experiment
     write_atomically(Path(folder, "report.md"), text.encode())
 
 
-def _images(records: Records) -> str:
+def _images(records: Evidence) -> str:
     """How many images each data set's cases have, at least and at most."""
     sizes: dict[str, list[int]] = {}
     for run in records.runs.values():
@@ -95,7 +95,7 @@ def _images(records: Records) -> str:
     return "; ".join(f"{title}: {' to '.join(map(str, n))}" for title, n in spans.items())
 
 
-def compose(experiment: Experiment, records: Records) -> Page:
+def compose(experiment: Experiment, records: Evidence) -> Page:
     """The page of some records."""
     return Page(
         source=experiment.source,
@@ -119,7 +119,7 @@ def as_markdown(page: Page) -> str:
     return _ENVIRONMENT.get_template("experiment.md").render(page=page, text=in_markdown)
 
 
-def _notes(records: Records) -> list[str]:
+def _notes(records: Evidence) -> list[str]:
     notes = []
     if records.scale == "smoke":
         notes.append("Scale smoke: it shows that the machinery runs; its numbers mean nothing.")
@@ -131,7 +131,7 @@ def _notes(records: Records) -> list[str]:
     return notes
 
 
-def _settings(records: Records) -> list[str]:
+def _settings(records: Evidence) -> list[str]:
     """A sentence for each run, and what computed it."""
     told, versions = [], {}
     for name, run in records.runs.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from ridefense.attacks import FGSM, PGD
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import Block, matrix
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import Lab
 from ridefense.filters import Median, TVBregman, TVChambolle, Unchanged
 
@@ -81,8 +81,8 @@ def _table_1(lab: Lab) -> Cases:
     }
 
 
-def _gray(title: str) -> Callable[[Records], Iterator[Block]]:
-    def compose(records: Records) -> Iterator[Block]:
+def _gray(title: str) -> Callable[[Evidence], Iterator[Block]]:
+    def compose(records: Evidence) -> Iterator[Block]:
         yield matrix(title, records.lines())
 
     return compose

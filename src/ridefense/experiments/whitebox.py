@@ -7,7 +7,7 @@ from ridefense.attacks import PGD
 from ridefense.defended import Purifier
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import Block, Table, results
-from ridefense.experiments.experiment import Cases, Experiment, Records
+from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity, Unrolled
@@ -202,7 +202,7 @@ _CITED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def _compose(records: Records) -> Iterator[Block]:
+def _compose(records: Evidence) -> Iterator[Block]:
     titles = {"mnist": "MNIST", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
     for field, title in titles.items():
         names = [name for name in records.runs if name.startswith(field)]
@@ -211,7 +211,7 @@ def _compose(records: Records) -> Iterator[Block]:
     yield _cited(records)
 
 
-def _nearest(records: Records, name: str, stated: Figure) -> list[Line]:
+def _nearest(records: Evidence, name: str, stated: Figure) -> list[Line]:
     """Of a case's lines the one under the cited attack's norm and, if there is one, its ε."""
     attacks = records.runs[name].attacks if name in records.runs else {}
     lines = [a for a in records.lines([name]) if attacks[a.attack]["norm"] == stated.norm]
@@ -225,7 +225,7 @@ def _told(line: Line) -> str:
     return f"{line.dataset}, {defence}, {line.threat}: {share}"
 
 
-def _cited(records: Records) -> Table:
+def _cited(records: Evidence) -> Table:
     """What the paper cites, and whether it was run here."""
     rows = []
     for stated in FIGURES:
