@@ -11,7 +11,7 @@ from ridefense.experiments.blocks import Block, Picture
 from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.experiments.plots import Shown, curves, grid
-from ridefense.experiments.tables import ride_photographs
+from ridefense.experiments.tables import GRAY, ride_photographs
 from ridefense.experiments.whitebox import RADII
 from ridefense.filters import Median, TVChambolle
 from ridefense.gradients import Identity
@@ -24,10 +24,15 @@ STEPS = (1, 4, 10)
 
 
 def _trajectories(lab: Lab) -> Cases:
-    """The paper's are of photographs; a digit stands beside them."""
-    photographs = {"imagenet-ride-paper": ride_photographs(lab)["imagenet-ride-paper"]}
-    digits = {"fit-ride": history(lab, lab.estimator(field_of(lab)))}
-    return photographs | digits
+    """The paper's are of photographs at the full schedule; a quick one and a digit are beside."""
+    fast = lab.estimator("imagenet", "fast")
+    return {
+        "imagenet-ride-paper": ride_photographs(lab)["imagenet-ride-paper"],
+        "imagenet-trajectory-fast": lab.evaluation(
+            "imagenet", fast, GRAY[:1], images=2, batch=1, every=20
+        ),
+        "fit-ride": history(lab, lab.estimator(field_of(lab))),
+    }
 
 
 def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
