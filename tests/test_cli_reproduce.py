@@ -41,7 +41,7 @@ ROWS = {
     "figure-5c": [5 * 2],
     "figure-5d": [5 * 2],
     "figure-6": [],
-    "figure-7": [4 + 2],
+    "figure-7": [4 + 2 + 3],
     "figure-8": [8 * 2],
     "figure-9": [4 * 2],
     "figure-10": [],
@@ -55,7 +55,7 @@ ROWS = {
     "theorem-1": [2],
 }
 PICTURES = {
-    "figure-2": 3 * 2,  # of a photograph and a digit
+    "figure-2": 3 * 3,  # of a photograph by two schedules, and a digit
     "figure-4": 2,
     "figure-6": 3,  # there is one photograph
     **dict.fromkeys(("figure-5a", "figure-5b", "figure-5c", "figure-5d"), 1),

@@ -42,16 +42,15 @@ def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
         for name, run in records.runs.items():
             rows = [row for row, _ in histories(records.rows(name, attack_of(records, name)))]
             if len(rows) > index:
-                yield from _of_one(run, rows[index])
+                yield from _of_one(name, run, rows[index])
 
     return compose
 
 
-def _of_one(run: Run, row: Row) -> Iterator[Block]:
+def _of_one(name: str, run: Run, row: Row) -> Iterator[Block]:
     kept, classes = run.images(row), run.settings["dataset"]["classes"]
     past = row.history
-    data = run.settings["dataset"]["title"]
-    title = f"{data}, image {row.image}"
+    title = f"{name}, image {row.image}"
     likeliest = kept["scores"].max(dim=0).values.topk(_CLASSES).indices.tolist()
     chosen = dict.fromkeys([row.label, *likeliest])
     scores = {
