@@ -1,0 +1,36 @@
+"""The published pages follow from the published records."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ridefense.experiments import EXPERIMENTS, gather
+from ridefense.experiments.page import as_markdown, compose
+
+PUBLISHED = Path(__file__).parent.parent / "docs/records/reproduction"
+WITH_IMAGES = {"figure-2", "figure-6", "figure-10", "figure-11", "figure-12"}
+"""Their images are too large to be published as records; the pages show some of them."""
+
+pytestmark = pytest.mark.xdist_group("reproduction")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduction")
+    with tarfile.open(PUBLISHED / "records.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_every_experiment_is_published():
+    assert {path.parent.name for path in PUBLISHED.glob("*/report.md")} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPERIMENTS) - WITH_IMAGES))
+def test_a_page_follows_from_its_records(unpacked, name):
+    page = compose(EXPERIMENTS[name], gather(EXPERIMENTS[name], unpacked))
+    assert as_markdown(page) == (PUBLISHED / name / "report.md").read_text()
+    for picture in page.pictures:
+        for suffix in ("png", "svg"):
+            assert (PUBLISHED / name / f"{picture.stem}.{suffix}").stat().st_size
