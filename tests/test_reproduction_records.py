@@ -34,3 +34,8 @@ def test_a_page_follows_from_its_records(unpacked, name):
     for picture in page.pictures:
         for suffix in ("png", "svg"):
             assert (PUBLISHED / name / f"{picture.stem}.{suffix}").stat().st_size
+
+
+@pytest.mark.parametrize("name", sorted(WITH_IMAGES))
+def test_what_shows_images_is_left_out_without_them(unpacked, name):
+    assert not compose(EXPERIMENTS[name], gather(EXPERIMENTS[name], unpacked)).pictures

@@ -102,7 +102,7 @@ def compose(experiment: Experiment, records: Evidence) -> Page:
         title=experiment.title,
         text=experiment.text,
         notes=_notes(records),
-        blocks=list(experiment.compose(records)),
+        blocks=[b for b in experiment.compose(records) if isinstance(b, Picture) or b.rows],
         settings=_settings(records),
         refused=records.refused,
     )
