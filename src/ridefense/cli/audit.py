@@ -4,7 +4,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ridefense import classifiers
@@ -27,32 +26,21 @@ class BudgetName(StrEnum):
 
 
 def audit(
-    dataset: Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")] = "digits",
-    classifier: Annotated[
-        str | None, typer.Option(help="by default the one made for the data set")
-    ] = None,
+    dataset: choices.Dataset = "digits",
+    classifier: choices.ClassifierName = None,
     purifier: Annotated[str, typer.Option(help="what is audited: ride, median:5, …")] = "ride",
     preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
-    ] = None,
+    eps: choices.Radii = None,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
     beside: Annotated[
         list[str] | None,
         typer.Option(help=f"another purifier, attacked as well; may be repeated  {_BY_DEFAULT}"),
     ] = None,
     budget: Annotated[BudgetName, typer.Option(help="attack steps and draws")] = BudgetName.small,
-    engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="processes that share the work  [1]")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
-    ] = None,
+    engine: choices.Engine = EngineName.auto,
+    device: choices.Device = None,
+    workers: choices.WorkerCount = None,
+    ray: choices.RayAddress = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="a folder a defence inside of it  [runs/audit]")
     ] = None,
@@ -73,7 +61,7 @@ def audit(
     """
     family = choices.family_of(dataset)
     name = classifier or family.classifier
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choices.device(device)
     folder = folder or Path("runs", "audit")
     declared = Audit(
         dataset=dataset,

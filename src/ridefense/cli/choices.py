@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
+import torch
+import typer
 from torch import Tensor
 
 from ridefense.attacks import FGSM, PGD
@@ -44,6 +47,29 @@ class AttackName(StrEnum):
     fgsm = "fgsm"
     pgd = "pgd"
     bpda = "bpda"
+
+
+# Options that several commands take, with one meaning.
+Dataset = Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")]
+ClassifierName = Annotated[
+    str | None, typer.Option(help="by default the one made for the data set")
+]
+Radii = Annotated[
+    list[float] | None,
+    typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
+]
+AttackChoice = Annotated[
+    AttackName,
+    typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),
+]
+StepSize = Annotated[float | None, typer.Option(help="of pgd and bpda  [eps / 5]")]
+Steps = Annotated[int, typer.Option(min=1, help="of pgd and bpda")]
+Engine = Annotated[EngineName, typer.Option(help="what fits the networks")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")]
+WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that share the work  [1]")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
+]
 
 
 @dataclass(frozen=True)
@@ -130,3 +156,8 @@ def workers(count: int | None, address: str | None) -> Workers:
     if address is not None:
         return Cluster(address, count)
     return Here() if count in (None, 1) else Processes(count)
+
+
+def device(name: str | None) -> str:
+    """The device that was named; without a name the GPU where there is one."""
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")

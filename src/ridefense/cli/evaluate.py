@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ridefense.cli import choices
@@ -18,36 +17,22 @@ UNCHECKED = 3
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")] = "digits",
-    classifier: Annotated[
-        str | None, typer.Option(help="by default the one made for the data set")
-    ] = None,
+    dataset: choices.Dataset = "digits",
+    classifier: choices.ClassifierName = None,
     purifier: Annotated[
         list[str] | None, typer.Option(help="ride, median:5, none, …; may be repeated  [ride]")
     ] = None,
     preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
-    attack: Annotated[
-        AttackName,
-        typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),
-    ] = AttackName.bpda,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
-    ] = None,
-    step_size: Annotated[float | None, typer.Option(help="of pgd and bpda  [eps / 5]")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="of pgd and bpda")] = 10,
+    attack: choices.AttackChoice = AttackName.bpda,
+    eps: choices.Radii = None,
+    step_size: choices.StepSize = None,
+    steps: choices.Steps = 10,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
-    engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="processes that share the work  [1]")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
-    ] = None,
+    engine: choices.Engine = EngineName.auto,
+    device: choices.Device = None,
+    workers: choices.WorkerCount = None,
+    ray: choices.RayAddress = None,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="a folder a purifier inside of it  [runs/DATASET]"),
@@ -68,7 +53,7 @@ def evaluate(
       ridefense evaluate --dataset mnist --images 1000 --workers 4
     """
     family = choices.family_of(dataset)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choices.device(device)
     folder = folder or Path("runs", Path(dataset).name)
     radii = eps or [family.eps]
     threats = [choices.threat(attack, radius, step_size, steps) for radius in radii]

@@ -4,7 +4,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ridefense import threads
@@ -48,15 +47,9 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="FIELD=CLASSIFIER", help="as imagenet=timm:NAME; may be repeated"),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="processes that share the work  [1]")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
-    ] = None,
+    device: choices.Device = None,
+    workers: choices.WorkerCount = None,
+    ray: choices.RayAddress = None,
     folder: Annotated[Path | None, typer.Option("--out", help="[runs/reproduce-SCALE]")] = None,
 ) -> None:
     """Run tables and figures of the paper, and write a page of each beside the paper's figures.
@@ -75,7 +68,7 @@ def reproduce(
     if unknown:
         raise InputError(f"no experiment {unknown[0]!r}; use {', '.join(EXPERIMENTS)} or {ALL}")
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choices.device(device)
     lab = Lab.at(scale, _pairs("dataset", dataset), _pairs("classifier", classifier), device)
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, lab, folder) for experiment in chosen}

@@ -6,7 +6,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.box import HORIZONTALS
 from rich.markup import escape
@@ -30,10 +29,8 @@ class EstimatorName(StrEnum):
 
 
 def tune(
-    dataset: Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")] = "digits",
-    classifier: Annotated[
-        str | None, typer.Option(help="by default the one made for the data set")
-    ] = None,
+    dataset: choices.Dataset = "digits",
+    classifier: choices.ClassifierName = None,
     estimator: Annotated[
         EstimatorName, typer.Option(help="whose settings are tuned")
     ] = EstimatorName.ride,
@@ -44,31 +41,19 @@ def tune(
         Path | None,
         typer.Option(help="JSON or TOML: the values of each setting  [α × σ around the preset]"),
     ] = None,
-    attack: Annotated[
-        AttackName,
-        typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),
-    ] = AttackName.bpda,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
-    ] = None,
-    step_size: Annotated[float | None, typer.Option(help="of pgd and bpda  [eps / 5]")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="of pgd and bpda")] = 10,
+    attack: choices.AttackChoice = AttackName.bpda,
+    eps: choices.Radii = None,
+    step_size: choices.StepSize = None,
+    steps: choices.Steps = 10,
     images: Annotated[int, typer.Option(min=1, help="searched on, of those not reported")] = 100,
     report_images: Annotated[
         int, typer.Option(min=1, help="that evaluate will draw as --images; none is searched on")
     ] = 100,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
-    engine: Annotated[EngineName, typer.Option(help="what fits the networks")] = EngineName.auto,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="processes that share the work  [1]")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
-    ] = None,
+    engine: choices.Engine = EngineName.auto,
+    device: choices.Device = None,
+    workers: choices.WorkerCount = None,
+    ray: choices.RayAddress = None,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help=f"a folder a θ inside of it, and {PRESET}  [runs/tune-DATASET]"),
@@ -93,7 +78,7 @@ def tune(
       ridefense tune --estimator dae --preset paper --workers 4
     """
     family = choices.family_of(dataset)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choices.device(device)
     folder = folder or Path("runs", f"tune-{Path(dataset).name}")
     radii = eps or [family.eps]
     threats = [choices.threat(attack, radius, step_size, steps) for radius in radii]

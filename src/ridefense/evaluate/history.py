@@ -87,12 +87,11 @@ class Watch:
         ).to(clean)
         x_est = torch.stack([estimate for _, estimate in seen.values()]).to(clean)
         scores = classifier(x_est).softmax(dim=1)
-        predictions = torch.where(scores.isfinite().all(dim=1), scores.argmax(dim=1), -1)
         descent = found.descent
         history = History(
             steps=tuple(seen),
-            predictions=tuple(predictions.tolist()),
-            x_predictions=tuple(classifier(x).argmax(dim=1).tolist()),
+            predictions=_classes(scores),
+            x_predictions=_classes(classifier(x)),
             scores=_rounded(scores[:, label]),
             purified_clean=_distances(x_est, clean),
             purified_final=_distances(x_est, final),
@@ -104,6 +103,11 @@ class Watch:
         )
         levels = (x_est.nan_to_num(0) * 255).round().to(torch.uint8)
         return history, {"history": levels.cpu(), "scores": scores.cpu()}
+
+
+def _classes(scores: Tensor) -> tuple[int, ...]:
+    """Of scores [S, classes]; -1 where they are not finite."""
+    return tuple(torch.where(scores.isfinite().all(dim=1), scores.argmax(dim=1), -1).tolist())
 
 
 def _distances(images: Tensor, other: Tensor) -> tuple[float, ...]:
