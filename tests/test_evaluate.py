@@ -15,6 +15,7 @@ from ridefense.attacks import PGD, Attack
 from ridefense.evaluate import CLEAN, Threat, evaluate_chunk, protocol, read, run
 from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
+from ridefense.report.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,14 @@ def test_a_fixed_filter_is_drawn_once(folder, tmp_path):
     found = run(declare(folder, purifier=Median(3), threats=()), tmp_path)
     assert {len(row.predictions) for row in found.rows} == {1}
     assert {row.engine for row in found.rows} == {None}
+
+
+def test_images_rounded_to_8_bits_are_left_out_where_nobody_asks(folder, finished, tmp_path):
+    found = run(declare(folder, rounded=False), tmp_path)
+    assert [replace(row, rounded=None) for row in numbers(finished.rows)] == numbers(found.rows)
+    assert {line.rounded for line in summarise(tmp_path).lines} == {None}
+    with pytest.raises(InputError, match="rounded"):
+        run(declare(folder), tmp_path)
 
 
 def test_where_the_attacker_knows_the_seed_the_defence_uses_that_seed(folder, tmp_path):

@@ -278,6 +278,7 @@ def test_cost_counts_what_is_run(made, tmp_path, clock):
     gray = made(Median(3), (Threat(attack=PGD(eps=0.1, steps=3)),))
     purified = 4 * (100 + 100) + 4 * 100  # clean and final, and these rounded to 8 bits
     assert seconds({"a": gray}, tmp_path) == purified + 4 * 1 + 4 * (1 + 2 * 3)
+    assert seconds({"a": replace(gray, rounded=False)}, tmp_path) == purified - 4 * 100 + 4 * 8
     bpda = Threat(attack=PGD(eps=0.1, steps=3, eot=5), gradient=Identity())
     white = seconds({"a": made(Median(3), (bpda,))}, tmp_path)
     assert white == 4 * 101 + 4 * (100 * (1 + 1 + 15) + 1 + 2 * 15)

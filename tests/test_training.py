@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from ridefense.attacks import PGD, Attack
+from ridefense.attacks import FGSM, PGD, Attack
 from ridefense.classifiers import (
     ARCHITECTURES,
     Architecture,
@@ -116,29 +116,38 @@ def test_what_is_saved_is_what_was_counted(plain, tmp_path):
     assert dataclasses.replace(back.info, name="mnist-cnn") == plain.info
 
 
-def test_training_on_attacked_images_makes_the_attack_weaker(plain):
-    attack = PGD(eps=0.2, step_size=0.1, steps=3, random_start=True)
+@pytest.mark.parametrize(
+    ("attack", "gain"),
+    [
+        (PGD(eps=0.2, step_size=0.1, steps=3, random_start=True), 20),
+        (FGSM(eps=0.1, random_start=True), 10),
+    ],
+    ids=["PGD", "FGSM"],
+)
+def test_training_on_attacked_images_makes_attacks_weaker(plain, attack, gain):
     hardened = train("mnist-cnn", digits(1000), epochs=9, adversarial=attack, start=plain)
-    assert '"attack": "PGD", "eps": 0.2' in hardened.info.training
+    assert f'"attack": "{attack.name}", "eps": {attack.eps}' in hardened.info.training
     test = digits(100, "test")
     images, labels = test.images, test.labels
     robust = [
         int((model(PGD(eps=0.2)(model, images, labels)).argmax(1) == labels).sum())
         for model in (plain, hardened)
     ]
-    assert robust[1] > robust[0] + 20
+    assert robust[1] > robust[0] + gain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shift(Attack):
-    """Moves every pixel down by eps, and remembers it."""
+    """Moves every pixel down by eps, and remembers it and what the model computes in."""
 
     eps: float
     norm: str = "Linf"
     seen: list = dataclasses.field(default_factory=list)
+    precision: list = dataclasses.field(default_factory=list)
 
     def _run(self, case):
         self.seen.append(self.eps)
+        self.precision.append(case.model(case.images).dtype)
         return (case.images - self.eps).clamp(0, 1)
 
 
@@ -147,6 +156,7 @@ def test_the_attack_grows_in_the_first_half_of_the_steps():
     train("tiny", coloured(), epochs=4, adversarial=attack)
     expected = [0.3 * min(1, (step + 1) / 6) for step in range(12)]
     assert attack.seen == pytest.approx(expected)
+    assert set(attack.precision) == {torch.bfloat16}  # as the recipe has it: cheaper
 
 
 def test_one_seed_gives_the_same_weights_whatever_else_is_drawn(tmp_path):

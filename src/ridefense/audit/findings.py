@@ -87,8 +87,7 @@ class Attacked:
     @property
     def rounded(self) -> Accuracy:
         """On the final images rounded to 8 bits, one draw."""
-        right = [row.rounded == row.label for group in self.rows.values() for row in group]
-        return Accuracy(sum(right), len(right))
+        return Accuracy.of(row.rounded == row.label for g in self.rows.values() for row in g)
 
     @property
     def seconds(self) -> float:
@@ -191,7 +190,7 @@ def majority(attacks: list[Attacked]) -> dict[int, float]:
 
 
 def accuracy(survival: dict[int, float]) -> Accuracy:
-    return Accuracy(sum(survival.values()), len(survival))
+    return Accuracy.of(survival.values())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 import torchvision
 from torch import nn
 
@@ -49,6 +50,10 @@ class Recipe:
             return self.peak_rate * progress / self.warm_up
         fall = (progress - self.warm_up) / (1 - self.warm_up)
         return self.peak_rate * (1 + math.cos(math.pi * fall)) / 2
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision in which the network computes."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def crop(self, epoch: int, epochs: int) -> int:
         """Side of the crop in this epoch, counted from 0."""

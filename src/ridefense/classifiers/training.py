@@ -54,7 +54,8 @@ def train(
         epochs: passes over the images; by default the recipe's.
         test: images to count correct predictions on, for `info`.
         adversarial: an attack, run in every step, whose images take the place of the clean ones
-            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`. Its eps
+            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`, or for a
+            fifth of the cost FGSM from a random start (Wong et al. 2020). Its eps
             grows to that in the first half of the steps: from the start, a large one can leave
             nothing that is learnable, and the classifier at chance.
         start: weights to start from, of the same architecture; by default fresh ones.
@@ -104,7 +105,8 @@ def train(
             grown = min(1.0, 2 * (run.step + 1) / run.steps)
             attack = replace(adversarial, eps=grown * adversarial.eps)
             attack_seed = derive(seed, "attack", run.step)
-            images = attack(classifier.eval(), images, wanted, seed=attack_seed)
+            with recipe.autocast(images.device):
+                images = attack(classifier.eval(), images, wanted, seed=attack_seed)
         loss = run.take(images, wanted)
         if checkpoint is not None and run.step % CHECKPOINT_STEPS == 0:
             run.keep(Path(checkpoint), settings)
@@ -149,7 +151,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate((self.step + 0.5) / self.steps)
         self.classifier.train()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        with recipe.autocast(images.device):
             logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
         if not math.isfinite(value := loss.item()):

@@ -1,12 +1,12 @@
 """ridefense train-classifier"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ridefense import classifiers, datasets
-from ridefense.attacks import PGD
+from ridefense.attacks import FGSM, PGD
 from ridefense.cli.console import bar, say
 
 
@@ -16,8 +16,13 @@ def train_classifier(
     out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
     epochs: Annotated[int | None, typer.Option(min=1, help="by default the recipe's")] = None,
     adversarial: Annotated[
-        float | None, typer.Option(metavar="EPS", help="train on PGD's images within eps instead")
+        float | None,
+        typer.Option(metavar="EPS", help="train on attacked images within eps instead"),
     ] = None,
+    attack: Annotated[
+        Literal["pgd", "fgsm"],
+        typer.Option(help="of --adversarial, from a random start: PGD of 10 steps, or FGSM"),
+    ] = "pgd",
     start: Annotated[
         str | None, typer.Option(metavar="NAME", help="a classifier whose weights it starts from")
     ] = None,
@@ -34,7 +39,8 @@ def train_classifier(
       ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
     """
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
-    attack = None if adversarial is None else PGD(eps=adversarial, random_start=True)
+    kind = {"pgd": PGD, "fgsm": FGSM}[attack]
+    attacker = None if adversarial is None else kind(eps=adversarial, random_start=True)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     with bar("steps") as move:
         trained = classifiers.train(
@@ -43,7 +49,7 @@ def train_classifier(
             seed=seed,
             epochs=epochs,
             test=tested,
-            adversarial=attack,
+            adversarial=attacker,
             start=None if start is None else classifiers.load(start, name),
             checkpoint=checkpoint,
             device=device,

@@ -99,6 +99,8 @@ class Evaluation:
         device: where it is computed, "cpu" or "cuda".
         every: gradient steps between the moments of a fit that rows keep as its `History`, in the
             first draw; None keeps none.
+        rounded: whether the final images are also purified rounded to 8 bits (rule 6 of the
+            protocol), which costs as much as one more draw.
     """
 
     dataset: str
@@ -113,6 +115,7 @@ class Evaluation:
     batch: int = 25
     device: str = "cpu"
     every: int | None = None
+    rounded: bool = True
 
     def __post_init__(self) -> None:
         for name in ("draws", "batch", "every"):
@@ -168,6 +171,8 @@ class Evaluation:
             "device": self.device,
             "every": self.every,
         }
+        if not self.rounded:  # absent otherwise: runs that are older go on
+            settings["rounded"] = False
         attacks = {label: threat.settings() for label, threat in self.attacks.items()}
         return {"settings": settings, "versions": _versions(), "attacks": attacks}
 

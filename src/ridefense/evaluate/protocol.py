@@ -169,7 +169,9 @@ def _outcomes(
         model = evaluation.purifier.defend(classifier)
     predictions = [_predict(model, draw.images, ids, draw.seed) for draw in draws]
     rounded, levels = predictions[0], (final * 255).round() / 255
-    if not torch.equal(levels, final):
+    if not evaluation.rounded:
+        rounded = [None] * len(ids)
+    elif not torch.equal(levels, final):
         again = _purify(evaluation.purifier, levels, ids, draws[0].seed)
         rounded = _predict(model, again.images, ids, draws[0].seed)
     measured = {

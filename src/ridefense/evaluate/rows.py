@@ -33,7 +33,8 @@ class Row:
         predictions: of the defended classifier on the final image, one for each fresh draw of the
             purifier's randomness; -1 where the logits were not finite.
         bare: prediction of the classifier alone on the final image.
-        rounded: the defended prediction on the final image rounded to 8 bits, in the first draw.
+        rounded: the defended prediction on the final image rounded to 8 bits, in the first draw;
+            None where the evaluation does not ask for it.
         linf, l2: norms of final minus clean image, pixels in [0, 1].
         purified_clean, purified_final, final_clean: mean absolute differences between the purified
             (in the first draw), the final and the clean image, pixels in [0, 1] (Figure 7).
@@ -51,7 +52,7 @@ class Row:
     label: int
     predictions: tuple[int, ...]
     bare: int
-    rounded: int
+    rounded: int | None
     linf: float
     l2: float
     purified_clean: float

@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from scipy.stats import beta, binomtest
 
@@ -52,6 +53,12 @@ class Accuracy:
 
     correct: float
     n: int
+
+    @classmethod
+    def of(cls, right: Iterable[float]) -> Self:
+        """Of images that are right or not, or right in a share of their draws."""
+        values = list(right)
+        return cls(sum(values), len(values))
 
     @property
     def fraction(self) -> float:

@@ -116,8 +116,8 @@ def accuracy_curve(rows: list[Row]) -> Curve:
     steps = max((history.steps for _, history in found), key=len, default=())
     points = []
     for at, step in enumerate(steps):
-        right = [h.predictions[min(at, len(h.steps) - 1)] == row.label for row, h in found]
-        points.append((step, Accuracy(sum(right), len(right))))
+        right = (h.predictions[min(at, len(h.steps) - 1)] == row.label for row, h in found)
+        points.append((step, Accuracy.of(right)))
     return [
         (step, 100 * a.fraction, 100 * a.interval[0], 100 * a.interval[1]) for step, a in points
     ]
@@ -153,10 +153,7 @@ def _ends(records: Evidence, names: Mapping[str, str]) -> Table:
             found = records.rows(name, attack)
             curve = accuracy_curve(found)
             if curve:
-                ends = Accuracy(
-                    sum(h.predictions[-1] == row.label for row, h in histories(found)),
-                    len(histories(found)),
-                )
+                ends = Accuracy.of(h.predictions[-1] == row.label for row, h in histories(found))
                 best = max(curve, key=lambda point: point[1])
                 rows.append(
                     (

@@ -69,7 +69,7 @@ def _output(records: Evidence) -> Iterator[Block]:
             found = histories(records.rows(name, attack))
             if found and title in ("RIDE", "I-DIP"):
                 shares = [
-                    Accuracy(sum(getattr(h, part)[-1] == r.label for r, h in found), len(found))
+                    Accuracy.of(getattr(h, part)[-1] == r.label for r, h in found)
                     for part in ("predictions", "x_predictions")
                 ]
                 points = 100 * (shares[0].fraction - shares[1].fraction)

@@ -44,7 +44,9 @@ def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
         for label, rows in left.items():
             threat = evaluation.attacks.get(label)
             draws = len(evaluation.draw_seeds(evaluation.seeds[0], threat))
-            runs = draws + (purifications(threat, evaluation.purifier) + 1 if threat else 0)
+            runs = draws
+            if threat:
+                runs += purifications(threat, evaluation.purifier) + evaluation.rounded
             total += rows * (runs * purify + (draws + 2 * _gradients(threat)) * classify)
     return total
 

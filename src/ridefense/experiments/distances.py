@@ -116,7 +116,7 @@ def _columns(rows: list[Row], overwritten: bool) -> Columns:
 
 
 def _share(right: list[bool]) -> Cell:
-    accuracy = Accuracy(sum(right), len(right))
+    accuracy = Accuracy.of(right)
     return percent(accuracy.fraction), interval(accuracy)
 
 

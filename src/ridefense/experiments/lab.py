@@ -126,6 +126,7 @@ class Lab:
         every: int | None = None,
         batch: int | None = None,
         classifier: str | None = None,
+        rounded: bool = True,
     ) -> Evaluation:
         """An evaluation on a data set; a chunk of it in the smoke."""
         played = self.fields[field]
@@ -141,4 +142,5 @@ class Lab:
             batch=batch or played.batch,
             device=self.device,
             every=every and (1 if smoke else every),
+            rounded=rounded,
         )

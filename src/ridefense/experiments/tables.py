@@ -68,6 +68,7 @@ def ride_photographs(lab: Lab) -> Cases:
             images=lab.pick(smoke=2, laptop=20, paper=2000),
             batch=lab.pick(smoke=2, laptop=1, paper=8),
             every=500,
+            rounded=lab.scale != "laptop",  # five minutes of a core each
         ),
     }
 

@@ -30,7 +30,8 @@ class Line:
         clean: on the clean images whose attacked ones were scored.
         robust: on the attacked images; None for clean images alone.
         bare: the classifier alone on the attacked images (Figure 7).
-        rounded: defended, on the attacked images rounded to 8 bits, one draw.
+        rounded: defended, on the attacked images rounded to 8 bits, one draw; None where that was
+            not asked for.
         expected: how many images were declared; fewer are scored while a run is unfinished.
         unreadable: how many of them could not be decoded, and so are not scored.
         distances: means over images of the mean absolute differences of Figure 7, in [0, 1] pixels.
@@ -53,7 +54,7 @@ class Line:
     clean: Score
     robust: Score | None
     bare: Accuracy
-    rounded: Accuracy
+    rounded: Accuracy | None
     expected: int
     unreadable: int
     distances: dict[str, float]
@@ -200,6 +201,7 @@ def _line(
     name: str, run: Run, label: str, clean: dict[int, list[Row]], found: dict[int, list[Row]]
 ) -> Line:
     settings, rows = run.settings, [row for group in found.values() for row in group]
+    asked = all(row.rounded is not None for row in rows)
     unreadable = [r for r in run.rows if r.attack in (CLEAN, label) and UNREADABLE in r.faults]
     attack = run.attacks.get(label, {"name": CLEAN, "norm": "Linf", "eps": 0.0, "knows": ""})
     purifier = settings["purifier"]
@@ -225,8 +227,8 @@ def _line(
         gray_box=attack["knows"] == "classifier" and not undefended,
         clean=_score({image: clean[image] for image in found}),
         robust=_score(found) if label != CLEAN else None,
-        bare=_share(row.bare == row.label for row in rows),
-        rounded=_share(row.rounded == row.label for row in rows),
+        bare=Accuracy.of(row.bare == row.label for row in rows),
+        rounded=Accuracy.of(row.rounded == row.label for row in rows) if asked else None,
         expected=settings["dataset"]["images"],
         unreadable=len({row.image for row in unreadable}),
         distances={
@@ -255,11 +257,6 @@ def _score(by_image: dict[int, list[Row]]) -> Score:
     return score(predictions, [group[0].label for group in groups])
 
 
-def _share(right: Iterable[bool]) -> Accuracy:
-    values = list(right)
-    return Accuracy(sum(values), len(values))
-
-
 def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
     balls: dict[tuple[str, float], list[str]] = {}
     for label, attack in run.attacks.items():
@@ -268,13 +265,13 @@ def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
         found = [complete_rows(run, label) for label in labels]
         shared = set(found[0]).intersection(*found[1:])
         if len(labels) > 1 and shared:
-            survived = sum(min(_survival(rows[image]) for rows in found) for image in shared)
+            survived = (min(_survival(rows[image]) for rows in found) for image in shared)
             yield WorstCase(
                 run=name,
                 defence=words.defence(run.settings["purifier"]),
                 attacks=tuple(labels),
                 ball=words.threat("", norm, eps).removeprefix(", "),
-                accuracy=Accuracy(survived, len(shared)),
+                accuracy=Accuracy.of(survived),
             )
 
 

@@ -200,7 +200,7 @@ def _plain(line: Line) -> dict[str, Any]:
         "clean": _scored(line.clean),
         "robust": line.robust and _scored(line.robust),
         "bare_classifier": _share(line.bare),
-        "rounded_to_8_bits": _share(line.rounded),
+        "rounded_to_8_bits": line.rounded and _share(line.rounded),
         "mean_absolute_distances": line.distances,
         "faults": line.faults,
         "refits": line.refits,
