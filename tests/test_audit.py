@@ -290,8 +290,9 @@ def test_the_command_exits_with_3_where_a_check_fails(monkeypatch, capsys, tmp_p
     made = ("audit", "--classifier", weights(tmp_path), "--purifier", "blur:1", "--images", "2")
     out = tmp_path / "out"
 
-    def call():
-        monkeypatch.setattr(sys, "argv", ["ridefense", *made, "--eps", "0.3", "--out", str(out)])
+    def call(*more):
+        asked = (*made, *more, "--eps", "0.3", "--out", str(out))
+        monkeypatch.setattr(sys, "argv", ["ridefense", *asked])
         with pytest.raises(SystemExit) as stopped:
             main()
         return stopped.value.code, capsys.readouterr()
@@ -304,6 +305,9 @@ def test_the_command_exits_with_3_where_a_check_fails(monkeypatch, capsys, tmp_p
     _, told = call()
     assert "Gaussian blur 1" in told.out
     assert "wrote" in told.err
+    assert {path.name for path in out.glob("*-adv*")} == {"digits-cnn-adv0.3"}
+    call("--hardened", "mnist-cnn-adv0.2")
+    assert {path.name for path in out.glob("mnist-*")} == {"mnist-cnn-adv0.2"}
     rewrite("none", right=False)
     rewrite("jpeg", right=True)
     code, told = call()

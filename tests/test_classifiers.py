@@ -54,7 +54,8 @@ def test_the_digits_classifiers_get_right_what_they_say(name, least):
 
 def test_adversarially_trained_classifiers_withstand_their_attack():
     test = load_dataset("digits", "test", limit=50)
-    for name, eps in (("mnist-cnn-adv0.1", 0.1), ("digits-cnn-adv0.3", 0.3)):
+    for name in (name for name in names() if "-adv" in name):
+        eps = float(name.partition("-adv")[2])
         right = {}
         for each in (name, "digits-cnn"):
             model = load(each)

@@ -9,7 +9,7 @@ import typer
 from ridefense import classifiers
 from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed, write
 from ridefense.cli import choices
-from ridefense.cli.choices import EngineName, NetworkName
+from ridefense.cli.choices import EngineName
 from ridefense.cli.console import bar, out, say
 from ridefense.cli.evaluate import UNCHECKED
 
@@ -36,6 +36,14 @@ def audit(
         list[str] | None,
         typer.Option(help=f"another purifier, attacked as well; may be repeated  {_BY_DEFAULT}"),
     ] = None,
+    hardened: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="an adversarially trained classifier, attacked as well; may be repeated  "
+            "[those that ship for the data]",
+        ),
+    ] = None,
     budget: Annotated[BudgetName, typer.Option(help="attack steps and draws")] = BudgetName.small,
     engine: choices.Engine = EngineName.auto,
     device: choices.Device = None,
@@ -47,17 +55,18 @@ def audit(
 ) -> None:
     """Attack a defence with everything that applies, and write a page that ends in a verdict.
 
-    Beside it stand no defence, other purifiers, and the adversarially trained classifiers that
-    ship for the data. Cheap attacks come first. Interrupted or killed, the
-    same command goes on where it stopped, and how many workers there are changes no number. Budget
-    quick is for schedules of seconds a fit: it has the attacks that do most for their cost, and no
-    curve over ε. Exit code 3: a sanity check failed.
+    Beside it stand no defence, other purifiers, and adversarially trained classifiers. Cheap
+    attacks come first. Interrupted or killed, the same command goes on where it stopped, and how
+    many workers there are changes no number. Budget quick is for schedules of seconds a fit: it has
+    the attacks that do most for their cost, and no curve over ε. Exit code 3: a sanity check
+    failed.
 
     \b
     Examples:
       ridefense audit --images 8 --eps 0.2
       ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.2 --budget quick
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
+      ridefense audit --dataset cifar10 --hardened r18-adv0.031.safetensors
     """
     family = choices.family_of(dataset)
     name = classifier or family.classifier
@@ -75,7 +84,7 @@ def audit(
             choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
             for other in beside or BESIDE
         },
-        hardened=_hardened(name, family.network),
+        hardened=tuple(hardened or _shipped(family.classifier)),
         limit=images,
         batch=family.chunk(device),
         device=device,
@@ -93,9 +102,6 @@ def audit(
         raise typer.Exit(UNCHECKED)
 
 
-def _hardened(classifier: str, network: NetworkName) -> tuple[str, ...]:
-    """The adversarially trained classifiers that ship for the data."""
-    # Those of the digits suit MNIST too: they have seen no image of its test split.
-    kinds = {classifier, "digits-cnn"} if network is NetworkName.mnist else {classifier}
-    parts = {name: name.partition("-adv") for name in classifiers.names()}
-    return tuple(name for name, (kind, adv, _) in parts.items() if adv and kind in kinds)
+def _shipped(classifier: str) -> list[str]:
+    """The adversarially trained classifiers of a kind that ship."""
+    return [name for name in classifiers.names() if name.startswith(f"{classifier}-adv")]

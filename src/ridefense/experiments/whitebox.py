@@ -149,7 +149,10 @@ def _trained(lab: Lab) -> Cases:
     mnist = lab.pick(smoke=2, laptop=1000, paper=10_000)
     cifar = lab.pick(smoke=2, laptop=200, paper=10_000)
     named: dict[str, tuple[FieldName, str, int]] = {
-        "mnist-bpda-adversarial-training-0.1": ("mnist", "mnist-cnn-adv0.1", mnist),
+        **{
+            f"mnist-bpda-adversarial-training-{eps:g}": ("mnist", f"mnist-cnn-adv{eps:g}", mnist)
+            for eps in RADII["mnist"]
+        },
         "mnist-bpda-thermometer": ("mnist", "mnist-cnn-thermometer", mnist),
         "cifar10-bpda-adversarial-training-0.031": (
             "cifar10",
