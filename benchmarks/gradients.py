@@ -1,6 +1,6 @@
 """What each gradient mode is worth, and what the exact gradient costs.
 
-    python benchmarks/gradients.py --out gradients.json [--part cost|direction] [--images 4]
+    python benchmarks/gradients.py --out gradients.json [--part PART] [--images 4]
 
 direction: on MNIST digits with uniform noise of ε 0.1, RIDE's preset "fast". The reference is the
 gradient of the expected margin (the loss of Carlini & Wagner) over the purifier's noise, by central
@@ -8,6 +8,9 @@ differences of ±0.05 in each of the 49 squares of 4×4 pixels, the same noise o
 gradient, averaged over as many draws, is summed over the same squares, and the cosine between both
 is taken. Half of the draws against the other half say how exact the reference itself is. The slope
 is that of the expected margin along the mode's signs, which is the way PGD steps.
+
+length: on clean digits, one draw: the size of the gradient through the last k steps of a preset's
+schedule, of which the whole is the exact one, and its cosine to `FrozenWeights`'.
 
 cost: the exact gradient of one digit for schedules of rising length; thread time and peak memory,
 each in a process of its own.
@@ -51,10 +54,16 @@ SQUARE, REACH, STEP = 4, 0.05, 0.02
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--part", choices=("cost", "direction"), default="direction")
+    parser.add_argument("--part", choices=("cost", "direction", "length"), default="direction")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--draws", type=int, default=16)
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 500, 2500])
+    parser.add_argument("--preset", default="fast", help="of --part length")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="+",
+        help="of --part cost, of whole schedules; of --part length, the last ones",
+    )
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -69,7 +78,13 @@ def main() -> None:
             options.out.write_text(json.dumps(found, indent=1) + "\n")
             print(rows[-1])
         return
-    for steps in options.steps:
+    if options.part == "length":
+        for steps in options.steps or [1, 5, 10, 20, 50, 100]:
+            rows.append(length(options.preset, steps, options.images))
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
+            print(rows[-1], flush=True)
+        return
+    for steps in options.steps or [100, 500, 2500]:
         command = [sys.executable, __file__, "--out", str(options.out), "--one", str(steps)]
         rows.append(json.loads(subprocess.run(command, check=True, stdout=-1).stdout))
         options.out.write_text(json.dumps(found, indent=1) + "\n")
@@ -97,6 +112,23 @@ def cost(steps: int) -> dict[str, float]:
         "wall seconds": time.perf_counter() - wall,
         "megabytes": peak / 1024,
         "mean absolute gradient": float(gradient.abs().mean()),
+    }
+
+
+def length(preset: str, steps: int, images: int) -> dict[str, object]:
+    """Gradients of the margin through the last steps of a preset's schedule, image by image."""
+    model, purify = classifiers.load("mnist-cnn"), RIDE.preset(preset, network="mnist")
+    part = datasets.load("mnist", "test", images, 1)
+    frozen, through = (
+        _gradient(Defended(model, purify, mode), part.images, part.labels, part.ids.tolist(), [0])
+        for mode in (FrozenWeights(), Truncated(steps))
+    )
+    return {
+        "preset": preset,
+        "steps": steps,
+        "of": purify.total_steps,
+        "mean absolute gradient": through.abs().flatten(1).mean(dim=1).tolist(),
+        "cosine": torch.cosine_similarity(through.flatten(1), frozen.flatten(1)).tolist(),
     }
 
 
@@ -134,7 +166,7 @@ def direction(row: int, draws: int) -> dict[str, object]:
     }
     for mode in MODES:
         began = time.thread_time()
-        gradient = _gradient(Defended(model, purify, mode), x, label, id_, seeds)
+        gradient = _gradient(Defended(model, purify, mode), x, label, [id_], seeds)
         seconds = (time.thread_time() - began) / draws
         summed = torch.nn.functional.avg_pool2d(gradient, SQUARE).flatten() * SQUARE**2
         moved = (x + STEP * gradient.sign()).clamp(0, 1)
@@ -156,14 +188,16 @@ def _case(row: int) -> tuple[torch.nn.Module, Tensor, Tensor, int]:
     return model, noisy, part.labels, ids[0]
 
 
-def _gradient(defended: Defended, x: Tensor, label: Tensor, id_: int, seeds: list[int]) -> Tensor:
-    """The mode's gradient of the margin, averaged over draws."""
+def _gradient(
+    defended: Defended, x: Tensor, labels: Tensor, ids: list[int], seeds: list[int]
+) -> Tensor:
+    """The mode's gradient of each image's margin, averaged over draws."""
     total = torch.zeros_like(x)
     for seed in seeds:
         own = x.clone().requires_grad_()
-        seen = views(defended, own, [id_], seed)
-        mean = torch.stack([margin(logits, label) for logits in seen]).mean()
-        total += torch.autograd.grad(mean, own)[0] / len(seeds)
+        seen = views(defended, own, ids, seed)
+        mean = torch.stack([margin(logits, labels) for logits in seen]).mean(dim=0)
+        total += torch.autograd.grad(mean.sum(), own)[0] / len(seeds)
     return total
 
 

@@ -145,6 +145,14 @@ def test_an_unfinished_run_says_so_and_compares_the_same_images(tmp_path):
     assert "of 4, unfinished" in " ".join(text(summarise(tmp_path), 160).split())
 
 
+def test_clean_images_that_are_not_finished_are_counted_apart(tmp_path):
+    record(tmp_path, {"none": [BAD, GOOD], "bpda": [GOOD, GOOD, BAD, BAD]}, {"bpda": BPDA})
+    (line,) = summarise(tmp_path).lines
+    assert line.robust.mean == Accuracy(2, 4)
+    assert line.clean.mean == Accuracy(1, 2)
+    assert "of 2" in as_markdown(summarise(tmp_path))
+
+
 def test_json_is_the_same_for_the_same_records_and_tells_no_time(folder):
     once = as_json(summarise(folder))
     assert once == as_json(summarise(folder))

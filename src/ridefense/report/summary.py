@@ -27,7 +27,8 @@ class Line:
         threat: the attack's name, norm and ε in words.
         knows: what the attacker knows.
         gray_box: whether it does not know the defence that there is.
-        clean: on the clean images whose attacked ones were scored.
+        clean: on the clean images whose attacked ones were scored; on fewer of them while a run is
+            unfinished.
         robust: on the attacked images; None for clean images alone.
         bare: the classifier alone on the attacked images (Figure 7).
         rounded: defended, on the attacked images rounded to 8 bits, one draw; None where that was
@@ -192,9 +193,9 @@ def _lines(name: str, run: Run, attacks: Sequence[str]) -> Iterable[Line]:
     clean = complete_rows(run, CLEAN)
     for label in attacks:
         found = complete_rows(run, label)
-        shared = [image for image in found if image in clean]
-        if shared:
-            yield _line(name, run, label, clean, {image: found[image] for image in shared})
+        unattacked = {image: clean[image] for image in found if image in clean}
+        if unattacked:
+            yield _line(name, run, label, unattacked, found)
 
 
 def _line(
@@ -225,7 +226,7 @@ def _line(
         else "no attack",
         knows="everything" if undefended and label != CLEAN else attack["knows"],
         gray_box=attack["knows"] == "classifier" and not undefended,
-        clean=_score({image: clean[image] for image in found}),
+        clean=_score(clean),
         robust=_score(found) if label != CLEAN else None,
         bare=Accuracy.of(row.bare == row.label for row in rows),
         rounded=Accuracy.of(row.rounded == row.label for row in rows) if asked else None,

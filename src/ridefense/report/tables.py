@@ -31,6 +31,7 @@ def cells(line: Line) -> dict[str, Cell]:
         "own settings" if line.preset == "custom" else f"preset {line.preset}"
     )
     settings = " · ".join(filter(None, (preset, engine)))
+    clean = line.clean.mean.n
     unfinished = line.expected - line.unreadable > line.score.mean.n
     n = [str(line.score.mean.n)]
     n += [f"of {line.expected}, {line.unreadable} unreadable"] if line.unreadable else []
@@ -38,7 +39,7 @@ def cells(line: Line) -> dict[str, Cell]:
     return {
         "Defence": (line.defence, *([settings] if settings else ())),
         "Attack": (line.threat, *_knowledge(line)),
-        "Clean": _score(line.clean),
+        "Clean": (*_score(line.clean), *([f"of {clean}"] if clean < line.score.mean.n else [])),
         ROBUST: _score(line.robust),
         "n": tuple(n),
         "s/image": (seconds(line.purify_seconds),),
