@@ -255,6 +255,17 @@ def test_a_damaged_plan_is_told(made, tmp_path, plan):
             work()
 
 
+def test_a_damaged_run_is_told(made, tmp_path):
+    one = experiment({"none": made()})
+    carry_out(declare(one, Lab.at("smoke"), tmp_path), tmp_path)
+    path = tmp_path / "runs" / "none" / "run.json"
+    declared = json.loads(path.read_text())
+    del declared["settings"]["purifier"]["type"]
+    path.write_text(json.dumps(declared))
+    with pytest.raises(InputError, match=r"run\.json does not declare what a report needs"):
+        gather(one, tmp_path)
+
+
 def test_what_cannot_be_written_is_told(made, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RideError, match="cannot write to"):

@@ -14,7 +14,7 @@ from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
 from ridefense.experiments.lab import Lab
-from ridefense.report.summary import Line, complete_rows, lines
+from ridefense.report.summary import Line, checked, complete_rows, lines
 
 Cases = dict[str, Evaluation]
 """Evaluations by name. A name means the same evaluation, but for its attacks, in all experiments,
@@ -162,7 +162,7 @@ def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Evidence:
     for name in plan["planned"]:
         where = run_folder(folder, name)
         if (where / "run.json").exists():
-            runs[name] = read(where)
+            runs[name] = checked(read(where))
     return Evidence(runs=runs, **plan)
 
 

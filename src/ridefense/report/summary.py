@@ -127,14 +127,8 @@ def lines(name: str, run: Run, attacks: Sequence[str] = ()) -> list[Line]:
     Raises:
         InputError: where `run.json` lacks what they need.
     """
-    try:
-        _check(run)
-        return list(_lines(name, run, attacks or list(run.attacks) or [CLEAN]))
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{run.folder / 'run.json'} does not declare what a report needs ({error!r}); "
-            "restore it"
-        ) from error
+    checked(run)
+    return list(_lines(name, run, attacks or list(run.attacks) or [CLEAN]))
 
 
 _NEEDED = {
@@ -148,11 +142,11 @@ _NEEDED = {
 _NEEDED_OF_ATTACKS = {"name": str, "knows": str, "norm": str, "eps": int | float}
 
 
-def _check(run: Run) -> None:
-    """That everything is there which a report takes for granted.
+def checked(run: Run) -> Run:
+    """The run, if its `run.json` declares all that a report takes for granted.
 
     Raises:
-        LookupError, TypeError: where it is not.
+        InputError: where it does not.
     """
 
     def check(settings: Plain, needed: dict[str, Any]) -> None:
@@ -162,9 +156,16 @@ def _check(run: Run) -> None:
             elif not isinstance(settings[key], kind) or isinstance(settings[key], bool):
                 raise TypeError(f"{key} is {settings[key]!r}")
 
-    check(run.settings, _NEEDED)
-    for attack in run.attacks.values():
-        check(attack, _NEEDED_OF_ATTACKS)
+    try:
+        check(run.settings, _NEEDED)
+        for attack in run.attacks.values():
+            check(attack, _NEEDED_OF_ATTACKS)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run.folder / 'run.json'} does not declare what a report needs ({error!r}); "
+            "restore it"
+        ) from error
+    return run
 
 
 def _in_order(folder: Path) -> list[tuple[str, Run]]:
