@@ -1,11 +1,11 @@
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from scipy.stats import binomtest
 
 from digits import QUICK
 from evaluations import numbers, weights
@@ -25,7 +25,7 @@ from ridefense.audit.findings import Attacked
 from ridefense.audit.plan import stages
 from ridefense.audit.threats import purifications
 from ridefense.cli import main
-from ridefense.evaluate import Here, read, sign_test
+from ridefense.evaluate import Here, read
 from ridefense.rivals import JPEG
 
 SCANT = Budget(
@@ -140,6 +140,30 @@ def test_folders_that_are_no_audit_are_refused(tmp_path, median):
     for changes in ({"radii": ()}, {"radii": (0.1, -1.0)}):
         with pytest.raises(InputError, match="radii"):
             small(**changes)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"subject": "median"}', '"planned": {', "null"])
+def test_a_damaged_audit_is_told(tmp_path, median, damage):
+    whole = (median / "audit.json").read_text()
+    torn = whole.replace(damage, damage[:-1] + "[", 1) if "planned" in damage else damage
+    (tmp_path / "audit.json").write_text(torn)
+    for work in (lambda: gather(tmp_path), lambda: carry_out(small(), tmp_path)):
+        with pytest.raises(InputError, match=r"audit\.json cannot be read"):
+            work()
+
+
+def test_a_damaged_run_or_surrogate_is_told(tmp_path, median):
+    shutil.copytree(median, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "median" / "run.json"
+    declared = json.loads(path.read_text())
+    del declared["settings"]["seeds"]
+    path.write_text(json.dumps(declared))
+    with pytest.raises(InputError, match="does not declare what a report needs"):
+        gather(tmp_path)
+    (tmp_path / "ride.surrogate.safetensors").write_bytes(b"torn")
+    scant = replace(SCANT, imitated=1)
+    with pytest.raises(InputError, match="delete it, and it is learnt anew"):
+        carry_out(small(purifier=QUICK, name="ride", budget=scant), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -269,17 +293,6 @@ def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):
     assert not case.unfinished
     known = case.at(0.4, seed_known=True)
     assert {len(row.predictions) for a in known for r in a.rows.values() for row in r} == {1}
-
-
-def test_sign_test_is_the_binomial_tail():
-    for wins, losses in ((5, 0), (3, 4), (0, 6), (20, 8)):
-        n = wins + losses
-        tail = binomtest(wins, n, 0.5, alternative="greater").pvalue
-        assert sign_test(wins, losses) == pytest.approx(tail)
-    assert sign_test(5, 0) == pytest.approx(1 / 32)
-    assert sign_test(0, 0) == 1
-    with pytest.raises(InputError, match="count from 0"):
-        sign_test(-1, 2)
 
 
 def test_the_command_exits_with_3_where_a_check_fails(monkeypatch, capsys, tmp_path):

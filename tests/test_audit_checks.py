@@ -96,7 +96,11 @@ def test_many_comparisons_need_more_evidence():
     weaker = {bpda(0.1): [4] * 5, bpda(0.1, steps=100): [5] * 5}
     assert more_steps(subject(weaker)).outcome == "failed"
     more = weaker | {bpda(0.1, steps=1000): [5] * 5}
-    assert more_steps(subject(more)).outcome == "passed"
+    assert more_steps(subject(more)).outcome == "not run"
+    six = {threat: [*right, right[0]] for threat, right in more.items()}
+    assert more_steps(subject(six)).outcome == "failed"
+    last = {**six, bpda(0.1): [5, *six[bpda(0.1)][1:]]}
+    assert more_steps(subject(last)).outcome == "passed"
 
 
 def test_worst_case_by_hand():
@@ -139,5 +143,5 @@ def test_compare_counts_images():
     first, second = {0: 0.0, 1: 0.4, 2: 1.0, 3: 0.5}, {0: 1.0, 1: 0.6, 2: 0.8, 3: 0.5, 4: 1.0}
     found = compare(first, second)
     assert (found.wins, found.losses, found.ties) == (2, 1, 1)
-    assert found.gain == pytest.approx(0.5)
+    assert found.gain == pytest.approx(3 / 8)  # shares count, not images: -1, -0.2, 0.2
     assert found.p == pytest.approx(7 / 8)

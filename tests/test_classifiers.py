@@ -223,6 +223,9 @@ def test_trained_weights_are_found_in_the_data_folder(tmp_path, monkeypatch):
     found = load("cifar10-resnet18")
     assert torch.equal(found(images()), fresh("cifar10-resnet18")(images()))
     assert found.info.name == "cifar10-resnet18"
+    for longer in ("-adv0.031", "-thermometer"):  # others' weights, which may lie beside
+        (tmp_path / "weights" / f"resnet18-cifar10{longer}.safetensors").write_bytes(b"")
+    assert torch.equal(load("cifar10-resnet18")(images()), found(images()))
     save(fresh("cifar10-resnet18"), tmp_path / "weights" / "resnet18-cifar10-b.safetensors")
     refused(lambda: load("cifar10-resnet18"), "resnet18-cifar10-copy.safetensors", "by its path")
 

@@ -141,6 +141,33 @@ def test_list_names_everything(cli):
     assert set(datasets.names()) <= set(known["datasets"])
 
 
+def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier, tmp_path):
+    data = datasets.load("digits", limit=2)
+    for image, label in zip(data.images, data.labels.tolist(), strict=True):
+        place = tmp_path / "mine" / f"{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        save_image(image, place / "a.png")
+    made = ("evaluate", "--dataset", tmp_path / "mine", "--classifier", classifier,
+            "--purifier", "dip", "--attack", "fgsm", "--out", tmp_path / "out")  # fmt: skip
+    assert cli(*made)[0] == 2
+    assert cli(*made, "--network", "mnist", "--out", tmp_path / "grey")[0] == 0
+    (attack,) = read(tmp_path / "grey" / "dip-fast").attacks.values()
+    assert attack["eps"] == 0.1
+
+
+def test_report_makes_an_audits_page_anew(cli, classifier, tmp_path):
+    made = ("audit", "--classifier", classifier, "--purifier", "blur:1", "--images", 2,
+            "--budget", "quick", "--eps", 0.3, "--out", tmp_path)  # fmt: skip
+    _, told, _ = cli(*made)
+    page = (tmp_path / "audit.md").read_bytes()
+    (tmp_path / "audit.md").unlink()
+    code, again, err = cli("report", tmp_path)
+    assert code == 0
+    assert again == told
+    assert "audit.md" in err
+    assert (tmp_path / "audit.md").read_bytes() == page
+
+
 def test_train_classifier_writes_weights_that_load(cli, tmp_path):
     out = tmp_path / "cnn.safetensors"
     code, _, err = cli("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", out,

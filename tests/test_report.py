@@ -129,6 +129,26 @@ def test_the_worst_case_is_over_attacks_image_by_image(tmp_path):
     assert "37.5%" in as_markdown(summary).splitlines()[-1]
 
 
+def test_the_worst_case_keeps_threat_models_apart(tmp_path):
+    known = {**BPDA, "knows": "classifier, purifier, seed"}
+    attacks = {
+        "a": GRAY,
+        "b": {**GRAY, "name": "FGSM"},
+        "c": {**BPDA, "eps": 0.2},
+        "d": {**known, "eps": 0.2},
+        "e": {**BPDA, "eps": 0.2, "name": "FGSM Identity"},
+        "f": {**GRAY, "eps": 0.2, "name": "UniformNoise"},
+    }
+    right = {"a": GOOD, "b": MIXED, "c": GOOD, "d": BAD, "e": MIXED, "f": BAD}
+    predictions = {"none": [GOOD] * 4} | {label: [draws] * 4 for label, draws in right.items()}
+    blind, knowing = summarise(record(tmp_path, predictions, attacks)).worst_cases
+    assert (blind.attacks, blind.gray_box) == (("a", "b"), True)
+    assert (knowing.attacks, knowing.gray_box) == (("c", "e"), False)
+    assert knowing.accuracy == Accuracy(2, 4)
+    told = as_markdown(summarise(tmp_path)).splitlines()[-2:]
+    assert [line.endswith("(not a robustness claim).") for line in told] == [True, False]
+
+
 def test_clean_images_alone_are_a_line(tmp_path):
     (line,) = summarise(record(tmp_path, {"none": [GOOD] * 4}, {})).lines
     assert line.robust is None

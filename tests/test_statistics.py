@@ -1,10 +1,13 @@
+import itertools
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from ridefense import InputError
-from ridefense.evaluate import Accuracy, clopper_pearson, score
+from ridefense.evaluate import Accuracy, clopper_pearson, score, sign_flip_test
 
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -59,3 +62,33 @@ def test_worst_is_at_most_mean_and_majority(cases):
 def test_images_with_different_numbers_of_draws_are_refused():
     with pytest.raises(InputError, match="give all as many"):
         score([[1, 2], [1]], [1, 1])
+
+
+def test_sign_flips_of_right_and_wrong_are_mcnemars_exact_test():
+    for wins, losses, ties in ((5, 0, 3), (3, 4, 0), (0, 6, 1), (20, 8, 100)):
+        pairs = [1.0] * wins + [-1.0] * losses + [0.0] * ties
+        tail = binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue
+        assert sign_flip_test(pairs) == pytest.approx(tail)
+    assert sign_flip_test([]) == sign_flip_test([0.0]) == 1
+
+
+@given(st.lists(st.integers(-5, 5), max_size=9), st.sampled_from([1, 3, 5]))
+def test_sign_flips_are_all_counted(sizes, draws):
+    """Against every assignment of signs."""
+    flips = itertools.product((-1, 1), repeat=len(sizes))
+    sums = [sum(f * abs(d) for f, d in zip(flip, sizes, strict=True)) for flip in flips]
+    share = sum(s >= sum(sizes) for s in sums) / len(sums)
+    assert sign_flip_test([d / draws for d in sizes]) == pytest.approx(share)
+
+
+def test_sign_flips_weigh_how_much_an_image_lost():
+    """Many small losses of a defence that errs now and then do not outweigh a few whole ones."""
+    better, worse = [-0.2] * 60, [1.0] * 20  # 80 images: 8 more right by the mean
+    assert sign_flip_test(better + worse) < 0.05
+    assert sign_flip_test([-d for d in better + worse]) > 0.95
+
+
+def test_sign_flips_of_ten_thousand_images_are_quick():
+    pairs = [0.2] * 2600 + [-0.2] * 2400 + [0.6, -0.6] * 2500
+    normal = norm.sf((sum(pairs) - 0.2) / math.sqrt(sum(d * d for d in pairs)))
+    assert sign_flip_test(pairs) == pytest.approx(normal, rel=0.01)

@@ -1,8 +1,8 @@
 """Whether the audit can be trusted: properties that sound attacks have (Carlini et al. 2019).
 
 A check that fails says that the attacks are too weak, or that gradients are masked, not that the
-defence is good. Where two attacks are compared, images that one leaves worse off than the other
-are counted (the share of draws classified right), and the sign test says whether it is luck.
+defence is good. Where two attacks are compared, it is by the share of draws that each image is
+classified right in, and a randomisation test of the pairs says whether the difference is luck.
 """
 
 import json
@@ -25,7 +25,7 @@ from ridefense.evaluate.describe import Plain
 Outcome = Literal["passed", "failed", "not run"]
 
 LEVEL = 0.05
-"""Of the sign tests, divided by how many a check makes (Bonferroni)."""
+"""Of the tests, divided by how many a check makes (Bonferroni)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def noise_is_weakest(findings: Findings) -> Check:
         if (noise := case.noise(eps))
         for attack in (*case.at(eps), *case.at(eps, seed_known=True))
     ]
-    return _ordered("random noise is weaker than any attack", found)
+    return _ordered("no attack is weaker than random noise", found)
 
 
 def more_steps(findings: Findings) -> Check:
@@ -182,11 +182,14 @@ def _judged(name: str, pairs: list[tuple[str, Comparison]]) -> Check:
     if not pairs:
         return _missing(name, "the attacks that it compares are not finished")
     threshold = LEVEL / len(pairs)
+    images = min(c.wins + c.losses + c.ties for _, c in pairs)
+    if 0.5**images >= threshold:
+        return _missing(name, f"{images} images are too few to tell in {len(pairs)} comparisons")
     weaker = [(title, c) for title, c in pairs if c.p < threshold]
     title, least = min(weaker or pairs, key=lambda pair: pair[1].p)
     told = (
         f"{title}: worse for the image on {least.wins} images, better on {least.losses}, as bad on "
-        f"{least.ties} (sign test p = {least.p:.2g})"
+        f"{least.ties} (p = {least.p:.2g})"
     )
     sentence = (
         f"{len(weaker)} of {len(pairs)} comparisons are the wrong way round; {told}."

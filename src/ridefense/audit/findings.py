@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, read, score, sign_test
+from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, read, score, sign_flip_test
 from ridefense.evaluate.describe import Plain
 from ridefense.report import words
-from ridefense.report.summary import complete_rows
+from ridefense.report.summary import checked, complete_rows
 
 _BLACK = ("SPSA", "NES", "Square", "HopSkipJumpAttack")
 """Attacks that ask the defender for losses or decisions alone."""
@@ -61,7 +61,7 @@ class Attacked:
 
     @property
     def is_white(self) -> bool:
-        """Whether it differentiates what it attacks."""
+        """Whether it differentiates what it attacks, or a quicker likeness of it."""
         known = self.settings["knows"] != "classifier"
         return known and self.kind not in _BLACK
 
@@ -131,29 +131,29 @@ class Attacked:
 class Comparison:
     """Two attacks on the same images: how often the first left an image worse off, and better.
 
-    `p` is the chance of as many losses or more if both were as strong (sign test).
+    Attributes:
+        wins, losses, ties: images that the first left worse off, better, as well.
+        p: the chance that the first does so badly, or worse, if both are as strong.
+        gain: the chance that it does so well, or better.
     """
 
     wins: int
     losses: int
     ties: int
-
-    @property
-    def p(self) -> float:
-        return sign_test(self.losses, self.wins)
-
-    @property
-    def gain(self) -> float:
-        """The chance of as many wins or more if both were as strong."""
-        return sign_test(self.wins, self.losses)
+    p: float
+    gain: float
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
     """Survival under one attack against that under another, on the images that both have."""
-    shared = first.keys() & second.keys()
-    wins = sum(first[i] < second[i] for i in shared)
-    losses = sum(first[i] > second[i] for i in shared)
-    return Comparison(wins, losses, len(shared) - wins - losses)
+    more = [first[i] - second[i] for i in sorted(first.keys() & second.keys())]
+    return Comparison(
+        wins=sum(d < 0 for d in more),
+        losses=sum(d > 0 for d in more),
+        ties=sum(d == 0 for d in more),
+        p=sign_flip_test(more),
+        gain=sign_flip_test(-d for d in more),
+    )
 
 
 def worst(attacks: list[Attacked]) -> dict[int, float]:
@@ -223,10 +223,6 @@ class Case:
         return sorted({a.eps for a in self.attacks})
 
     @property
-    def is_randomised(self) -> bool:
-        return self.run.settings["draws"] > 1
-
-    @property
     def seconds(self) -> float:
         """Median wall time of one purification of an image."""
         rows = [row.purify_seconds for group in self.clean.rows.values() for row in group]
@@ -270,11 +266,11 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
         InputError: where it is none, or where not even the clean images are finished.
     """
     folder = Path(folder)
-    declared = _declared(folder / "audit.json")
+    declared = read_plan(folder / "audit.json")
     cases = {}
     for name, planned in declared["planned"].items():
         if (folder / name / "run.json").exists():
-            case = _case(name, read(folder / name), planned)
+            case = _case(name, checked(read(folder / name)), planned)
             cases |= {name: case} if case else {}
     named = {role: cases.get(declared[role]) for role in ("subject", "undefended", "broken")}
     if named["subject"] is None or named["undefended"] is None:
@@ -289,12 +285,24 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
     )
 
 
-def _declared(path: Path) -> dict[str, Any]:
+_PLAN = {
+    **dict.fromkeys(("subject", "undefended", "broken"), str),
+    **dict.fromkeys(("hardened", "radii"), list),
+    "planned": dict,
+}
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What `audit.json` says: which folder is what, and all that is to be run.
+
+    Raises:
+        InputError: where it cannot be read, or is none.
+    """
     try:
-        declared = json.loads(path.read_bytes())
-        if {"subject", "undefended", "broken", "hardened", "radii", "planned"} <= declared.keys():
-            return declared
-    except (OSError, ValueError, AttributeError):
+        plan = json.loads(path.read_bytes())
+        if all(isinstance(plan[part], kind) for part, kind in _PLAN.items()):
+            return plan
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     raise InputError(f"{path} cannot be read; pass what was given to audit as --out")
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from ridefense import classifiers, datasets
 from ridefense.audit.budgets import Budget
+from ridefense.audit.findings import read_plan
 from ridefense.audit.threats import basic, in_order, purifications, threats
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
@@ -172,7 +174,7 @@ def _agree(path: Path, declared: Plain) -> None:
     """Write what was declared; refuse a folder of another audit. More may be planned in one."""
     declared = json.loads(json.dumps(declared))
     if path.exists():
-        old = json.loads(path.read_bytes())
+        old = read_plan(path)
         if old["subject"] != declared["subject"]:
             raise InputError(
                 f"{path} audits {old['subject']}, not {declared['subject']}; choose another folder"
@@ -194,5 +196,8 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
         made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=max(audit.radii))
         write_atomically(path, save(made.state_dict()))
     network = imitator(other.shape[1], _WIDTH)
-    network.load_state_dict(load_file(path))
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read; delete it, and it is learnt anew") from error
     return network.to(audit.device).requires_grad_(False).eval()

@@ -138,11 +138,15 @@ def _beside(
     name = findings.subject.defence
     if alone:
         yield f"Without a defence {_share(accuracy(alone))} survive."
+    own = len(findings.subject.at(eps))
     filters = [(case, picked(case.at(eps))) for case in findings.beside if case.at(eps)]
     best = max(filters, key=lambda pair: accuracy(pair[1]).fraction, default=None)
     trained = [(case, picked(case.at(eps))) for case in findings.hardened if case.at(eps)]
     for case, others in ([best] if best else []) + trained:
-        yield f"{_rank(name, survivors, case, others)}, which leaves {_share(accuracy(others))}."
+        yield (
+            f"{_rank(name, survivors, case, others)}, which leaves {_share(accuracy(others))} "
+            f"({own} attacks against {len(case.at(eps))})."
+        )
 
 
 def _rank(name: str, survivors: dict[int, float], case: Case, others: dict[int, float]) -> str:
@@ -157,8 +161,10 @@ def _rank(name: str, survivors: dict[int, float], case: Case, others: dict[int, 
 
 
 def claim(findings: Findings, eps: float) -> Figure | None:
-    """What the paper states for the audited defence at this radius."""
+    """What the paper states for the audited defence, by its schedule, at this radius."""
     settings = findings.subject.run.settings
+    if settings["preset"] not in (None, "paper"):
+        return None
     purifier = settings["purifier"]
     return figure(
         settings["dataset"]["name"],

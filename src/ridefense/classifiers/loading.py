@@ -64,6 +64,9 @@ def _trained(name: str) -> Path:
     stem = ARCHITECTURES[name].weights
     root = data_root()
     found = sorted((root / "weights").glob(f"{stem}*.safetensors")) if root else []
+    # Beside them may lie weights of longer names: adversarially trained, on encoded pixels.
+    longer = [a.weights for a in ARCHITECTURES.values() if a.weights.startswith(f"{stem}-")]
+    found = [path for path in found if not path.name.startswith((f"{stem}-adv", *longer))]
     if len(found) == 1:
         return found[0]
     if found:

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from ridefense import classifiers
-from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed, write
+from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed
 from ridefense.cli import choices
 from ridefense.cli.choices import EngineName
-from ridefense.cli.console import bar, out, say
+from ridefense.cli.console import bar
 from ridefense.cli.evaluate import UNCHECKED
+from ridefense.cli.report import show_audit
 
 BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1")
 """Fixed filters that stand beside what is audited."""
@@ -28,6 +29,7 @@ class BudgetName(StrEnum):
 def audit(
     dataset: choices.Dataset = "digits",
     classifier: choices.ClassifierName = None,
+    network: choices.Network = None,
     purifier: Annotated[str, typer.Option(help="what is audited: ride, median:5, …")] = "ride",
     preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
     eps: choices.Radii = None,
@@ -68,7 +70,7 @@ def audit(
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
       ridefense audit --dataset cifar10 --hardened r18-adv0.031.safetensors
     """
-    family = choices.family_of(dataset)
+    family = choices.family_of(dataset, network)
     name = classifier or family.classifier
     device = choices.device(device)
     folder = folder or Path("runs", "audit")
@@ -91,14 +93,7 @@ def audit(
     )
     with bar("rows") as move:
         carry_out(declared, folder, move, choices.workers(workers, ray))
-    page = write(folder)
-    for line in page.headline:
-        out.print(line, markup=False)
-    for check in page.checks:
-        out.print(f"{check.outcome}: {check.name}. {check.sentence}", markup=False)
-    say(f"wrote {folder / 'audit.html'}")
-    say(f"wrote {folder / 'audit.md'}")
-    if any(failed(page.checks)):
+    if any(failed(show_audit(folder).checks)):
         raise typer.Exit(UNCHECKED)
 
 

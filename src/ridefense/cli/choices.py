@@ -54,6 +54,10 @@ Dataset = Annotated[str, typer.Option(help="digits, mnist, … or a folder; see 
 ClassifierName = Annotated[
     str | None, typer.Option(help="by default the one made for the data set")
 ]
+Network = Annotated[
+    NetworkName | None,
+    typer.Option(help="Table 3's, with its classifier and ε  [the data set's; a folder: imagenet]"),
+]
 Radii = Annotated[
     list[float] | None,
     typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
@@ -94,9 +98,11 @@ _FAMILIES = {
 }
 
 
-def family_of(dataset: str) -> Family:
-    """The defaults for a data set; a folder of images is taken for photographs."""
+def family_of(dataset: str, network: NetworkName | None = None) -> Family:
+    """The defaults for a data set, or for a network; a folder is taken for photographs."""
     found = _FAMILIES[family(dataset) or "ImageNet"]
+    if network is not None:
+        found = next(known for known in _FAMILIES.values() if known.network is network)
     # A classifier trained on MNIST has seen the digits; theirs has not.
     return replace(found, classifier="digits-cnn") if dataset == "digits" else found
 

@@ -19,6 +19,7 @@ UNCHECKED = 3
 def evaluate(
     dataset: choices.Dataset = "digits",
     classifier: choices.ClassifierName = None,
+    network: choices.Network = None,
     purifier: Annotated[
         list[str] | None, typer.Option(help="ride, median:5, none, …; may be repeated  [ride]")
     ] = None,
@@ -52,7 +53,7 @@ def evaluate(
       ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
       ridefense evaluate --dataset mnist --images 1000 --workers 4
     """
-    family = choices.family_of(dataset)
+    family = choices.family_of(dataset, network)
     device = choices.device(device)
     folder = folder or Path("runs", Path(dataset).name)
     radii = eps or [family.eps]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ridefense.audit import Page
+from ridefense.audit import write as write_audit
 from ridefense.cli.console import out, say
 from ridefense.evaluate.records import write_atomically
 from ridefense.experiments import EXPERIMENTS, planned, write, write_index
@@ -14,7 +16,7 @@ from ridefense.report.tables import notes
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="what evaluate or reproduce took as --out")
+        Path, typer.Argument(metavar="DIR", help="what evaluate, reproduce or audit took as --out")
     ],
     as_data: Annotated[
         bool, typer.Option("--json", help="print JSON alone: the same records, the same bytes")
@@ -22,7 +24,7 @@ def report(
 ) -> None:
     """Show records as a table, and write report.html and report.md beside them.
 
-    Of a folder of reproduce, the page of every table and figure in it.
+    Of a folder of reproduce, the page of every table and figure in it; of audit, its page.
 
     \b
     Examples:
@@ -36,6 +38,9 @@ def report(
             say(f"wrote {folder / experiment.name / 'report.html'}")
         write_index(folder, found)
         say(f"wrote {folder / 'report.html'}")
+        return
+    if (folder / "audit.json").exists() and not as_data:
+        show_audit(folder)
         return
     summary = summarise(folder)
     if as_data:
@@ -52,3 +57,15 @@ def show(summary: Summary, folder: Path) -> None:
     for name, text in (("report.html", as_html(summary)), ("report.md", as_markdown(summary))):
         write_atomically(folder / name, text.encode())
         say(f"wrote {folder / name}")
+
+
+def show_audit(folder: Path) -> Page:
+    """The verdict and the checks on stdout; the page as files in the folder."""
+    page = write_audit(folder)
+    for line in page.headline:
+        out.print(line, markup=False)
+    for check in page.checks:
+        out.print(f"{check.outcome}: {check.name}. {check.sentence}", markup=False)
+    for name in ("audit.html", "audit.md"):
+        say(f"wrote {folder / name}")
+    return page

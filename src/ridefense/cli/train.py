@@ -11,7 +11,10 @@ from ridefense.cli.console import bar, say
 
 
 def train_classifier(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist-cnn or cifar10-resnet18")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="mnist-cnn or cifar10-resnet18, or NAME-thermometer"),
+    ],
     dataset: Annotated[str, typer.Option(help="whose train split it learns, test split tests it")],
     out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
     epochs: Annotated[int | None, typer.Option(min=1, help="by default the recipe's")] = None,

@@ -31,6 +31,7 @@ class EstimatorName(StrEnum):
 def tune(
     dataset: choices.Dataset = "digits",
     classifier: choices.ClassifierName = None,
+    network: choices.Network = None,
     estimator: Annotated[
         EstimatorName, typer.Option(help="whose settings are tuned")
     ] = EstimatorName.ride,
@@ -77,7 +78,7 @@ def tune(
       ridefense tune --dataset mnist --attack pgd --eps 0.2 --grid grid.toml --report-images 1000
       ridefense tune --estimator dae --preset paper --workers 4
     """
-    family = choices.family_of(dataset)
+    family = choices.family_of(dataset, network)
     device = choices.device(device)
     folder = folder or Path("runs", f"tune-{Path(dataset).name}")
     radii = eps or [family.eps]
@@ -102,6 +103,7 @@ def tune(
     use = {
         "--dataset": dataset,
         "--classifier": classifier,
+        "--network": network,
         "--purifier": None if estimator is EstimatorName.ride else estimator,
         "--preset": folder / PRESET,
         "--attack": attack,

@@ -7,7 +7,7 @@ from ridefense.evaluate.protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from ridefense.evaluate.records import Records, Run, find, read
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
 from ridefense.evaluate.running import run
-from ridefense.evaluate.statistics import Accuracy, Score, clopper_pearson, score, sign_test
+from ridefense.evaluate.statistics import Accuracy, Score, clopper_pearson, score, sign_flip_test
 from ridefense.evaluate.workers import Here, Processes, Workers
 
 __all__ = [
@@ -34,5 +34,5 @@ __all__ = [
     "read",
     "run",
     "score",
-    "sign_test",
+    "sign_flip_test",
 ]

@@ -1,12 +1,16 @@
 """Accuracies with their uncertainty, from the predictions of several draws an image."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Self
 
-from scipy.stats import beta, binomtest
+import numpy as np
+from scipy.signal import convolve
+from scipy.stats import beta, binom
 
 from ridefense.errors import InputError
 
@@ -32,19 +36,24 @@ def clopper_pearson(correct: float, n: int, level: float = 0.95) -> tuple[float,
     return float(low), float(high)
 
 
-def sign_test(wins: int, losses: int) -> float:
-    """The chance of at least so many wins where wins and losses are equally likely.
+def sign_flip_test(differences: Iterable[float]) -> float:
+    """The chance of so large a sum, or a larger one, if every sign were a coin's (Fisher 1935).
 
-    One-sided; on pairs of right and wrong answers it is McNemar's exact test. Ties are left out.
+    The exact one-sided randomisation test of pairs. On pairs of right and wrong answers it is
+    McNemar's exact test; of shares of draws it tests the difference of their means.
 
-    Raises:
-        InputError: for numbers below 0.
+    Args:
+        differences: of each pair, multiples of a common fraction such as 1/5.
     """
-    if min(wins, losses) < 0:
-        raise InputError(f"{wins} wins and {losses} losses; count from 0")
-    if not wins + losses:
-        return 1.0
-    return float(binomtest(wins, wins + losses, alternative="greater").pvalue)
+    exact = [Fraction(value).limit_denominator(1000) for value in differences]
+    unit = math.lcm(*(value.denominator for value in exact))
+    sizes = [int(value * unit) for value in exact if value]
+    chances, total = np.ones(1), sum(map(abs, sizes))
+    for size, count in Counter(map(abs, sizes)).items():
+        part = np.zeros(2 * size * count + 1)  # of the sums from -size·count to size·count
+        part[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = convolve(chances, part)
+    return float(np.clip(chances[total + sum(sizes) :].sum(), 0.0, 1.0))
 
 
 @dataclass(frozen=True)

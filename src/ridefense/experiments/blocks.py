@@ -63,7 +63,8 @@ def matrix(title: str, lines: Iterable[Line], text: str = "") -> Table:
         first = next(iter(found.values()))
         shown = cells(first)
         attacked = [_against(found.get(threat)) for threat in threats]
-        rows.append((shown["Defence"], shown["n"], shown["Clean"], *attacked, shown["s/image"]))
+        n = tuple(dict.fromkeys(told for line in found.values() for told in cells(line)["n"]))
+        rows.append((shown["Defence"], n, shown["Clean"], *attacked, shown["s/image"]))
     return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
 
 

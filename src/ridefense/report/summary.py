@@ -80,11 +80,16 @@ class Line:
 class WorstCase:
     """The images that survive every attack of one ball: for each image, its worst attack.
 
+    Where draws are few the luck of many attacks makes it lower than any of them is; the audit's
+    page has an estimate without that.
+
     Attributes:
         run: the folder.
         defence: as in `Line`.
         attacks: labels.
         ball: norm and ε in words.
+        seed_known: whether the attackers know the purifier's seed.
+        gray_box: whether none of them knows the defence that there is.
         accuracy: each image counts by the share of draws that the worst attack left right.
     """
 
@@ -92,6 +97,8 @@ class WorstCase:
     defence: str
     attacks: tuple[str, ...]
     ball: str
+    seed_known: bool
+    gray_box: bool
     accuracy: Accuracy
 
 
@@ -260,10 +267,14 @@ def _score(by_image: dict[int, list[Row]]) -> Score:
 
 
 def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
-    balls: dict[tuple[str, float], list[str]] = {}
+    undefended = run.settings["purifier"]["type"] == "Unchanged"
+    threats: dict[tuple[str, float, bool], list[str]] = {}
     for label, attack in run.attacks.items():
-        balls.setdefault((attack["norm"], attack["eps"]), []).append(label)
-    for (norm, eps), labels in balls.items():
+        if attack["name"] != "UniformNoise":  # which is no attack
+            threat = attack["norm"], attack["eps"], attack["knows"].endswith("seed")
+            threats.setdefault(threat, []).append(label)
+    for (norm, eps, seed_known), labels in threats.items():
+        blind = all(run.attacks[label]["knows"] == "classifier" for label in labels)
         found = [complete_rows(run, label) for label in labels]
         shared = set(found[0]).intersection(*found[1:])
         if len(labels) > 1 and shared:
@@ -273,6 +284,8 @@ def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
                 defence=words.defence(run.settings["purifier"]),
                 attacks=tuple(labels),
                 ball=words.threat("", norm, eps).removeprefix(", "),
+                seed_known=seed_known,
+                gray_box=blind and not undefended,
                 accuracy=Accuracy.of(survived),
             )
 

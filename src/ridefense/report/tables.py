@@ -100,7 +100,7 @@ def notes(summary: Summary) -> list[str]:
     if (draws := max((line.score.draws for line in summary.lines), default=1)) > 1:
         told.append(
             f"A randomised defence is run {draws} times on each final image: mean ± standard "
-            "deviation between draws; majority: most draws are right; worst: all are."
+            "deviation between draws; majority: the class of most draws is right; worst: all are."
         )
     if any(line.gray_box for line in summary.lines):
         told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
@@ -124,9 +124,11 @@ def notes(summary: Summary) -> list[str]:
 def worst_case(case: WorstCase) -> str:
     """In a sentence."""
     accuracy = case.accuracy
+    seed = ", the purifier's seed known" if case.seed_known else ""
+    worth = f" ({GRAY_BOX})" if case.gray_box else ""
     return (
-        f"{case.defence}, {case.ball}: {percent(accuracy.fraction)} {interval(accuracy)} of "
-        f"{accuracy.n} images survive the worst of {len(case.attacks)} attacks on each."
+        f"{case.defence}, {case.ball}{seed}: {percent(accuracy.fraction)} {interval(accuracy)} of "
+        f"{accuracy.n} images survive the worst of {len(case.attacks)} attacks on each{worth}."
     )
 
 
