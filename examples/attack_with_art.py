@@ -1,6 +1,6 @@
 """ART attacks a defended classifier: RIDE as its preprocessor, and the whole as its model.
 
-pip install 'ridefense[art,digits]'
+pip install '.[art,digits]'
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """AutoAttack, in its version for randomised defences, attacks a defended classifier.
 
-pip install 'ridefense[autoattack,digits]'
+pip install '.[autoattack,digits]'
 """
 
 from pyautoattack import AutoAttack

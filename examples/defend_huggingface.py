@@ -1,6 +1,6 @@
 """RIDE in front of an image classifier of Hugging Face, which stays one of theirs.
 
-pip install 'ridefense[huggingface,digits]'
+pip install '.[huggingface,digits]'
 """
 
 import tempfile

@@ -3,7 +3,7 @@
 What is exported is the classifier: the purifier fits a network while it runs, which no graph
 holds. Purify first, with `defended.purified`, then give the other runtime the purified images.
 
-pip install 'ridefense[onnx,digits]'
+pip install '.[onnx,digits]'
 """
 
 import tempfile

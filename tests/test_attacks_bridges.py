@@ -239,5 +239,5 @@ def test_bad_settings(make, message):
 def test_missing_libraries(reader, held_out, monkeypatch, attack, modules, extra):
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"is missing; pip install 'ridefense\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"is missing; pip install '\.\[{extra}\]'"):
         attack(reader, *(part[:1] for part in held_out))

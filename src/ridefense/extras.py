@@ -20,5 +20,5 @@ def package(module: str, extra: str) -> Any:
             return importlib.import_module(module)
         except ImportError as error:
             raise InputError(
-                f"package {module} is missing; pip install 'ridefense[{extra}]'"
+                f"package {module} is missing; pip install '.[{extra}]' in the folder of ridefense"
             ) from error

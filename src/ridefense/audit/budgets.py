@@ -76,4 +76,4 @@ BUDGETS = {
         imitated=256,
     ),
 }
-"""By name: what does most for its cost, what a processor does overnight, EVALUATION's in full."""
+"""By name: what does most for its cost, what a processor does overnight, what a GPU does."""

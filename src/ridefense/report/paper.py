@@ -1,4 +1,4 @@
-"""The accuracies that the paper states, as data (section 7 of its specification)."""
+"""The accuracies that the paper states, as data."""
 
 from dataclasses import dataclass
 
