@@ -245,6 +245,12 @@ def test_the_page_is_one_for_a_real_run(tmp_path):
     assert "FGSM with the gradient of the classifier alone" in page
 
 
+def test_attacks_by_queries_have_no_gradient(tmp_path):
+    square = {**BPDA, "name": "Square Identity", "attack": {"attack": "Square", "queries": 5}}
+    record(tmp_path, {"none": [GOOD], "square": [GOOD]}, {"square": square})
+    assert "Square by queries, queries 5" in as_html(summarise(tmp_path))
+
+
 @pytest.mark.parametrize("missing", ["dataset", "purifier", "seeds", "classifier"])
 def test_a_run_json_without_what_a_report_needs_is_told(folder, missing):
     path = folder / "ride" / "run.json"

@@ -14,9 +14,6 @@ from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.summary import checked, complete_rows
 
-_BLACK = ("SPSA", "NES", "Square", "HopSkipJumpAttack")
-"""Attacks that ask the defender for losses or decisions alone."""
-
 
 @dataclass(frozen=True)
 class Attacked:
@@ -63,7 +60,7 @@ class Attacked:
     def is_white(self) -> bool:
         """Whether it differentiates what it attacks, or a quicker likeness of it."""
         known = self.settings["knows"] != "classifier"
-        return known and self.kind not in _BLACK
+        return known and not self.kind.startswith(words.QUERIES)
 
     @cached_property
     def right(self) -> dict[int, list[bool]]:

@@ -25,6 +25,10 @@ _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
 _SETTINGS = ("kernel", "weight", "sigma", "bits", "quality")
 
 
+QUERIES = ("SPSA", "NES", "Square", "HopSkipJump")
+"""What the names of attacks begin with that ask for losses or decisions alone."""
+
+
 def is_fitted(purifier: Plain) -> bool:
     """Whether it is an estimator, which fits a network to each image."""
     return "rounds" in purifier
@@ -88,8 +92,10 @@ def attack(settings: Plain, undefended: bool = False) -> str:
     ]
     gradient = settings.get("gradient")
     kind = gradient.get("type") if isinstance(gradient, dict) and not undefended else None
+    name = str(details.get("attack"))
     through = f"through the purifier as {kind}" if kind else "of the classifier alone"
-    return ", ".join([f"{details.get('attack')} with the gradient {through}", *shown])
+    how = "by queries" if name.startswith(QUERIES) else f"with the gradient {through}"
+    return ", ".join([f"{name} {how}", *shown])
 
 
 def _shown(value: object) -> str:
