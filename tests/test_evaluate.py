@@ -106,6 +106,22 @@ def test_a_fixed_filter_is_drawn_once(folder, tmp_path):
     assert {row.engine for row in found.rows} == {None}
 
 
+@dataclass(frozen=True)
+class Dim:
+    """A purifier of somebody else's: any callable."""
+
+    by: float = 0.5
+
+    def __call__(self, images, ids=None, seed=0):
+        return self.by * images
+
+
+def test_a_purifier_that_does_not_say_is_drawn_as_if_randomised(folder, tmp_path):
+    found = run(declare(folder, purifier=Dim(), threats=(), limit=2), tmp_path)
+    assert {len(row.predictions) for row in found.rows} == {3}
+    assert found.settings["purifier"] == {"type": "Dim", "by": 0.5}
+
+
 def test_images_rounded_to_8_bits_are_left_out_where_nobody_asks(folder, finished, tmp_path):
     found = run(declare(folder, rounded=False), tmp_path)
     assert [replace(row, rounded=None) for row in numbers(finished.rows)] == numbers(found.rows)

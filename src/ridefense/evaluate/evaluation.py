@@ -129,11 +129,16 @@ class Evaluation:
         """The threats by label."""
         return {threat.label: threat for threat in self.threats}
 
+    @property
+    def is_randomised(self) -> bool:
+        """Whether the purifier is; one that does not say is taken to be."""
+        return getattr(self.purifier, "is_randomised", True)
+
     def draw_seeds(self, seed: int, threat: Threat | None) -> list[int]:
         """The purifier's seeds for each final image: fresh ones, unless the attacker knows it."""
         if threat is not None and threat.purifier_seed is not None:
             return [threat.purifier_seed]
-        draws = self.draws if self.purifier.is_randomised else 1
+        draws = self.draws if self.is_randomised else 1
         return [derive(seed, "draw", draw) for draw in range(draws)]
 
     def load(self) -> tuple[Dataset, Classifier]:
@@ -166,7 +171,7 @@ class Evaluation:
             "preset": preset_of(self.purifier),
             "purifier": describe(self.purifier),
             "seeds": list(self.seeds),
-            "draws": self.draws if self.purifier.is_randomised else 1,
+            "draws": self.draws if self.is_randomised else 1,
             "batch": self.batch,
             "device": self.device,
             "every": self.every,
