@@ -254,5 +254,5 @@ def export_by_tracing(whole, images, path):
 def test_a_missing_package_is_named_with_its_extra(adapter, missing, extra, monkeypatch):
     monkeypatch.delitem(sys.modules, f"ridefense.adapters.{adapter}", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(InputError, match=rf"pip install 'ridefense\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"pip install '\.\[{extra}\]'"):
         importlib.import_module(f"ridefense.adapters.{adapter}")

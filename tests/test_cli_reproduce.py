@@ -55,6 +55,7 @@ ROWS = {
     "theorem-1": [2],
 }
 PICTURES = {
+    "table-1": 1,
     "figure-2": 3 * 3,  # of a photograph by two schedules, and a digit
     "figure-4": 2,
     "figure-6": 3,  # there is one photograph
