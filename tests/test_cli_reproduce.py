@@ -26,7 +26,7 @@ CITED = sum(figure.cited for figure in FIGURES)
 ROWS = {
     "table-1": [1 + 2 + 5 + 2],  # a row for each case, a column for each attack
     "table-2": [
-        (4 + 2 + 3 + 7) * 3 + 4,  # for each case and radius, and ℓ2 on four rivals
+        (4 + 4 + 3 + 7) * 3 + 4,  # for each case and radius, and ℓ2 on four rivals
         (4 + 2 + 2 + 5) * 2 + 1,
         (4 + 3) * 2 + 1 + 1,
         CITED,
