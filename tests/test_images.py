@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridefense import InputError, Median, RideError
-from ridefense.images import check_images
+from ridefense.images import IMAGENET, MNIST, check_images
 
 GOOD = torch.full((2, 1, 4, 4), 0.5)
 
@@ -58,3 +58,13 @@ def test_bad_images_are_refused_in_one_line(images, value, remedy):
 def test_good_images_pass(shape, dtype, value):
     check_images(torch.full(shape, value, dtype=dtype))
     check_images(torch.full(shape, value, dtype=dtype, requires_grad=True))
+
+
+def test_normalisation_round_trip(pictures):
+    images = pictures(2, 3)
+    normalised = IMAGENET.normalise(images)
+    assert normalised[0, 2, 0, 0].item() == pytest.approx(
+        (images[0, 2, 0, 0].item() - 0.406) / 0.225
+    )
+    torch.testing.assert_close(IMAGENET.denormalise(normalised), images)
+    assert MNIST.sigma(0.5) == (0.15405,)

@@ -147,6 +147,9 @@ def test_the_worst_case_keeps_threat_models_apart(tmp_path):
     assert knowing.accuracy == Accuracy(2, 4)
     told = as_markdown(summarise(tmp_path)).splitlines()[-2:]
     assert [line.endswith("(not a robustness claim).") for line in told] == [True, False]
+    cases = json.loads(as_json(summarise(tmp_path)))["runs"][0]["worst_cases"]
+    assert [case["robustness_claim"] for case in cases] == [False, True]
+    assert [case["purifier_seed_known"] for case in cases] == [False, False]
 
 
 def test_clean_images_alone_are_a_line(tmp_path):

@@ -27,7 +27,7 @@ def unable(settings: Settings, images: Tensor) -> str | None:
     network = settings.network
     hidden = network.channels[1:-1]
     if _module() is None:
-        return "ridefense-native is not installed; pip install ridefense-native, or ./native"
+        return "ridefense-native is not installed; pip install ./native in the folder of ridefense"
     if images.dtype != torch.float32:
         return f"it computes in float32, the images are {images.dtype}"
     if type(network) is not Network:
