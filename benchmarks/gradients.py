@@ -64,11 +64,12 @@ def main() -> None:
         nargs="+",
         help="of --part cost, of whole schedules; of --part length, the last ones",
     )
+    parser.add_argument("--double", action="store_true", help="of --part cost: in float64")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.one:
-        print(json.dumps(cost(options.one)))
+        print(json.dumps(cost(options.one, options.double)))
         return
     found = (options.out.exists() and json.loads(options.out.read_text())) or {}
     rows = found.setdefault(options.part, [])
@@ -86,14 +87,17 @@ def main() -> None:
         return
     for steps in options.steps or [100, 500, 2500]:
         command = [sys.executable, __file__, "--out", str(options.out), "--one", str(steps)]
+        command += ["--double"] * options.double
         rows.append(json.loads(subprocess.run(command, check=True, stdout=-1).stdout))
         options.out.write_text(json.dumps(found, indent=1) + "\n")
         print(rows[-1])
 
 
-def cost(steps: int) -> dict[str, float]:
+def cost(steps: int, double: bool) -> dict[str, float]:
     """One exact gradient of one digit through a fit of so many steps in five rounds."""
     model, x, label, _ = _case(0)
+    if double:
+        model, x = model.double(), x.double()
     purify = replace(RIDE.preset("paper", network="mnist"), steps=steps // 5, refits=0)
     warm = replace(purify, steps=2)
     for settings in (warm, purify):

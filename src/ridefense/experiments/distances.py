@@ -15,7 +15,7 @@ from ridefense.estimators import Estimator
 from ridefense.evaluate import Accuracy, Row, Threat
 from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Cases, Evidence, Experiment
-from ridefense.experiments.lab import Lab
+from ridefense.experiments.lab import FieldName, Lab
 from ridefense.experiments.plots import distributions
 from ridefense.experiments.whitebox import bpda
 from ridefense.filters import Median, TVChambolle, Unchanged
@@ -61,27 +61,26 @@ def _cases(lab: Lab) -> Cases:
     """The filters' cases are Table 2's; CIFAR-10 is there for what Table 2 says of it."""
     many = lab.pick(smoke=2, laptop=1000, paper=10_000)
     filters = {"none": Unchanged(), "median-3": Median(3), "tv-chambolle-0.1": TVChambolle(0.1)}
-    digits = lab.estimator("mnist")
-    cifar10 = lab.estimator("cifar10", lab.pick(smoke="paper", laptop="fast", paper="paper"))
+    preset = lab.pick(smoke="paper", laptop="fast", paper="paper")
+    fitted: dict[FieldName, tuple[Estimator, float, int]] = {
+        "mnist": (lab.estimator("mnist"), EPS, 25),
+        "cifar10": (lab.estimator("cifar10", preset), CIFAR10_EPS, 100),
+    }
     return {
         **{
             f"mnist-bpda-{name}": lab.evaluation("mnist", purifier, bpda(EPS), images=many)
             for name, purifier in filters.items()
         },
-        "mnist-distances-ride": lab.evaluation(
-            "mnist",
-            digits,
-            _both(EPS),
-            images=lab.pick(smoke=2, laptop=25, paper=10_000),
-            every=digits.steps,
-        ),
-        "cifar10-distances-ride": lab.evaluation(
-            "cifar10",
-            cifar10,
-            _both(CIFAR10_EPS),
-            images=lab.pick(smoke=2, laptop=100, paper=10_000),
-            every=cifar10.steps,
-        ),
+        **{
+            f"{field}-distances-ride": lab.evaluation(
+                field,
+                estimator,
+                _both(eps),
+                images=lab.pick(smoke=2, laptop=few, paper=10_000),
+                every=estimator.steps,
+            )
+            for field, (estimator, eps, few) in fitted.items()
+        },
     }
 
 

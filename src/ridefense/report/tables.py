@@ -173,7 +173,13 @@ def as_json(summary: Summary) -> str:
             "attacks": run.attacks,
             "results": [_plain(line) for line in summary.lines if line.run == name],
             "worst_cases": [
-                {"attacks": list(case.attacks), "ball": case.ball, **_share(case.accuracy)}
+                {
+                    "attacks": list(case.attacks),
+                    "ball": case.ball,
+                    "purifier_seed_known": case.seed_known,
+                    "robustness_claim": not case.gray_box,
+                    **_share(case.accuracy),
+                }
                 for case in summary.worst_cases
                 if case.run == name
             ],
