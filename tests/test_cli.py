@@ -211,6 +211,10 @@ def one_line(code, out, err, told):
         (("purify", "nowhere.png", "out.png"), "nowhere.png is no file"),
         (("purify", "--network", "hugo", "a", "b"), "'hugo' is not one of"),
         (("train-classifier", "hugo", "--dataset", "digits", "--out", "x"), "no architecture"),
+        (
+            ("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", "x", "--attack=fgsm"),
+            "--attack fgsm is of --adversarial",
+        ),
         (("hugo",), "hugo"),
     ],
 )
@@ -275,7 +279,10 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(classifier, tmp_path):
     assert len(read(tmp_path / "median").rows) > 0
 
 
-@pytest.mark.parametrize("command", ["purify", "evaluate", "report", "train-classifier", "list"])
+@pytest.mark.parametrize(
+    "command",
+    ["purify", "evaluate", "audit", "reproduce", "tune", "report", "train-classifier", "list"],
+)
 def test_every_command_explains_itself(cli, command):
     code, out, _ = cli(command, "--help")
     assert code == 0

@@ -8,6 +8,7 @@ import typer
 from ridefense import classifiers, datasets
 from ridefense.attacks import FGSM, PGD
 from ridefense.cli.console import bar, say
+from ridefense.errors import InputError
 
 
 def train_classifier(
@@ -23,9 +24,11 @@ def train_classifier(
         typer.Option(metavar="EPS", help="train on attacked images within eps instead"),
     ] = None,
     attack: Annotated[
-        Literal["pgd", "fgsm"],
-        typer.Option(help="of --adversarial, from a random start: PGD of 10 steps, or FGSM"),
-    ] = "pgd",
+        Literal["pgd", "fgsm"] | None,
+        typer.Option(
+            help="of --adversarial, from a random start: PGD of 10 steps (the default), or FGSM"
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="NAME", help="a classifier whose weights it starts from")
     ] = None,
@@ -41,9 +44,12 @@ def train_classifier(
       ridefense train-classifier mnist-cnn --dataset digits --epochs 60 --out digits-cnn.safetensors
       ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
     """
+    attacker = None
+    if adversarial is not None:
+        attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
+    elif attack:
+        raise InputError(f"--attack {attack} is of --adversarial; give --adversarial EPS too")
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
-    kind = {"pgd": PGD, "fgsm": FGSM}[attack]
-    attacker = None if adversarial is None else kind(eps=adversarial, random_start=True)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     with bar("steps") as move:
         trained = classifiers.train(
