@@ -25,6 +25,7 @@ from ridefense.attacks import (
 )
 from ridefense.extras import package
 from ridefense.noise import derive
+from ridefense.rivals import ActivationPruning, CropEnsemble
 
 
 def test_autoattack_is_the_library(reader, held_out):
@@ -132,6 +133,40 @@ def test_queries_draw_anew_but_for_foolbox(reader, held_out):
     assert draws(Foolbox(attack=BRIDGES[2].attack, eps=0.1, purifier_seed=4))[1] == 4
 
 
+class Brightness(nn.Module):
+    """Class 1 for images above a half, else class 0; two more that no image is."""
+
+    def forward(self, x):
+        score = (x.flatten(1).mean(dim=1) - 0.5) * 20
+        never = torch.full_like(score, -30)
+        return torch.stack((-score, score, never, never - 1), dim=1)
+
+
+def black_at_times(share):
+    """A purifier that returns a black image in a share of its draws."""
+
+    def purify(x, ids=None, seed=0):
+        lucky = [derive(seed, "luck", i) / 2**32 >= share for i in ids]
+        return x * torch.tensor(lucky).view(-1, 1, 1, 1)
+
+    return purify
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [Square(eps=0.1, queries=50), AutoAttack(eps=0.1, version="rand")],
+    ids=lambda attack: attack.name,
+)
+def test_an_unlucky_first_draw_leaves_no_image_alone(attack):
+    images, labels = torch.full((8, 1, 6, 6), 0.55), torch.ones(8, dtype=torch.long)
+    model = Defended(Brightness(), black_at_times(0.5))
+    found = attack(model, images, labels, seed=3)
+    moved = (found != images).flatten(1).any(dim=1)
+    assert moved.sum() >= 7  # at least half stayed where they were without a second try
+    always = Defended(Brightness(), black_at_times(1))
+    assert torch.equal(attack(always, images[:1], labels[:1], seed=3), images[:1])
+
+
 def test_autoattack_reports_its_flags(reader, held_out, caplog):
     images, labels = (part[:2] for part in held_out)
     wrong = (labels + 1) % 10  # misclassified as they are, so that only the checks run
@@ -199,6 +234,13 @@ def test_transfer_never_asks_its_victim(reader, held_out):
 def test_settings_tell_the_attacks_apart():
     seen = [str(attack.settings()) for attack in (*BRIDGES, Unattacked(), APGD(eps=0.1))]
     source = Defended(nn.Flatten(), RIDE_TINY)
+    twins = [nn.Linear(2, 2), nn.Linear(2, 2)]  # of other weights, bare and behind a purifier
+    twins += [Defended(twin, RIDE_TINY) for twin in twins]
+    seen += [str(Transfer(source=twin, attack=PGD(eps=0.1)).settings()) for twin in twins]
+    seen += [
+        str(Transfer(source=defence.defend(twins[0]), attack=PGD(eps=0.1)).settings())
+        for defence in (ActivationPruning(), CropEnsemble())
+    ]
     seen += [
         str(Transfer(source=source, attack=PGD(eps=0.1)).settings()),
         str(Foolbox(attack=hop_skip_jump(), eps=0.1).settings()),

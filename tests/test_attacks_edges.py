@@ -4,6 +4,7 @@
 # ruff: noqa: F401, F811
 
 import dataclasses
+import functools
 import json
 import math
 import pickle
@@ -199,3 +200,5 @@ def test_settings_are_plain():
     assert settings["step_size"] == pytest.approx(0.02)
     assert settings["purifier_seed"] is None
     assert Unattacked().settings() == {"attack": "Unattacked"}
+    with pytest.raises(InputError, match="settings of a partial cannot be recorded"):
+        PGD(eps=0.1, loss=functools.partial(margin)).settings()

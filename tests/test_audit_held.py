@@ -23,10 +23,14 @@ TINY = [
 def test_held_for_one_step_it_is_pgd_through_frozen_weights(purifier, classifier, images, labels):  # noqa: F811
     settings = {"eps": 0.1, "steps": 3, "eot": 2, "loss": margin}
     model = Defended(classifier, purifier)
-    held = HeldWeights(hold=1, **settings)(model, images, labels, seed=5)
+    told, also_told = [], []
+    held = HeldWeights(hold=1, **settings)(model, images, labels, seed=5, callback=told.append)
     frozen = Defended(classifier, purifier, FrozenWeights())
-    each = PGD(**settings)(frozen, images, labels, seed=5)
+    each = PGD(**settings)(frozen, images, labels, seed=5, callback=also_told.append)
     assert torch.equal(held, each)
+    for one, other in zip(told, also_told, strict=True):
+        torch.testing.assert_close(one.value.loss, other.value.loss)
+        assert torch.equal(one.value.wrong, other.value.wrong)
     seldom = HeldWeights(hold=3, **settings)(model, images, labels, seed=5)
     assert not torch.equal(seldom, held)
 
@@ -56,6 +60,9 @@ def test_restarts_score_with_the_real_defender(classifier, images, labels):  # n
 def test_what_fits_no_network_to_its_input_is_refused(purifier, classifier, images, labels):  # noqa: F811
     with pytest.raises(InputError, match="use PGD"):
         HeldWeights(eps=0.1)(Defended(classifier, purifier), images, labels)
+    early = replace(RIDE_TINY, tolerance=0.1)
+    with pytest.raises(InputError, match=r"tolerance is 0\.1.*use tolerance=None, or PGD"):
+        HeldWeights(eps=0.1)(Defended(classifier, early), images, labels)
     with pytest.raises(InputError, match="hold is 0"):
         HeldWeights(eps=0.1, hold=0)
 

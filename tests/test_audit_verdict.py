@@ -87,7 +87,7 @@ def test_the_answer_stands_at_the_top_worst_first():
     page = compose(facts)
     assert page.headline[0].startswith("RIDE falls at ε 0.1: 0.0%")
     told = " ".join(page.headline)
-    assert "1 of 7 sanity checks failed (the white box is at least as strong" in told
+    assert "1 of 8 sanity checks failed (the white box is at least as strong" in told
     assert "1 of 4 planned attacks on it are not finished" in told
     assert "upper bound: best known attack" in told
     assert headline(facts, verdicts(facts), sanity(facts)) == page.headline

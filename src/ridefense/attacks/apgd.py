@@ -23,7 +23,9 @@ class APGD(Iterative):
     step, goes back to its best point with half the step. With `eot` the losses that it compares are
     the averages.
 
-    The result is the worst point seen: misclassified most often, then with the highest loss.
+    The result is the worst point seen: misclassified most often, then with the highest loss. Of a
+    randomised defence a single draw makes that a point of good luck, to which the halvings then
+    return again and again: give it an `eot` of 5 or more.
 
     `APGD(loss=cross_entropy)`, `APGD(loss=dlr)` and `APGD(loss=dlr, targets=9)` are AutoAttack's
     apgd-ce, apgd-dlr and apgd-t; with `eot=20` the first two are its version "rand".

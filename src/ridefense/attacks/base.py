@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.attacks.norms import NORMS, NormName, project
-from ridefense.defended import Defended
+from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.images import check_images
@@ -54,10 +54,14 @@ class Attack(ABC):
         """
         return self._attack(Case.of(model, images, labels, ids, seed, progress))
 
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides the attack, as JSON has it: for records."""
+    def settings(self) -> Plain:
+        """Everything that decides the attack, as JSON has it: for records.
+
+        Raises:
+            InputError: for a setting that cannot be told.
+        """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"attack": self.name, **{key: _plain(value) for key, value in values.items()}}
+        return {"attack": self.name, **describe(values)}
 
     def _attack(self, case: "Case") -> Tensor:
         if self.eps == 0:
@@ -139,21 +143,3 @@ class UniformNoise(Attack):
         x = case.images
         keys = Keys.of(derive(case.seed, "noise"), case.ids, len(x), x.device)
         return x.double() + self.eps * NORMS[self.norm].uniform(keys, 0, x.shape)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Attack):
-        return value.settings()
-    if isinstance(value, Defended):
-        parts = ("classifier", "purifier", "gradient")
-        return {part: _plain(getattr(value, part)) for part in parts}
-    if isinstance(value, nn.Module):
-        return type(value).__name__
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        own = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **own}
-    return getattr(value, "__name__", repr(value))

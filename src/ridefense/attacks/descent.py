@@ -48,8 +48,9 @@ class Iterative(Attack):
         loss: what is maximised, see `losses.py`.
         eot: draws of the purifier's randomness averaged in every step.
         restarts: runs, of which each image keeps the one that left it worst: most often
-            misclassified over `eot` fresh draws, then with the highest loss. Those after the first
-            start at random, and leave out images misclassified in all draws.
+            misclassified over fresh draws (`eot`, of a randomised defence at least five), then with
+            the highest loss. Those after the first start at random, and leave out images
+            misclassified in all draws.
         targets: 0, or the number of the likeliest wrong classes of the image as it is that are
             aimed at in turn, each with all restarts (Croce & Hein 2020).
         random_start: whether the first run, too, starts at random: uniform in the ball.
@@ -129,7 +130,7 @@ class Iterative(Attack):
             if len(runs) == 1:
                 best = end
                 break
-            value = objective.of(rows).value(end, "score")
+            value = objective.of(rows).judge.value(end, "score")
             better = value.above(found.of(rows))
             best[rows[better]] = end[better]
             found.put(rows[better], value.of(better))

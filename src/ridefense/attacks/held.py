@@ -66,6 +66,11 @@ def _hold(objective: Objective, images: Tensor, run: Run, step: int) -> Objectiv
             f"{getattr(purifier, 'name', type(model).__name__)} fits no network to its input that "
             "could be held; use PGD"
         )
+    if purifier.tolerance is not None:
+        raise InputError(
+            f"tolerance is {purifier.tolerance}: where a fit may stop early, what its network was "
+            "fed is not kept; use tolerance=None, or PGD"
+        )
     rows = torch.arange(len(images), device=images.device)
     seed = objective.seed_of((run.index, step))
     draws = [objective.ids_of(rows, torch.full_like(rows, m)) for m in range(objective.eot)]

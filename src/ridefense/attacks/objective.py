@@ -46,6 +46,10 @@ class Value:
         return (self.wrong > other.wrong) | ((self.wrong == other.wrong) & higher)
 
 
+JUDGED = 5
+"""Draws that at least decide which of several points is worst for an image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """The loss of N images as a function of their pixels.
@@ -61,6 +65,7 @@ class Objective:
         seed: of the attack; every question is a new draw that depends on it.
         purifier_seed: that of the purifier, where the attacker knows it.
         batch: images times draws that the model is given at once.
+        views_are_draws: whether each view is a draw, and not the last alone the real output.
         odd: ids of the images that had a loss or a gradient that was not finite.
     """
 
@@ -73,6 +78,7 @@ class Objective:
     eot: int = 1
     purifier_seed: int | None = None
     batch: int = 128
+    views_are_draws: bool = False
     odd: set[int] = field(default_factory=set)
 
     def value(self, images: Tensor, *question: int | str) -> Value:
@@ -95,7 +101,14 @@ class Objective:
 
     def on(self, model: nn.Module) -> "Objective":
         """The same asked of another model, whole and once: its views are the draws."""
-        return replace(self, model=model, eot=1, batch=max(1, len(self.ids)))
+        whole = max(1, len(self.ids))
+        return replace(self, model=model, eot=1, batch=whole, views_are_draws=True)
+
+    @property
+    def judge(self) -> "Objective":
+        """The same asked of enough draws that one lucky draw does not decide between points."""
+        known = self.purifier_seed is not None or not getattr(self.model, "is_randomised", False)
+        return self if known else replace(self, eot=max(self.eot, JUDGED))
 
     def logits(self, images: Tensor, *question: int | str) -> Tensor:
         """The real logits [N, classes], of one draw."""
@@ -131,9 +144,10 @@ class Objective:
                     "use the model's own numbers, from 0"
                 )
             loss = torch.stack([self._loss(logits, labels, targets) for logits in seen]).mean(0)
-        final = seen[-1].detach()
-        finite = final.isfinite().all(dim=1)
-        answer = [loss.detach(), (finite & (final.argmax(dim=1) != labels)).to(loss)]
+        final = seen.detach() if self.views_are_draws else seen[-1:].detach()
+        wrong = final.isfinite().all(dim=2) & (final.argmax(dim=2) != labels)
+        finite = final.isfinite().all(dim=2).all(dim=0)
+        answer = [loss.detach(), wrong.to(loss).mean(dim=0)]
         if differentiate:
             gradient = _gradient(loss, x)
             finite = finite & gradient.isfinite().flatten(1).all(dim=1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ridefense.attacks.base import Attack, Case
 from ridefense.attacks.norms import NormName
 from ridefense.defended import Defended
+from ridefense.describe import Plain, describe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +25,11 @@ class Transfer(Attack):
 
     @property
     def name(self) -> str:
-        source = self.source
-        of = source.purifier.name if isinstance(source, Defended) else type(source).__name__
-        return f"{self.attack.name} transferred from {of}"
+        of = self.source
+        name = type(of).__name__
+        if isinstance(of, Defended):
+            name = getattr(of.purifier, "name", type(of.purifier).__name__)
+        return f"{self.attack.name} transferred from {name}"
 
     @property
     def eps(self) -> float:
@@ -35,6 +38,9 @@ class Transfer(Attack):
     @property
     def norm(self) -> NormName:
         return self.attack.norm
+
+    def settings(self) -> Plain:
+        return {"attack": self.attack.settings(), "source": _told(self.source)}
 
     def _run(self, case: Case) -> Tensor:
         return self.attack(
@@ -45,3 +51,9 @@ class Transfer(Attack):
             seed=case.seed,
             progress=case.progress,
         )
+
+
+def _told(model: nn.Module) -> Plain:
+    if not isinstance(model, Defended):
+        return describe(model)
+    return {part: describe(getattr(model, part)) for part in ("classifier", "purifier", "gradient")}

@@ -12,6 +12,8 @@ class Budget:
         eot: draws that BPDA averages in each of 10 steps, rising.
         frozen: draws that PGD through the fitted network averages in each of 10 steps.
         held: steps through held networks, rising.
+        step_sizes: other than ε/5 that the strongest gradient is tried with, in shares of ε.
+        restarts: of the strongest gradient from random starts, rising.
         truncated: steps of a fit that are differentiated.
         unrolled: the longest fit that is differentiated as a whole, in steps.
         apgd: steps of APGD.
@@ -29,6 +31,8 @@ class Budget:
     eot: tuple[int, ...]
     frozen: tuple[int, ...]
     held: tuple[int, ...]
+    step_sizes: tuple[float, ...]
+    restarts: tuple[int, ...]
     truncated: tuple[int, ...]
     unrolled: int
     apgd: int
@@ -46,6 +50,8 @@ _SMALL = Budget(
     eot=(1, 5, 20),
     frozen=(1, 5),
     held=(10, 50),
+    step_sizes=(0.1, 0.5),
+    restarts=(1, 5),
     truncated=(5, 20),
     unrolled=0,
     apgd=20,
@@ -65,6 +71,8 @@ BUDGETS = {
         eot=(1, 5, 20, 100),
         frozen=(1, 5, 20),
         held=(10, 50, 200),
+        step_sizes=(0.05, 0.1, 0.5),
+        restarts=(1, 5, 20),
         truncated=(5, 20, 100),
         unrolled=1000,
         apgd=100,

@@ -20,7 +20,7 @@ from ridefense.audit.findings import (
     picked,
     worst,
 )
-from ridefense.evaluate.describe import Plain
+from ridefense.describe import Plain
 
 Outcome = Literal["passed", "failed", "not run"]
 
@@ -106,6 +106,11 @@ def more_steps(findings: Findings) -> Check:
     return _ordered("more steps are never weaker", _ladder(findings, "steps"))
 
 
+def more_restarts(findings: Findings) -> Check:
+    """More random starts are never weaker beyond noise."""
+    return _ordered("more restarts are never weaker", _ladder(findings, "restarts"))
+
+
 def more_draws(findings: Findings) -> Check:
     """More draws of EOT are never weaker beyond noise."""
     return _ordered("more draws of EOT are never weaker", _ladder(findings, "eot"))
@@ -136,6 +141,7 @@ _CHECKS: tuple[Callable[[Findings], Check], ...] = (
     white_over_black,
     noise_is_weakest,
     more_steps,
+    more_restarts,
     more_draws,
     broken_is_broken,
 )
@@ -145,10 +151,30 @@ def ladders(attacks: tuple[Attacked, ...], setting: str) -> list[list[Attacked]]
     """Attacks that differ in one number alone, rising; at least two of each."""
     groups: dict[str, list[Attacked]] = {}
     for attack in attacks:
-        if setting in attack.details and attack.kind != "FGSM":
+        if setting in attack.inner and attack.kind != "FGSM":
             groups.setdefault(_but(attack, {setting}), []).append(attack)
-    rising = [sorted(group, key=lambda a: a.details[setting]) for group in groups.values()]
+    rising = [sorted(group, key=lambda a: a.inner[setting]) for group in groups.values()]
     return [group for group in rising if len(group) > 1]
+
+
+def convergence(findings: Findings) -> Iterator[str]:
+    """Whether spending more would have found more, in a sentence; none where nothing was raised."""
+    audited = tuple(a for a in findings.subject.attacks if a.eps in findings.radii)
+    raised = [group[-2:] for s in ("steps", "restarts", "eot") for group in ladders(audited, s)]
+    gained = [
+        (less, more)
+        for less, more in raised
+        if compare(more.survival, less.survival).gain < LEVEL / len(raised)
+    ]
+    if not raised:
+        return
+    told = [
+        f"{more.title} at ε {more.eps:g} {less.score.mean.fraction:.1%} to "
+        f"{more.score.mean.fraction:.1%}"
+        for less, more in gained
+    ]
+    found = f"more in {len(told)} ({'; '.join(told)}), so more may find more" if told else "no more"
+    yield f"Steps, restarts or draws were raised {len(raised)} times; the last rise found {found}."
 
 
 def _ladder(findings: Findings, setting: str) -> list[tuple[Attacked, Attacked]]:
@@ -158,8 +184,9 @@ def _ladder(findings: Findings, setting: str) -> list[tuple[Attacked, Attacked]]
 
 def _but(attack: Attacked, left_out: set[str]) -> str:
     """All that decides an attack but some of its settings."""
-    details: Plain = {k: v for k, v in attack.details.items() if k not in left_out}
-    return json.dumps([attack.settings["knows"], attack.settings["gradient"], details])
+    own: Plain = {k: v for k, v in attack.inner.items() if k not in left_out}
+    elsewhere = attack.details.get("source")
+    return json.dumps([attack.settings["knows"], attack.settings["gradient"], elsewhere, own])
 
 
 def _alike(a: Attacked, b: Attacked, but: set[str]) -> bool:

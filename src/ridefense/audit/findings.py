@@ -1,6 +1,7 @@
 """What the records of an audit say, before anybody judges it."""
 
 import json
+import math
 import os
 import statistics
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, read, score, sign_flip_test
-from ridefense.evaluate.describe import Plain
+from ridefense.evaluate.statistics import elects
 from ridefense.report import words
 from ridefense.report.summary import checked, complete_rows
 
@@ -84,7 +86,18 @@ class Attacked:
     @property
     def rounded(self) -> Accuracy:
         """On the final images rounded to 8 bits, one draw."""
-        return Accuracy.of(row.rounded == row.label for g in self.rows.values() for row in g)
+        return Accuracy.of(
+            statistics.fmean(row.rounded == row.label for row in group)
+            for group in self.rows.values()
+        )
+
+    @cached_property
+    def elected(self) -> dict[int, bool]:
+        """Of each image, whether most draws, more than for any other class, are right."""
+        return {
+            image: elects([p for row in rows for p in row.predictions], rows[0].label)
+            for image, rows in self.rows.items()
+        }
 
     @property
     def seconds(self) -> float:
@@ -115,8 +128,12 @@ class Attacked:
             parts.append(f"{own['directions']} directions")
         if own.get("loss") not in (None, "cross_entropy"):
             parts.append("targeted " * bool(own.get("targets")) + str(own["loss"]))
-        if own.get("random_start") and self.kind == "PGD":
+        if "step_size" in own and not math.isclose(5 * own["step_size"], own["eps"]):
+            parts.append(f"step ε/{own['eps'] / own['step_size']:g}")
+        if own.get("random_start") and own["attack"] != "APGD":
             parts.append("random start")
+        if own.get("restarts", 1) > 1:
+            parts.append(f"{own['restarts']} restarts")
         if self.kind == "FGSM" and gradient:
             parts[0] = "one step of BPDA"
         if self.knows_seed:
@@ -182,8 +199,8 @@ def picked(attacks: list[Attacked]) -> dict[int, float]:
 
 
 def majority(attacks: list[Attacked]) -> dict[int, float]:
-    """Of each image, 1 where most draws are right under every attack, else 0."""
-    return {image: float(2 * left > 1) for image, left in worst(attacks).items()}
+    """Of each image, 1 where the vote of its draws is right under every attack, else 0."""
+    return {image: float(all(a.elected[image] for a in attacks)) for image in worst(attacks)}
 
 
 def accuracy(survival: dict[int, float]) -> Accuracy:

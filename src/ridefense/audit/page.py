@@ -136,8 +136,8 @@ def _worst_cases(findings: Findings) -> Table:
         "Worst case of each image",
         f"Survivors of the attack that is worst for each image; {UPPER_BOUND}. Picked: all draws "
         "but one choose the attack and that one scores it, so luck does not count. Minimum: the "
-        "least share of draws over attacks, which luck lowers. Majority: images for which most "
-        "draws are right under every attack.",
+        "least share of draws over attacks, which luck lowers. Majority: images of which the "
+        "draws' vote is right under every attack.",
         ("ε", "Defence", "n", "Clean", "Picked", "Minimum", "Majority", "Seed known", "Attacks"),
         rows,
     )

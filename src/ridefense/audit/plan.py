@@ -17,9 +17,9 @@ from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
 from ridefense.audit.threats import basic, in_order, purifications, threats
 from ridefense.defended import Purifier
+from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
-from ridefense.evaluate.describe import Plain
 from ridefense.evaluate.records import write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
@@ -109,7 +109,9 @@ class Audit:
             for eps in sorted(self.radii)
             for threat in threats(model, purifier, eps, self.budget, surrogate)
         ]
-        found += [threat for eps in self.curve for threat in basic(model, purifier, eps)]
+        found += [
+            threat for eps in self.curve for threat in basic(model, purifier, eps, self.budget)
+        ]
         return Evaluation(
             dataset=self.dataset,
             classifier=name,
@@ -190,10 +192,11 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
     """The network that imitates the audited purifier, learnt once on images of the train split."""
     if getattr(audit.purifier, "differentiable", False) or not audit.budget.imitated:
         return None
-    path = folder / f"{audit.name}.surrogate.safetensors"
+    eps = max(audit.radii)
+    path = folder / f"{audit.name}.surrogate-{audit.budget.imitated}-{eps:g}.safetensors"
     other = datasets.load(audit.dataset, "train", audit.budget.imitated).images.to(audit.device)
     if not path.exists():
-        made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=max(audit.radii))
+        made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=eps)
         write_atomically(path, save(made.state_dict()))
     network = imitator(other.shape[1], _WIDTH)
     try:

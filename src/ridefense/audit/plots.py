@@ -53,7 +53,7 @@ def _rising(findings: Findings, setting: str) -> list[list[Attacked]]:
 
 
 def _points(group: list[Attacked], setting: str) -> list[Point]:
-    return [(attack.details[setting], attack.score.mean) for attack in group]
+    return [(attack.inner[setting], attack.score.mean) for attack in group]
 
 
 def _named(group: list[Attacked], setting: str) -> str:

@@ -41,6 +41,9 @@ from ridefense.settings import Settings
 KNOWN_SEED = 7
 """The purifier's seed that is told to an attacker who knows it."""
 
+_EOT = 5
+"""Draws where a single one would let luck decide."""
+
 
 def threats(
     classifier: nn.Module,
@@ -51,29 +54,35 @@ def threats(
 ) -> tuple[Threat, ...]:
     """All attacks of one ℓ∞ radius that apply to a purifier, in the order of their cost."""
     if not budget.thorough:
-        found = list(_what_pays(classifier, purifier, eps))
+        found = list(_what_pays(classifier, purifier, eps, budget))
     elif isinstance(purifier, Unchanged):
         found = list(_on_a_network(eps, budget))
     else:
         found = [
-            *basic(classifier, purifier, eps),
+            *basic(classifier, purifier, eps, budget),
             Threat(attack=FGSM(eps=eps)),
             Threat(attack=PGD(eps=eps, steps=40)),
             *_siblings(classifier, purifier, eps),
             *_quicker(classifier, purifier, eps),
             *_through(purifier, eps, budget, surrogate),
+            *_swept(purifier, eps, budget),
             *_queries(purifier, eps, budget),
         ]
     return in_order(found, purifier)
 
 
-def basic(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
+def basic(
+    classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
+) -> Iterator[Threat]:
     """The few attacks that every radius of the curve from 0 to 0.5 gets."""
     yield Threat(attack=UniformNoise(eps=eps))
     if isinstance(purifier, Unchanged):
         yield Threat(attack=PGD(eps=eps, steps=40))
         return
     yield _through_a_blur(classifier, eps)
+    if isinstance(purifier, Settings) and not budget.thorough:
+        yield from _quicker(classifier, purifier, eps)
+        return
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if _sees_the_image(purifier):
         yield Threat(attack=HeldWeights(eps=eps), gradient=FrozenWeights())
@@ -125,7 +134,10 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
         FGSM(eps=eps),
         PGD(eps=eps),
         PGD(eps=eps, steps=40),
-        PGD(eps=eps, steps=max(budget.steps), random_start=True),
+        *(
+            PGD(eps=eps, steps=max(budget.steps), random_start=True, restarts=n)
+            for n in budget.restarts
+        ),
         *(PGD(eps=eps, loss=loss) for loss in (margin, dlr)),
         PGD(eps=eps, loss=dlr, targets=budget.targets),
         *(APGD(eps=eps, steps=budget.apgd, loss=loss) for loss in (margin, dlr)),
@@ -136,15 +148,14 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
         yield Threat(attack=AutoAttack(eps=eps))
 
 
-def _what_pays(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
+def _what_pays(
+    classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
+) -> Iterator[Threat]:
     """What did most for its cost where all was tried."""
+    yield from basic(classifier, purifier, eps, budget)
     if not isinstance(purifier, Settings):
-        yield from basic(classifier, purifier, eps)
         return
-    yield Threat(attack=UniformNoise(eps=eps))
-    yield _through_a_blur(classifier, eps)
-    yield from _quicker(classifier, purifier, eps)
-    yield Threat(attack=PGD(eps=eps), gradient=Identity())
+    yield from (Threat(attack=kind(eps=eps), gradient=Identity()) for kind in (FGSM, PGD))
     if _sees_the_image(purifier):
         frozen = FrozenWeights()
         yield Threat(attack=PGD(eps=eps), gradient=frozen)
@@ -183,8 +194,9 @@ def _quicker(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[
         quick = replace(type(purifier).preset("fast", network=name), engine=purifier.engine)
         if quick.total_steps < purifier.total_steps:
             source = Defended(classifier, quick, FrozenWeights())
-            attack = Transfer(source=source, attack=HeldWeights(eps=eps))
-            yield Threat(attack=attack, gradient=FrozenWeights())
+            for steps in (10, 50):
+                attack = Transfer(source=source, attack=HeldWeights(eps=eps, steps=steps))
+                yield Threat(attack=attack, gradient=FrozenWeights())
 
 
 def _through(
@@ -197,7 +209,8 @@ def _through(
     yield from (Threat(attack=PGD(eps=eps, steps=n), gradient=identity) for n in budget.steps)
     for loss, targets in ((margin, 0), (dlr, 0), (dlr, budget.targets)):
         yield Threat(attack=PGD(eps=eps, loss=loss, targets=targets), gradient=identity)
-    yield Threat(attack=APGD(eps=eps, steps=budget.apgd), gradient=identity)
+    apgd = APGD(eps=eps, steps=budget.apgd, eot=_EOT if random else 1)
+    yield Threat(attack=apgd, gradient=identity)
     if random:
         yield from (Threat(attack=PGD(eps=eps, eot=n), gradient=identity) for n in budget.eot)
         yield Threat(attack=PGD(eps=eps, purifier_seed=KNOWN_SEED), gradient=identity)
@@ -213,10 +226,25 @@ def _through(
         fine = HeldWeights(eps=eps, steps=40, step_size=eps / 10, eot=12, hold=20, loss=margin)
         yield Threat(attack=fine, gradient=frozen)
         yield Threat(attack=_held_and_known(eps), gradient=frozen)
+        yield Threat(attack=replace(apgd, loss=margin), gradient=frozen)
     if random:
         for gradient in _exact(purifier, budget):
             known = PGD(eps=eps, purifier_seed=KNOWN_SEED)
             yield Threat(attack=known, gradient=gradient)
+
+
+def _swept(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
+    """The strongest gradient there is with other step sizes, starts and losses."""
+    attack: PGD = PGD(eps=eps, eot=_EOT if getattr(purifier, "is_randomised", True) else 1)
+    gradient: GradientMode = Unrolled() if _differentiable(purifier) else Identity()
+    if _sees_the_image(purifier):
+        attack, gradient = HeldWeights(eps=eps), FrozenWeights()
+    others = [
+        *(replace(attack, step_size=share * eps) for share in budget.step_sizes),
+        *(replace(attack, random_start=True, restarts=n) for n in budget.restarts),
+        replace(attack, loss=dlr, targets=budget.targets),
+    ]
+    yield from (Threat(attack=other, gradient=gradient) for other in others)
 
 
 def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ridefense.audit.checks import LEVEL, Check, failed
+from ridefense.audit.checks import LEVEL, Check, convergence, failed
 from ridefense.audit.findings import (
     Attacked,
     Case,
@@ -39,7 +39,7 @@ class Verdict:
         word: falls, shows no gain, bends or stands so far.
         left: survivors of the attack that is worst for each image, see `findings.picked`.
         least: the plain minimum over attacks of the share of draws, which luck makes lower.
-        majority: images for which most draws are right under every attack.
+        majority: images of which the draws' vote is right under every attack.
         known: survivors where the attacker knows the purifier's seed; None if not attacked so.
         strongest: the attack with the lowest accuracy.
         alone: survivors without a defence.
@@ -79,6 +79,7 @@ def headline(findings: Findings, found: list[Verdict], checks: list[Check]) -> l
     open_checks = [check for check in checks if check.outcome == "not run"]
     if open_checks:
         told.append(f"{len(open_checks)} of {len(checks)} sanity checks could not be decided.")
+    told += convergence(findings)
     missing, planned = len(findings.subject.unfinished), len(findings.subject.attacks)
     if missing:
         told.append(f"{missing} of {missing + planned} planned attacks on it are not finished.")
@@ -145,7 +146,8 @@ def _beside(
     for case, others in ([best] if best else []) + trained:
         yield (
             f"{_rank(name, survivors, case, others)}, which leaves {_share(accuracy(others))} "
-            f"({own} attacks against {len(case.at(eps))})."
+            f"({own} attacks against {len(case.at(eps))}) and is right on "
+            f"{percent(case.clean.score.mean.fraction)} of the clean images."
         )
 
 

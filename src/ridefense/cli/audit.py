@@ -60,8 +60,8 @@ def audit(
     Beside it stand no defence, other purifiers, and adversarially trained classifiers. Cheap
     attacks come first. Interrupted or killed, the same command goes on where it stopped, and how
     many workers there are changes no number. Budget quick is for schedules of seconds a fit: it has
-    the attacks that do most for their cost, and no curve over ε. Exit code 3: a sanity check
-    failed.
+    the attacks that do most for their cost, and of the curve over ε its end. Exit code 3: a sanity
+    check failed.
 
     \b
     Examples:
@@ -81,7 +81,7 @@ def audit(
         purifier=choices.purifier(purifier, preset, family.network, engine),
         radii=tuple(dict.fromkeys(eps or [family.eps])),
         budget=BUDGETS[budget],
-        curve=CURVE if BUDGETS[budget].thorough else (),
+        curve=CURVE if BUDGETS[budget].thorough else CURVE[-1:],
         beside={
             choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
             for other in beside or BESIDE

@@ -17,10 +17,12 @@ from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.defended import Purifier
+from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
-from ridefense.evaluate.describe import Plain, describe, fingerprint, preset_of
+from ridefense.estimators import PRESETS, Estimator
 from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
+from ridefense.networks import NETWORKS
 from ridefense.noise import derive
 
 _PACKAGES = ("ridefense", "ridefense-native", "torch", "numpy", "scipy", "scikit-image")
@@ -168,7 +170,7 @@ class Evaluation:
                 "name": _portable(self.classifier),
                 "weights": fingerprint(classifier.state_dict()),
             },
-            "preset": preset_of(self.purifier),
+            "preset": _preset_of(self.purifier),
             "purifier": describe(self.purifier),
             "seeds": list(self.seeds),
             "draws": self.draws if self.is_randomised else 1,
@@ -219,6 +221,19 @@ def _first(images: Dataset) -> Tensor:
         except InputError as error:
             told = error
     raise told
+
+
+def _preset_of(purifier: object) -> str | None:
+    """The preset whose settings an estimator has, whatever its engine; else "custom".
+
+    None for what is no estimator and so has no presets.
+    """
+    if not isinstance(purifier, Estimator):
+        return None
+    for name, network in ((p, n) for p in PRESETS for n in NETWORKS):
+        if set(purifier.differences(type(purifier).preset(name, network=network))) <= {"engine"}:
+            return name
+    return "custom"
 
 
 def _portable(name: str) -> str:

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ridefense.describe import Plain, differences
 from ridefense.errors import InputError, RideError
-from ridefense.evaluate.describe import Plain, differences
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Key, Row
 
 FORMAT = 1

@@ -114,7 +114,7 @@ def score(predictions: Sequence[Sequence[int]], labels: Sequence[int]) -> Score:
     n = len(labels)
     right = [[p == label for p in row] for row, label in zip(predictions, labels, strict=True)]
     by_draw = [sum(column) / n for column in zip(*right, strict=True)]
-    votes = [_elects(row, label) for row, label in zip(predictions, labels, strict=True)]
+    votes = [elects(row, label) for row, label in zip(predictions, labels, strict=True)]
     (k,) = draws
     return Score(
         mean=Accuracy(sum(map(sum, right)) / k, n),
@@ -125,7 +125,7 @@ def score(predictions: Sequence[Sequence[int]], labels: Sequence[int]) -> Score:
     )
 
 
-def _elects(votes: Iterable[int], label: int) -> bool:
+def elects(votes: Iterable[int], label: int) -> bool:
     """Whether `label` has more votes than any other class; a tie elects nobody."""
     counts = Counter(votes)
     own = counts.pop(label, 0)

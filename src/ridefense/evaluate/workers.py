@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import load, save
 
 from ridefense import threads
+from ridefense.describe import Plain, differences
 from ridefense.errors import InputError, RideError
 from ridefense.evaluate import protocol
-from ridefense.evaluate.describe import Plain, differences
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, Outcome
 from ridefense.evaluate.rows import Row

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
-from ridefense.evaluate.describe import Plain
 from ridefense.evaluate.records import write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once

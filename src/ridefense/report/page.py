@@ -9,8 +9,8 @@ import jinja2
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from ridefense.describe import Plain
 from ridefense.evaluate import CLEAN, Row, Run
-from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.summary import Line, Summary, complete_rows
 from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, Run, Score, find, read, score
-from ridefense.evaluate.describe import Plain
 from ridefense.report import words
 from ridefense.report.paper import Figure, figure
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ridefense.evaluate.describe import Plain
+from ridefense.describe import Plain
 
 _TYPES = {
     "Unchanged": "none",

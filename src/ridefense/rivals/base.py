@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ridefense.defended import Defended
 from ridefense.errors import InputError
-from ridefense.filters import Filter, Unchanged
+from ridefense.filters import Filter
 from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Keys
 
@@ -71,8 +71,7 @@ class DefendedInside(Defended):
     """
 
     def __init__(self, classifier: nn.Module, defence: Inside, seed: int = 0) -> None:
-        super().__init__(classifier, Unchanged(), seed=seed)
-        self.defence = defence
+        super().__init__(classifier, defence, seed=seed)
 
     def views(
         self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
@@ -80,7 +79,7 @@ class DefendedInside(Defended):
         """Logits [1, N, classes]; by default every call draws anew."""
         seed = self._fresh_seed() if seed is None else seed
         keys = Keys.of(seed, ids, len(images), images.device)
-        return self.defence.logits(self.classifier, images, keys)[None]
+        return self.purifier.logits(self.classifier, images, keys)[None]
 
 
 def check_whole(name: str, value: object, low: int) -> None:

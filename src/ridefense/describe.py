@@ -1,23 +1,23 @@
-"""Settings as plain data: what a run folder keeps, and what two runs are compared by."""
+"""Settings as plain data: what records keep, and what two runs are compared by."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
-from ridefense.estimators import PRESETS, Estimator
-from ridefense.networks import NETWORKS
 
 Plain = dict[str, Any]
 """Nothing but what JSON can say."""
 
 
 def describe(value: object) -> Any:
-    """A setting as JSON data: a dataclass becomes its fields and its type's name.
+    """A setting as JSON data: a dataclass becomes its type's name and its fields, a network its
+    type's name and a fingerprint of its weights, a function its name.
 
     Raises:
         InputError: for an object whose settings cannot be told.
@@ -30,6 +30,8 @@ def describe(value: object) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, nn.Module):
         return {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
+    if isinstance(value, FunctionType):
+        return value.__name__
     if is_dataclass(value):
         own = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
         return {"type": type(value).__name__, **own}
@@ -46,19 +48,6 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def preset_of(purifier: object) -> str | None:
-    """The preset whose settings an estimator has, whatever its engine; else "custom".
-
-    None for what is no estimator and so has no presets.
-    """
-    if not isinstance(purifier, Estimator):
-        return None
-    for name, network in ((p, n) for p in PRESETS for n in NETWORKS):
-        if set(purifier.differences(type(purifier).preset(name, network=network))) <= {"engine"}:
-            return name
-    return "custom"
 
 
 def differences(old: Plain, new: Plain) -> Iterator[tuple[str, Any, Any]]:
