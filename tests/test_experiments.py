@@ -190,6 +190,20 @@ def test_an_attack_that_is_shared_goes_to_other_processes():
 # --- What is planned, and what cannot be run -----------------------------------------------------
 
 
+def test_what_is_planned_and_not_finished_is_told(made, tmp_path):
+    gray = (Threat(attack=FGSM(eps=0.1)),)
+    one = experiment({"begun": made(Median(3), gray), "later": made(threats=gray)})
+    cases = declare(one, Lab.at("smoke"), tmp_path)
+    carry_out({"begun": replace(cases["begun"], threats=())}, tmp_path)
+    n = cases["begun"].limit
+    assert write(one, tmp_path).missing == {
+        "begun": f"{gray[0].label}: 0 of {n} images",
+        "later": "not begun",
+    }
+    carry_out(cases, tmp_path)
+    assert not write(one, tmp_path).missing
+
+
 def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
     gray = (Threat(attack=FGSM(eps=0.1)),)
     one = experiment(
@@ -204,7 +218,7 @@ def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
     assert list(cases) == ["sound"]
     carry_out(cases, tmp_path)
     page = write(one, tmp_path)
-    assert list(page.refused) == ["weightless", "dataless"]
+    assert list(page.missing) == ["weightless", "dataless"]
     assert len(page.blocks[0].rows) == 1
     markdown = (tmp_path / "table-0" / "report.md").read_text()
     html = (tmp_path / "table-0" / "report.html").read_text()

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ Plain = dict[str, Any]
 
 def describe(value: object) -> Any:
     """A setting as JSON data: a dataclass becomes its type's name and its fields, a network its
-    type's name and a fingerprint of its weights, a function its name.
+    type's name and a fingerprint of its weights.
 
     Raises:
         InputError: for an object whose settings cannot be told.
@@ -30,8 +29,6 @@ def describe(value: object) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, nn.Module):
         return {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
-    if isinstance(value, FunctionType):
-        return value.__name__
     if is_dataclass(value):
         own = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
         return {"type": type(value).__name__, **own}

@@ -4,6 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -61,7 +62,8 @@ class Attack(ABC):
             InputError: for a setting that cannot be told.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"attack": self.name, **describe(values)}
+        losses = {k: v.__name__ for k, v in values.items() if isinstance(v, FunctionType)}
+        return {"attack": self.name, **describe(values | losses)}
 
     def _attack(self, case: "Case") -> Tensor:
         if self.eps == 0:

@@ -79,7 +79,7 @@ def reproduce(
         with bar("rows") as move:
             carry_out(cases[experiment.name], folder, move, choices.workers(workers, ray))
         page = write(experiment, folder)
-        for case, reason in page.refused.items():
+        for case, reason in page.missing.items():
             say(f"{experiment.name}: {case} was not run: {reason}")
         say(f"wrote {folder / experiment.name / 'report.html'}")
     write_index(folder, EXPERIMENTS.values())

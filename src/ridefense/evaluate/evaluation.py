@@ -91,6 +91,7 @@ class Evaluation:
         dataset, split: as `datasets.load` takes them.
         limit: how many images are drawn; None for all.
         image_seed: of that draw.
+        per_class: at most so many images a class; None for as they come.
         classifier: as `classifiers.load` takes it.
         purifier: the defence; `Unchanged()` for none.
         threats: the attacks; clean images are evaluated whatever they are.
@@ -110,6 +111,7 @@ class Evaluation:
     split: str = "test"
     limit: int | None = 100
     image_seed: int = 0
+    per_class: int | None = None
     purifier: Purifier = field(default=Unchanged())
     threats: tuple[Threat, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -149,8 +151,8 @@ class Evaluation:
         Raises:
             InputError: where one is missing or they do not fit together.
         """
-        images = (self.dataset, self.split, self.limit, self.image_seed)
-        return _load(*images, self.classifier, self.device)
+        images = (self.dataset, self.split, self.limit, self.image_seed, self.per_class)
+        return _load(images, self.classifier, self.device)
 
     def declared(self) -> Plain:
         """What `run.json` says: everything that decides the numbers."""
@@ -178,17 +180,21 @@ class Evaluation:
             "device": self.device,
             "every": self.every,
         }
-        if not self.rounded:  # absent otherwise: runs that are older go on
+        # Absent otherwise: runs that are older go on.
+        if not self.rounded:
             settings["rounded"] = False
+        if self.per_class is not None:
+            settings["dataset"]["per_class"] = self.per_class
         attacks = {label: threat.settings() for label, threat in self.attacks.items()}
         return {"settings": settings, "versions": _versions(), "attacks": attacks}
 
 
 @lru_cache(maxsize=2)
 def _load(
-    dataset: str, split: str, limit: int | None, seed: int, name: str, device: str
+    drawn: tuple[str, str, int | None, int, int | None], name: str, device: str
 ) -> tuple[Dataset, Classifier]:
-    images = datasets.load(dataset, split, limit, seed)
+    dataset, split, limit, seed, per_class = drawn
+    images = datasets.load(dataset, split, limit, seed, per_class=per_class)
     if not len(images.labels):
         raise InputError(f"{images.title} has no labels; an evaluation needs true classes")
     classifier = classifiers.load(name)

@@ -14,6 +14,7 @@ from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
 from ridefense.experiments.lab import Lab
+from ridefense.report import words
 from ridefense.report.summary import Line, checked, complete_rows, lines
 
 Cases = dict[str, Evaluation]
@@ -56,6 +57,30 @@ class Evidence:
         if name not in self.runs:
             return []
         return [rows[0] for _, rows in sorted(complete_rows(self.runs[name], attack).items())]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What of each case is not there: why it could not be run, or how far it got."""
+        found = {}
+        for name, labels in self.planned.items():
+            if name in self.refused or name not in self.runs:
+                found[name] = self.refused.get(name, "not begun")
+            elif short := self._short(self.runs[name], [CLEAN, *labels]):
+                found[name] = "; ".join(short)
+        return found
+
+    @staticmethod
+    def _short(run: Run, labels: list[str]) -> list[str]:
+        """As "PGD, ℓ∞ 0.1: 4 of 20 images"."""
+        expected = run.settings["dataset"]["images"] - len(run.unreadable)
+        told = {CLEAN: "clean"}
+        told |= {k: words.threat(a["name"], a["norm"], a["eps"]) for k, a in run.attacks.items()}
+        counts = {label: len(complete_rows(run, label)) for label in labels}
+        return [
+            f"{told.get(label, label)}: {n} of {expected} images"
+            for label, n in counts.items()
+            if n < expected
+        ]
 
     def attacks(self, name: str) -> list[str]:
         """The labels of a case's planned attacks."""

@@ -128,7 +128,10 @@ class Lab:
         classifier: str | None = None,
         rounded: bool = True,
     ) -> Evaluation:
-        """An evaluation on a data set; a chunk of it in the smoke."""
+        """An evaluation on a data set; a chunk of it in the smoke.
+
+        At scale `paper` ImageNet has the two images a class of the paper's section 4.
+        """
         played = self.fields[field]
         smoke = self.scale == "smoke"
         return Evaluation(
@@ -137,6 +140,7 @@ class Lab:
             purifier=purifier,
             threats=threats,
             limit=min(played.batch, images or played.batch) if smoke else images,
+            per_class=2 if self.scale == "paper" and field == "imagenet" else None,
             seeds=(SEED,),
             draws=min(draws, 2) if smoke else draws,
             batch=batch or played.batch,

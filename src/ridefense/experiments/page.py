@@ -35,7 +35,7 @@ class Page:
     notes: list[str]
     blocks: list[Block]
     settings: list[str]
-    refused: dict[str, str]
+    missing: dict[str, str]
 
     @property
     def pictures(self) -> list[Picture]:
@@ -73,7 +73,7 @@ def write_index(folder: str | os.PathLike[str], experiments: Iterable[Experiment
             "source": experiment.source,
             "title": experiment.title,
             "images": _images(records),
-            "refused": ", ".join(records.refused),
+            "missing": ", ".join(records.missing),
         }
         for experiment, records in found
     ]
@@ -104,7 +104,7 @@ def compose(experiment: Experiment, records: Evidence) -> Page:
         notes=_notes(records),
         blocks=[b for b in experiment.compose(records) if isinstance(b, Picture) or b.rows],
         settings=_settings(records),
-        refused=records.refused,
+        missing=records.missing,
     )
 
 
