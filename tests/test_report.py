@@ -104,7 +104,7 @@ def test_every_rendering_says_what_a_figure_is_worth(tmp_path):
     interval = "[{:.1f}, {:.1f}]".format(*(100 * bound for bound in clopper_pearson(1.5, 4)))
     for rendered in (text(summary, 200), as_markdown(summary), as_html(summary)):
         flat = " ".join(rendered.split())
-        assert "upper bound: best known attack" in flat
+        assert "Robust (upper bound)" in flat
         assert flat.count("not a robustness claim") >= 1
         assert interval in flat
         assert "37.5% ±" in flat

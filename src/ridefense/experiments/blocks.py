@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ridefense.report.drawing import as_svg
 from ridefense.report.summary import Line
-from ridefense.report.tables import ROBUST, Cell, cells, percent
+from ridefense.report.tables import ROBUST, Cell, cells, departures, percent
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,37 @@ Block = Table | Picture
 
 def results(title: str, lines: Iterable[Line], text: str = "") -> Table:
     """A table of accuracies: the paper's figure, ours, n, its interval and the difference."""
-    rows = [(*cells(line).values(), (line.classifier,)) for line in lines]
-    columns = ("Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper")
-    return Table(title, (*columns, "Classifier"), rows, text)
+    columns = ("Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper", "Classifier")
+    rows = [tuple(cells(line)[column] for column in columns) for line in lines]
+    return Table(title, columns, rows, text)
 
 
-def matrix(title: str, lines: Iterable[Line], text: str = "") -> Table:
-    """A table as the paper's gray-box ones: a row for each defence, a column for each attack."""
+def matrix(title: str, lines: Iterable[Line], text: str = "", *, by_ball: bool = False) -> Table:
+    """A table as the paper's gray-box ones: a row for each defence, a column for each attack.
+
+    Args:
+        by_ball: a column for each norm and ε instead; whose attack it is stands with the defence.
+    """
     lines = list(lines)
-    threats = list(dict.fromkeys(line.threat for line in lines))
+
+    def column(line: Line) -> str:
+        return line.threat.partition(", ")[2] if by_ball else line.threat
+
+    threats = list(dict.fromkeys(map(column, lines)))
     defences: dict[str, dict[str, Line]] = {}
     for line in lines:
-        defences.setdefault(line.run, {})[line.threat] = line
+        defences.setdefault(line.run, {})[column(line)] = line
     rows = []
     for found in defences.values():
         first = next(iter(found.values()))
         shown = cells(first)
         attacked = [_against(found.get(threat)) for threat in threats]
         n = tuple(dict.fromkeys(told for line in found.values() for told in cells(line)["n"]))
-        rows.append((shown["Defence"], n, shown["Clean"], *attacked, shown["s/image"]))
+        name, *more = shown["Defence"]
+        if first.defence == "none" and by_ball:
+            name = f"no purifier, {first.classifier}"
+        attack = (f"under {first.threat.partition(', ')[0]}",) if by_ball else ()
+        rows.append(((name, *more, *attack), n, shown["Clean"], *attacked, shown["s/image"]))
     return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
 
 
@@ -79,5 +91,5 @@ def _against(line: Line | None) -> Cell:
     filters = ("Median", "TVBregman", "TVChambolle")
     best = line.paper.setting is None and line.paper.defence in filters
     stated = "paper's best" if best else "paper"
-    points = f"{100 * line.difference:+.1f}"
-    return (*ours, f"{stated} {percent(line.paper.accuracy)}: {points}")
+    told = f"{stated} {percent(line.paper.accuracy)}: {100 * line.difference:+.1f}"
+    return (*ours, *filter(None, (told, departures(line))))

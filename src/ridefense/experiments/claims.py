@@ -127,16 +127,15 @@ def _classifiers(lab: Lab) -> Cases:
 
 
 def _unet(lab: Lab) -> Cases:
-    """Both networks by one schedule: at scale laptop 500 steps at 1e-3, for the U-Net's sake."""
+    """Both networks by one schedule."""
     field = field_of(lab)
-    short = lab.pick(smoke={}, laptop={"steps": 100, "learning_rate": 1e-3}, paper={})
     channels = NETWORKS[field].channels[0]
     networks = {
         "fcn": NETWORKS[field],
         "unet": UNet(channels=(channels, 16, 32, channels), dropout_after=(3, 4)),
     }
     return {
-        f"fit-ride-{name}": history(lab, lab.estimator(field, network=network, **short))
+        f"fit-ride-{name}": history(lab, lab.estimator(field, network=network))
         for name, network in networks.items()
     }
 

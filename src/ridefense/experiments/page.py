@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from ridefense.evaluate.records import write_atomically
-from ridefense.experiments.blocks import Block, Picture
+from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Evidence, Experiment, gather, planned
 from ridefense.report import words
 from ridefense.report.drawing import as_png
@@ -97,12 +97,13 @@ def _images(records: Evidence) -> str:
 
 def compose(experiment: Experiment, records: Evidence) -> Page:
     """The page of some records."""
+    blocks = [b for b in experiment.compose(records) if isinstance(b, Picture) or b.rows]
     return Page(
         source=experiment.source,
         title=experiment.title,
         text=experiment.text,
-        notes=_notes(records),
-        blocks=[b for b in experiment.compose(records) if isinstance(b, Picture) or b.rows],
+        notes=_notes(records, blocks),
+        blocks=blocks,
         settings=_settings(records),
         missing=records.missing,
     )
@@ -119,16 +120,28 @@ def as_markdown(page: Page) -> str:
     return _ENVIRONMENT.get_template("experiment.md").render(page=page, text=in_markdown)
 
 
-def _notes(records: Evidence) -> list[str]:
+def _notes(records: Evidence, blocks: list[Block]) -> list[str]:
+    """What a reader of these tables must know."""
     notes = []
+    tables = [block for block in blocks if isinstance(block, Table)]
+    shown = " ".join(part for t in tables for row in t.rows for cell in row for part in cell)
     if records.scale == "smoke":
         notes.append("Scale smoke: it shows that the machinery runs; its numbers mean nothing.")
-    notes.append(
-        "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Paper: its accuracy, "
-        "of its own classifiers and images, then ours minus it in points. Robust accuracies are "
-        "upper bounds: a stronger attack can only lower them."
-    )
+    if "[" in shown:
+        notes.append(
+            "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Accuracies under "
+            "an attack are upper bounds: a stronger one can only lower them."
+        )
+    if any("Paper" in t.columns for t in tables) or "paper " in shown:
+        notes.append(
+            "Paper: its accuracy, of its own classifiers and images, then ours minus it in points; "
+            "where the schedule or the attack is another too, that is said."
+        )
     return notes
+
+
+def _draws(count: int) -> str:
+    return "one draw" if count == 1 else f"{count} draws"
 
 
 def _settings(records: Evidence) -> list[str]:
@@ -139,7 +152,7 @@ def _settings(records: Evidence) -> list[str]:
         told.append(
             f"{name}: {words.schedule(settings['purifier'], settings['preset'])}; "
             f"{data['images']} of {data['title']}, {data['split']} split; classifier "
-            f"{settings['classifier']['name']}; {settings['draws']} draws a final image."
+            f"{settings['classifier']['name']}; {_draws(settings['draws'])} a final image."
         )
         versions = versions or run.versions
     if versions:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ridefense.attacks import PGD
 from ridefense.defended import Purifier
 from ridefense.evaluate import Threat
-from ridefense.experiments.blocks import Block, Table, results
+from ridefense.experiments.blocks import Block, Table, matrix
 from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
@@ -210,12 +210,12 @@ def _compose(records: Evidence) -> Iterator[Block]:
     for field, title in titles.items():
         names = [name for name in records.runs if name.startswith(field)]
         if names:
-            yield results(title, records.lines(names))
+            yield matrix(title, records.lines(names), by_ball=True)
     yield _cited(records)
 
 
-def _nearest(records: Evidence, name: str, stated: Figure) -> list[Line]:
-    """Of a case's lines the one under the cited attack's norm and, if there is one, its ε."""
+def _alike(records: Evidence, name: str, stated: Figure) -> list[Line]:
+    """Of a case's lines the one under the cited attack's norm and its ε, or else another ε."""
     attacks = records.runs[name].attacks if name in records.runs else {}
     lines = [a for a in records.lines([name]) if attacks[a.attack]["norm"] == stated.norm]
     return [a for a in lines if attacks[a.attack]["eps"] == stated.eps][:1] or lines[:1]
@@ -225,7 +225,7 @@ def _told(line: Line) -> str:
     defence = line.classifier if line.defence == "none" else line.defence
     mean = line.score.mean
     share = f"{percent(mean.fraction)} {interval(mean)} of {mean.n}"
-    return f"{line.dataset}, {defence}, {line.threat}: {share}"
+    return f"{line.images.partition(',')[0]}, {defence}, {line.threat}: {share}"
 
 
 def _cited(records: Evidence) -> Table:
@@ -236,7 +236,7 @@ def _cited(records: Evidence) -> Table:
             continue
         title, names = _CITED[stated.defence]
         norm = {"Linf": "ℓ∞", "L2": "ℓ2"}[stated.norm]
-        ours = [_told(line) for name in names for line in _nearest(records, name, stated)]
+        ours = [_told(line) for name in names for line in _alike(records, name, stated)]
         rows.append(
             (
                 (title, f"{stated.defence} et al."),
@@ -262,6 +262,6 @@ TABLE_2 = Experiment(
     "with fresh noise in each step; ε in [0, 1] pixels. Rivals are attacked through their exact "
     "derivative where they have one, with ten draws of EOT where they draw. BPDA is a weak attack "
     "on RIDE: the audit has stronger ones.",
-    cases=lambda lab: {**_trained(lab), **_fixed(lab), **_rivals(lab), **ride(lab)},
+    cases=lambda lab: {**_fixed(lab), **_trained(lab), **_rivals(lab), **ride(lab)},
     compose=_compose,
 )

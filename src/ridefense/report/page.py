@@ -13,7 +13,7 @@ from ridefense.describe import Plain
 from ridefense.evaluate import CLEAN, Row, Run
 from ridefense.report import words
 from ridefense.report.summary import Line, Summary, complete_rows
-from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes
+from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes, titles
 
 FIRST = 12
 """Images of each attack that are shown, in the order of the data set; then as many failures."""
@@ -73,7 +73,7 @@ def as_html(summary: Summary) -> str:
     """
     rows = [(line, cells(line), _bar(line)) for line in summary.lines]
     return _TEMPLATE.render(
-        titles=list(rows[0][1]) if rows else [],
+        titles=titles(summary),
         robust=ROBUST,
         gray_box=GRAY_BOX,
         rows=rows,

@@ -1,5 +1,6 @@
 """Records to figures: one line for each defence under each attack."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,8 @@ class Line:
 
     Attributes:
         run: its folder, relative to the one reported.
-        dataset, classifier: their names.
+        images: the data set's title and split.
+        classifier: its name.
         defence, preset: as a table shows them; the preset is None for a filter.
         engines: what executed the fits.
         attack: label, "none" for clean images.
@@ -40,10 +42,13 @@ class Line:
         refits: how many fits collapsed and were begun anew.
         purify_seconds, attack_seconds: medians for one image, wall time.
         paper: what the paper states for this case.
+        departs: in what this differs from the case that the paper states: "schedule" where an
+            estimator's preset is not `paper`, "attack" where BPDA is not ten single-draw steps of
+            ε/5. The classifiers and images always differ.
     """
 
     run: str
-    dataset: str
+    images: str
     classifier: str
     defence: str
     preset: str | None
@@ -64,6 +69,7 @@ class Line:
     purify_seconds: float
     attack_seconds: float
     paper: Figure | None
+    departs: tuple[str, ...]
 
     @property
     def score(self) -> Score:
@@ -223,7 +229,7 @@ def _line(
     }
     return Line(
         run=name,
-        dataset=settings["dataset"]["name"],
+        images=f"{settings['dataset']['title']}, {settings['dataset']['split']} split",
         classifier=settings["classifier"]["name"],
         defence=words.defence(purifier),
         preset=settings["preset"],
@@ -236,8 +242,8 @@ def _line(
         gray_box=attack["knows"] == "classifier" and not undefended,
         clean=_score(clean),
         robust=_score(found) if label != CLEAN else None,
-        bare=Accuracy.of(row.bare == row.label for row in rows),
-        rounded=Accuracy.of(row.rounded == row.label for row in rows) if asked else None,
+        bare=_share(found, "bare"),
+        rounded=_share(found, "rounded") if asked else None,
         expected=settings["dataset"]["images"],
         unreadable=len({row.image for row in unreadable}),
         distances={
@@ -256,7 +262,27 @@ def _line(
             attack["norm"],
             attack["eps"],
         ),
+        departs=tuple(_departures(settings["preset"], attack)),
     )
+
+
+def _share(by_image: dict[int, list[Row]], kind: str) -> Accuracy:
+    """Of images whose "bare" or "rounded" prediction is right, each the mean over its seeds."""
+    return Accuracy.of(
+        statistics.fmean(getattr(row, kind) == row.label for row in rows)
+        for rows in by_image.values()
+    )
+
+
+def _departures(preset: str | None, attack: Plain) -> Iterable[str]:
+    if preset not in (None, "paper"):
+        yield "schedule"
+    details = attack.get("attack") or {}
+    stated = {"steps": 10, "eot": 1, "restarts": 1, "targets": 0, "loss": "cross_entropy"}
+    length = details.get("step_size", attack["eps"] / 5)
+    other = any(details.get(key, value) != value for key, value in stated.items())
+    if attack["name"] == "BPDA" and (other or not math.isclose(length, attack["eps"] / 5)):
+        yield "attack"
 
 
 def _score(by_image: dict[int, list[Row]]) -> Score:

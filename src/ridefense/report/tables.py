@@ -15,13 +15,15 @@ GRAY_BOX = "not a robustness claim"
 """What a row says whose attacker did not know the defence (rule 5)."""
 
 UPPER_BOUND = "upper bound: best known attack"
-"""What every robust accuracy is."""
+"""What the accuracy under the worst of several attacks is."""
 
-ROBUST = f"Robust ({UPPER_BOUND})"
-"""Title of its column."""
+ROBUST = "Robust (upper bound)"
+"""Title of the column of accuracies under one attack."""
 
 Cell = tuple[str, ...]
 """The lines of a cell; the first is the main one."""
+
+_NOTHING: Cell = ("—",)
 
 
 def cells(line: Line) -> dict[str, Cell]:
@@ -44,7 +46,21 @@ def cells(line: Line) -> dict[str, Cell]:
         "n": tuple(n),
         "s/image": (seconds(line.purify_seconds),),
         "Paper": _paper(line),
+        "Images": (line.images,),
+        "Classifier": (line.classifier,),
     }
+
+
+def titles(summary: Summary) -> list[str]:
+    """Of the columns that tell anything: images and classifier where there are several."""
+    rows = [cells(line) for line in summary.lines]
+    found = list(rows[0]) if rows else []
+    for title in ("Images", "Classifier"):
+        if len({row[title] for row in rows}) < 2:
+            found = [name for name in found if name != title]
+    if all(row["Paper"] == _NOTHING for row in rows):
+        found = [name for name in found if name != "Paper"]
+    return found
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -72,7 +88,7 @@ def _knowledge(line: Line) -> Cell:
 def _score(score: Score | None) -> Cell:
     """The mean over draws and its interval; of several draws also their vote and the worst."""
     if score is None:
-        return ("—",)
+        return _NOTHING
     mean, bounds = percent(score.mean.fraction), interval(score.mean)
     if score.draws == 1:
         return mean, bounds
@@ -86,15 +102,28 @@ def _votes(score: Score) -> dict[str, Accuracy]:
 
 def _paper(line: Line) -> Cell:
     if line.paper is None or line.difference is None:
-        return ("—",)
+        return _NOTHING
+    other = departures(line)
     shown = percent(line.paper.accuracy)
-    return shown, f"{100 * line.difference:+.1f}", line.paper.table
+    told = shown, f"{100 * line.difference:+.1f}", line.paper.table
+    return (*told, other) if other else told
+
+
+def departures(line: Line) -> str:
+    """As "other schedule", where the paper's figure is of another; else empty."""
+    return f"other {' and '.join(line.departs)}" if line.departs else ""
 
 
 def notes(summary: Summary) -> list[str]:
     """What a reader of the table must know, in sentences."""
-    told = [
-        f"Robust accuracies are an {UPPER_BOUND}; a stronger attack can only lower them.",
+    told = []
+    about = {(line.images, line.classifier) for line in summary.lines}
+    if len(about) == 1:
+        ((images, classifier),) = about
+        told.append(f"Images: {images}; classifier: {classifier}.")
+    told += [
+        "Robust accuracies are upper bounds, each of the attack in its row; a stronger attack can "
+        "only lower them.",
         "Brackets: 95% Clopper-Pearson interval over n images, in per cent.",
     ]
     if (draws := max((line.score.draws for line in summary.lines), default=1)) > 1:
@@ -106,7 +135,8 @@ def notes(summary: Summary) -> list[str]:
         told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
     if any(line.paper for line in summary.lines):
         told.append(
-            "Paper: its accuracy, of other classifiers and images, then ours minus it in points."
+            "Paper: its accuracy, of other classifiers and images, then ours minus it in points; "
+            "where the schedule or the attack is another too, that is said."
         )
     told += [
         f"{line.defence}, {line.threat}: in {count} rows {FAULTS.get(fault, fault)}."
@@ -134,23 +164,23 @@ def worst_case(case: WorstCase) -> str:
 
 def as_table(summary: Summary) -> Table:
     """For a terminal."""
-    titles = _titles(summary)
+    shown = titles(summary)
     table = Table(show_lines=True, box=HORIZONTALS, pad_edge=False, collapse_padding=True)
-    for title in titles:
+    for title in shown:
         right = title in ("n", "s/image")
         width = 14 if title in ("Clean", ROBUST) else None  # what "majority 85.0%" takes
         table.add_column(title, justify="right" if right else "left", min_width=width)
     for line in summary.lines:
-        table.add_row(*(escape("\n".join(cells(line)[title])) for title in titles))
+        table.add_row(*(escape("\n".join(cells(line)[title])) for title in shown))
     return table
 
 
 def as_markdown(summary: Summary) -> str:
     """A Markdown table, and its notes as a list."""
-    titles = _titles(summary)
-    rows = [titles, ["---"] * len(titles)]
+    shown = titles(summary)
+    rows = [shown, ["---"] * len(shown)]
     rows += [
-        ["<br>".join(in_markdown(part) for part in cells(line)[title]) for title in titles]
+        ["<br>".join(in_markdown(part) for part in cells(line)[title]) for title in shown]
         for line in summary.lines
     ]
     table = [f"| {' | '.join(row)} |" for row in rows]
@@ -194,6 +224,7 @@ def _plain(line: Line) -> dict[str, Any]:
         "table": line.paper.table,
         "accuracy": line.paper.accuracy,
         "difference": line.difference,
+        "departs": list(line.departs),
     }
     return {
         "defence": line.defence,
@@ -232,7 +263,3 @@ def _scored(score: Score) -> dict[str, Any]:
         "sd": score.sd,
         **{name: _share(accuracy) for name, accuracy in _votes(score).items()},
     }
-
-
-def _titles(summary: Summary) -> list[str]:
-    return list(cells(summary.lines[0])) if summary.lines else []
