@@ -24,15 +24,11 @@ from ridefense.report.paper import FIGURES
 
 CITED = sum(figure.cited for figure in FIGURES)
 ROWS = {
-    "table-1": [1 + 2 + 5 + 2],  # a row for each case, a column for each attack
-    "table-2": [
-        (4 + 4 + 3 + 7) * 3 + 4,  # for each case and radius, and ℓ2 on four rivals
-        (4 + 2 + 2 + 5) * 2 + 1,
-        (4 + 3) * 2 + 1 + 1,
-        CITED,
-    ],
+    # A row for each case, a column for each attack.
+    "table-1": [1 + 2 + 5 + 2 + 2],
+    "table-2": [4 + 4 + 3 + 7, 4 + 2 + 2 + 5, 4 + 1 + 3, CITED],
     "table-4": [1 + 5],
-    "table-5": [1 + 5],
+    "table-5": [1 + 5 + 3],
     "table-6": [1 + 10],
     "figure-2": [],
     "figure-4": [],

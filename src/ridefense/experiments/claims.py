@@ -209,8 +209,7 @@ UNET = Experiment(
     name="text-unet",
     source="Text",
     title="A U-Net in place of the convolutional network",
-    text="The paper: about 8 points lower. At scale laptop both fit 500 steps at a rate of 1e-3. "
-    + TEXT,
+    text="The paper: about 8 points lower. " + TEXT,
     cases=_unet,
     compose=_lines("By network"),
 )

@@ -125,8 +125,8 @@ TABLE_1 = Experiment(
     name="table-1",
     source="Table 1",
     title="Gray box, ImageNet: no defence, median, total variation, RIDE",
-    text=_GRAY_TEXT
-    + "The paper's median and TV columns are the best cells of Tables 4 and 5; a Gaussian blur is ours.",
+    text=_GRAY_TEXT + "The paper's median and TV columns are the best cells of Tables 4 and 5; it "
+    "has no Gaussian blur.",
     cases=_table_1_cases,
     compose=_table_1,
 )
