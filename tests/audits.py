@@ -35,8 +35,8 @@ def gray(eps):
     return Threat(attack=PGD(eps=eps, steps=40))
 
 
-def transfer(eps, source):
-    return Threat(attack=Transfer(source=source, attack=PGD(eps=eps)))
+def transfer(eps, source, **changes):
+    return Threat(attack=Transfer(source=source, attack=PGD(eps=eps, **changes)))
 
 
 def attacked(threat, right):

@@ -7,6 +7,7 @@ A Python block that no test can run says so where its reader sees it, in its tit
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXCUSE = re.compile(r'title="Not run by the tests: (.+)"')
 _SHELLS = ("", "sh", "bash")
+_WRITES = re.compile(r'^(?:\w+ = )?(?:run|carry_out)\(\w+, "([^"]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,18 @@ def arguments(command: str) -> list[str]:
     """What follows the program's name, as a shell would pass it."""
     words = shlex.split(command, comments=True)[1:]
     return list(takewhile(lambda word: word not in (">", "|"), words))
+
+
+def outputs(page: Path) -> Iterator[tuple[str, str]]:
+    """Whatever the page's examples write a run to, and what does: a command, or a Python block."""
+    for block in blocks(page):
+        for command in commands_of(block):
+            words = arguments(command)
+            if "--out" in words:
+                yield words[words.index("--out") + 1], shlex.join(words)
+        if block.language == "python":
+            for folder in _WRITES.findall(block.code):
+                yield folder, f"{page.name}:{block.line}"
 
 
 def call(command: str) -> int:

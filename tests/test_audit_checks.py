@@ -2,6 +2,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from torch.nn import Flatten
 
 from audits import (
     attacked,
@@ -13,11 +14,15 @@ from audits import (
     noise,
     one_step,
     queries,
+    transfer,
 )
+from ridefense import Defended, GaussianBlur
 from ridefense.audit.checks import (
     broken_is_broken,
+    convergence,
     iterative,
     more_draws,
+    more_restarts,
     more_steps,
     noise_is_weakest,
     sanity,
@@ -46,6 +51,8 @@ def subject(found, **more):
          {noise(0.1): MIDDLING, gray(0.1): WEAK}),
         (more_steps, {bpda(0.1): WEAK, bpda(0.1, steps=100): STRONG},
          {bpda(0.1): STRONG, bpda(0.1, steps=100): WEAK}),
+        (more_restarts, {bpda(0.1): WEAK, bpda(0.1, restarts=5): STRONG},
+         {bpda(0.1): STRONG, bpda(0.1, restarts=5): WEAK}),
         (more_draws, {frozen(0.1): WEAK, frozen(0.1, eot=20): MIDDLING},
          {frozen(0.1): MIDDLING, frozen(0.1, eot=20): WEAK}),
         (vanishing, {bpda(0.5): STRONG}, {bpda(0.5): MIDDLING}),
@@ -145,3 +152,25 @@ def test_compare_counts_images():
     assert (found.wins, found.losses, found.ties) == (2, 1, 1)
     assert found.gain == pytest.approx(3 / 8)  # shares count, not images: -1, -0.2, 0.2
     assert found.p == pytest.approx(7 / 8)
+
+
+def test_whether_more_would_find_more_is_told():
+    short, long = bpda(0.1), bpda(0.1, steps=100)
+    (rising,) = convergence(subject({short: WEAK, long: MIDDLING}))
+    assert "raised 1 times; the last rise found more in 1 (BPDA, 100 steps at ε 0.1" in rising
+    assert "100.0% to 40.0%), so more may find more" in rising
+    (still,) = convergence(subject({short: MIDDLING, long: MIDDLING}))
+    assert still.endswith("found no more.")
+    assert not list(convergence(subject({short: MIDDLING})))
+
+
+def test_a_transfers_steps_are_a_ladder_where_its_source_is_the_same():
+    blurred, other = (Defended(Flatten(), GaussianBlur(sigma)) for sigma in (1.0, 2.0))
+    strong, weak = (
+        {transfer(0.1, blurred): first, transfer(0.1, blurred, steps=50): then}
+        for first, then in ((WEAK, STRONG), (STRONG, WEAK))
+    )
+    assert more_steps(subject(strong)).outcome == "passed"
+    assert more_steps(subject(weak)).outcome == "failed"
+    apart = {transfer(0.1, blurred): STRONG, transfer(0.1, other, steps=50): WEAK}
+    assert more_steps(subject(apart)).outcome == "not run"

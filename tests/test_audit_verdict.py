@@ -93,6 +93,15 @@ def test_the_answer_stands_at_the_top_worst_first():
     assert headline(facts, verdicts(facts), sanity(facts)) == page.headline
 
 
+def test_a_few_images_are_no_verdict():
+    few, many = (
+        compose(findings(case("ride", {bpda(0.1): [5] * n}), case("none", {gray(0.1): [0] * n})))
+        for n in (4, 40)
+    )
+    assert "4 images are too few for a verdict" in " ".join(few.headline)
+    assert "too few" not in " ".join(many.headline)
+
+
 def test_a_page_of_nothing_says_so():
     empty = case("ride", {noise(0.1): ALL})
     assert "Nothing is known of RIDE yet" in compose(findings(empty, bare(FEW))).headline[0]

@@ -54,7 +54,8 @@ def test_the_tutorial_runs_and_ends_as_it_says():
     # At ε 0.3, the last of the loop, RIDE falls.
     assert right(names["defended"], found["frozen weights"]) <= 4
     assert all(Path(name).is_file() for name in ("purified.png", "look.png"))
-    assert all(Path(f"runs/{page}").is_file() for page in ("report.html", "audit/audit.html"))
+    made = ("runs/tutorial/report.html", "runs/tutorial-audit/audit.html")
+    assert all(Path(page).is_file() for page in made)
 
 
 def test_few_examples_are_excused_and_each_with_a_reason():
@@ -77,6 +78,18 @@ def test_commands_are_understood(page):
     for command in pages.commands(page):
         name, *rest = pages.arguments(command)
         get_command(app).commands[name].make_context(name, rest)
+
+
+def test_pages_read_in_one_folder_do_not_write_to_the_same_runs():
+    made: dict[str, dict[Path, set[str]]] = {}
+    for page in (README, *WRITTEN):
+        for folder, by in pages.outputs(page):
+            made.setdefault(folder, {}).setdefault(page, set()).add(by)
+    assert {"runs/three", "runs/tutorial", "runs/corners", "runs/tuned"} <= made.keys()
+    # One command may stand on two pages.
+    shared = {folder for folder, by in made.items() if len(by) > 1 < len(set().union(*by.values()))}
+    # The README's evaluation and docs/audit.md's audit, whose runs lie in folders inside of it.
+    assert shared <= {"runs/median"}
 
 
 def test_examples_in_help_are_understood():

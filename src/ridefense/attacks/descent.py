@@ -56,7 +56,8 @@ class Iterative(Attack):
         random_start: whether the first run, too, starts at random: uniform in the ball.
         purifier_seed: the seed of the purifier, where the attacker knows it; by default he does
             not, and every step sees fresh noise.
-        batch: images times draws that the model is given at once; changes memory, no result.
+        batch: images times draws that the model is given at once: changes memory, and a result by
+            no more than the model's own rounding.
     """
 
     eps: float

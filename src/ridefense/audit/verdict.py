@@ -20,6 +20,9 @@ from ridefense.report.paper import Figure, figure
 from ridefense.report.tables import UPPER_BOUND, interval, percent
 from ridefense.report.words import setting_of
 
+FEW = 20
+"""Images below which words like these are not to be trusted."""
+
 Word = Literal["falls", "shows no gain", "bends", "stands so far"]
 
 _MEANINGS: dict[Word, str] = {
@@ -69,6 +72,9 @@ def headline(findings: Findings, found: list[Verdict], checks: list[Check]) -> l
         f"{name} {v.word} at ε {v.eps:g}: {_share(v.left)} survive the best known attack."
         for v in sorted(found, key=lambda v: (v.left.fraction, v.eps))
     ] or [f"Nothing is known of {name} yet: no attack is finished."]
+    n = findings.subject.clean.score.mean.n
+    if found and n < FEW:
+        told.append(f"{n} images are too few for a verdict: see how wide the intervals are.")
     broken = list(failed(checks))
     if broken:
         names = "; ".join(check.name for check in broken)

@@ -63,8 +63,8 @@ def evaluate_chunk(
     """Attack and classify a chunk's images: a pure function, for any process to compute.
 
     PyTorch computes it on one thread, so that the numbers are those of every machine. Where the
-    device's memory does not hold the chunk it is computed in halves, which may change the numbers
-    by rounding alone.
+    device's memory does not hold the chunk it is computed in halves, which changes the numbers by
+    what rounding does to them: of eager's fits, that may be seen.
 
     Args:
         progress: called with the fraction of the chunk that is done.
