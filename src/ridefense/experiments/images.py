@@ -174,7 +174,8 @@ def _trajectory_figure(number: int, index: int) -> Experiment:
     return Experiment(
         name=f"figure-{number}",
         source=f"Figure {number}",
-        title="One image's trajectory: class scores, distances, reconstructions",
+        title=f"{'One' if index == 0 else 'Another'} image's trajectory: class scores, distances, "
+        "reconstructions",
         text="RIDE on an attacked image (gray box), by the number of gradient steps: the scores of "
         "the likeliest classes on the reconstruction x_est, its distances to the clean and to the "
         "attacked image, and what it looks like.",
