@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import urllib.error
 
 import pytest
@@ -14,7 +15,16 @@ from torch import nn
 from torchvision import models
 
 from ridefense.attacks import PGD
-from ridefense.classifiers import ARCHITECTURES, Classifier, Info, count_correct, load, names, save
+from ridefense.classifiers import (
+    ARCHITECTURES,
+    Classifier,
+    Info,
+    count_correct,
+    load,
+    names,
+    save,
+    train,
+)
 from ridefense.datasets import load as load_dataset
 from ridefense.errors import InputError
 from ridefense.images import IMAGENET, MNIST
@@ -126,8 +136,7 @@ def test_a_saved_classifier_comes_back(tmp_path, architecture):
     back = load(path)
     assert back.info == dataclasses.replace(classifier.info, name=str(path))
     for name, value in classifier.network.state_dict().items():
-        # Half precision has 11 bits.
-        torch.testing.assert_close(back.network.state_dict()[name], value, rtol=2**-11, atol=2**-24)
+        assert torch.equal(back.network.state_dict()[name], value)
     save(back, tmp_path / "again.safetensors")
     x = images(2, len(ARCHITECTURES[architecture].normalisation.mean), 28)
     assert torch.equal(load(tmp_path / "again.safetensors")(x), back(x))
@@ -137,10 +146,54 @@ def test_a_saved_classifier_comes_back(tmp_path, architecture):
     ]
 
 
+def test_weights_keep_their_dtype_and_trained_ones_are_half(tmp_path):
+    def dtypes(classifier):
+        save(classifier, tmp_path / "weights.safetensors")
+        return {t.dtype for t in load_file(tmp_path / "weights.safetensors").values()}
+
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        classifier = fresh().double() if dtype is torch.float64 else fresh()
+        if dtype is torch.float64:
+            classifier.network[0].bias += 1e-12  # what float32 cannot hold
+        assert dtypes(classifier.to(dtype)) == {dtype}
+        back = load(tmp_path / "weights.safetensors").network.state_dict()
+        for name, value in classifier.network.state_dict().items():
+            assert torch.equal(back[name], value.float())
+    assert dtypes(train("mnist-cnn", load_dataset("digits", "train", limit=128), epochs=1)) == {
+        torch.float16
+    }
+    shipped = load("digits-cnn")
+    assert dtypes(shipped) == {torch.float16}
+    shipped.network[0].bias[0] += 1e-7
+    assert dtypes(shipped) == {torch.float32}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, value):
+    classifier = fresh()
+    classifier.network[9].bias[3] = value
+    refused(lambda: save(classifier, tmp_path / "x.safetensors"), "9.bias of fresh", "train")
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_that_share_weights_are_saved(tmp_path, monkeypatch):
+    def build():
+        layer = nn.Conv2d(1, 1, 3)
+        return nn.Sequential(layer, layer, nn.Flatten(), nn.Linear(576, 10))
+
+    twins = dataclasses.replace(ARCHITECTURES["mnist-cnn"], build=build)
+    monkeypatch.setitem(ARCHITECTURES, "twins", twins)
+    classifier = fresh("twins")
+    save(classifier, tmp_path / "x.safetensors")
+    x = images(2, 1, 28)
+    assert torch.equal(load(tmp_path / "x.safetensors")(x), classifier(x))
+
+
 def test_files_by_others_need_their_architecture_named(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(fresh().network.state_dict(), path)
-    refused(lambda: load(path), "weights.safetensors", "mnist-cnn")
+    told = ("weights.safetensors", "mnist-cnn", '"package.module:function"')
+    refused(lambda: load(path), *told)
     assert torch.equal(load(path, "mnist-cnn")(images(2, 1, 28)), fresh()(images(2, 1, 28)))
     refused(lambda: load(path, "cifar10-resnet18"), "weights.safetensors", "cifar10-resnet18")
 
@@ -228,6 +281,86 @@ def test_trained_weights_are_found_in_the_data_folder(tmp_path, monkeypatch):
     assert torch.equal(load("cifar10-resnet18")(images()), found(images()))
     save(fresh("cifar10-resnet18"), tmp_path / "weights" / "resnet18-cifar10-b.safetensors")
     refused(lambda: load("cifar10-resnet18"), "resnet18-cifar10-copy.safetensors", "by its path")
+
+
+# --- The user's own ------------------------------------------------------------------------------
+
+
+OWN = """
+import torch
+from torch import nn
+from ridefense.classifiers import Classifier, Info
+from ridefense.images import MNIST
+
+info = Info(name="x", architecture="mnist-cnn", dataset="Mine", correct=3, n=4)
+constant, network = 3, nn.Flatten()
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(3 * 16, 5))
+
+def whole():
+    return Classifier(MNIST, nn.Flatten(), info)
+
+def text():
+    return "no module"
+
+def fails():
+    raise ValueError("two\\nlines")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The current directory, which holds a package with these functions; as a command sees it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [p for p in sys.path if p])
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "cnn.py").write_text(OWN)
+    (tmp_path / "ours" / "broken.py").write_text("import nothing_of_the_kind")
+    (tmp_path / "ours" / "torn.py").write_text("def (")
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ours"]:
+        del sys.modules[name]
+
+
+def test_a_function_of_the_users_makes_a_classifier(own):
+    classifier = load("ours.cnn:plain")
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(3 * 16, 5)).eval()
+    x = images(2, 3, 4)
+    assert torch.equal(classifier(x), layers(x))  # neither normalised nor in train mode
+    assert isinstance(classifier, Classifier)
+    assert not classifier.training
+    assert not any(w.requires_grad for w in classifier.parameters())
+    info = classifier.info
+    assert info.name == info.architecture == "ours.cnn:plain"
+    assert info.accuracy is None
+
+
+def test_a_classifier_of_the_users_keeps_what_it_knows(own):
+    classifier = load("ours.cnn:whole")
+    x = images(2, 1, 4)
+    assert torch.equal(classifier(x), ((x - 0.1307) / 0.3081).flatten(1))
+    assert (classifier.info.name, classifier.info.accuracy) == ("ours.cnn:whole", 0.75)
+    assert not classifier.training
+
+
+def test_what_makes_no_classifier_is_told_in_one_line(own):
+    for name, *words in (
+        ("nowhere:make", "no module nowhere", str(own), "nowhere:make", "torchvision:NAME"),
+        ("ours.missing:make", "no module ours.missing"),
+        ("ours.cnn:make", "ours.cnn:make does not exist", "function"),
+        ("ours.cnn:constant", "is a int", "function"),
+        ("ours.cnn:network", "is a Flatten", "function"),
+        ("ours.cnn:text", "returned a str", "torch.nn.Module"),
+        ("ours.cnn:fails", "ValueError: two lines", "from ours.cnn import fails; fails()"),
+        ("ours.broken:make", "nothing_of_the_kind", "python -c 'import ours.broken'"),
+        ("ours.torn:make", "SyntaxError", "python -c 'import ours.torn'"),
+        ("ours.cnn:", "no classifier", "package.module:function"),
+        ("ours..cnn:plain", "no classifier"),
+    ):
+        refused(lambda name=name: load(name), *words)
 
 
 # --- Other packages ------------------------------------------------------------------------------

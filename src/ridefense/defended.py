@@ -1,5 +1,6 @@
 """A classifier behind a purifier, as one `nn.Module` that any attack can take."""
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -22,6 +23,10 @@ class Defended(nn.Module):
         purifier: an estimator, a filter, or any callable with their signature.
         gradient: how the purifier is differentiated: what an attacker makes of it.
         seed: of the purifier's randomness.
+
+    Raises:
+        InputError: for a classifier that is no module, a purifier without this call, or a gradient
+            that is no mode.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class Defended(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _check_parts(classifier, purifier, gradient)
         self.classifier = classifier
         self.purifier = purifier
         self.gradient = Identity() if gradient is None else gradient
@@ -106,6 +112,46 @@ class Defended(nn.Module):
     def _fresh_seed(self) -> int:
         self._calls += 1
         return derive(self.seed, "call", self._calls)
+
+
+def _check_parts(classifier: object, purifier: object, gradient: object) -> None:
+    """Refuse what would fail at the first image, or swapped arguments."""
+    if not isinstance(classifier, nn.Module):
+        raise InputError(
+            f"classifier is {_named(classifier)}; pass an nn.Module, then the purifier: "
+            "Defended(classifier, purifier)"
+        )
+    if not callable(purifier):
+        raise InputError(f"purifier is {_named(purifier)}; pass a callable, as Median(3)")
+    call = purifier
+    if isinstance(purifier, nn.Module) and type(purifier).__call__ is nn.Module.__call__:
+        call = purifier.forward
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # it has none: compiled code
+        signature = None
+    try:
+        if signature is not None:
+            signature.bind(None, ids=None, seed=0)
+    except TypeError as error:
+        raise InputError(
+            f"purifier is {_named(purifier)}, which cannot take (images, ids=…, seed=…): {error}; "
+            "let it accept all three, and pass the classifier before it"
+        ) from error
+    if gradient is not None and (
+        isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
+    ):
+        raise InputError(
+            f"gradient is {_named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
+        )
+
+
+def _named(value: object) -> str:
+    """What it is, in few words of one line."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return f"{value!r:.60}"
+    name = getattr(value, "__name__", None)
+    return f"{name}, a {type(value).__name__}" if name else f"a {type(value).__name__}"
 
 
 def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:

@@ -14,9 +14,15 @@ Plain = dict[str, Any]
 """Nothing but what JSON can say."""
 
 
-def describe(value: object) -> Any:
+def describe(value: object, attributes: bool = False) -> Any:
     """A setting as JSON data: a dataclass becomes its type's name and its fields, a network its
     type's name and a fingerprint of its weights.
+
+    Args:
+        value: the setting.
+        attributes: whether of a network its plain public attributes are told too, and those of
+            its submodules by their dotted names. They decide what a purifier does; the labels of
+            attacks, which networks are part of, are older and go without.
 
     Raises:
         InputError: for an object whose settings cannot be told.
@@ -24,17 +30,34 @@ def describe(value: object) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
-        return [describe(item) for item in value]
+        return [describe(item, attributes) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        return {str(key): describe(item, attributes) for key, item in value.items()}
     if isinstance(value, nn.Module):
-        return {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
+        told = {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
+        found = _attributes(value) if attributes else {}
+        return told | ({"attributes": found} if found else {})
     if is_dataclass(value):
-        own = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
+        own = {f.name: describe(getattr(value, f.name), attributes) for f in fields(value)}
         return {"type": type(value).__name__, **own}
     raise InputError(
         f"the settings of a {type(value).__name__} cannot be recorded; make it a frozen dataclass"
     )
+
+
+def _attributes(module: nn.Module) -> Plain:
+    return {
+        f"{path}.{name}" if path else name: describe(value)
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if name != "training" and not name.startswith("_") and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -75,24 +75,38 @@ class Classifier(nn.Sequential):
 
 
 def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
-    """Write weights in float16 and `info` as metadata, atomically: a safetensors file.
+    """Write weights and `info` as metadata, atomically: a safetensors file.
+
+    The weights keep their dtype, unless float16 holds all of them without loss: what `train` gives
+    is rounded to it, and takes half the space. `load` turns either into float32.
 
     Raises:
-        InputError: for an architecture that `load` could not rebuild, or an unwritable path.
+        InputError: for an architecture that `load` could not rebuild, weights that are not finite,
+            or an unwritable path.
     """
     info = classifier.info
     if info.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {info.architecture!r} cannot be saved; only {known}")
-    tensors = {
-        name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
+    state = {
+        # A copy each: safetensors refuses weights that two layers share.
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, t in classifier.network.state_dict().items()
     }
+    for name, t in state.items():
+        if not t.isfinite().all():
+            raise InputError(
+                f"weights {name} of {info.name} hold NaN or infinity; train again from sound ones"
+            )
+    floats = {name: t for name, t in state.items() if t.is_floating_point()}
+    halves = {name: t.half() for name, t in floats.items()}
+    if all(torch.equal(halves[name].to(t.dtype), t) for name, t in floats.items()):
+        state |= halves
     about = {key: value for key, value in vars(info).items() if key != "name"}
     metadata = {_INFO: json.dumps(about)}  # one key, for several are written in random order
     partial = Path(f"{path}.partial")
     try:
-        partial.write_bytes(serialised(tensors, metadata=metadata))
+        partial.write_bytes(serialised(state, metadata=metadata))
         os.replace(partial, path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
@@ -124,9 +138,10 @@ def read(
         about = _checked(metadata[_INFO], path)
     info = Info(name=name or str(path), **about)
     if info.architecture not in ARCHITECTURES:
-        known = " or ".join(ARCHITECTURES)
+        known = ", ".join(ARCHITECTURES)
         raise InputError(
-            f"{path} names architecture {info.architecture!r}; pass architecture={known}"
+            f"{path} names architecture {info.architecture!r}, which is none of {known}; "
+            'write a function that loads it and pass "package.module:function" instead'
         )
     made = ARCHITECTURES[info.architecture]
     network = made.build()

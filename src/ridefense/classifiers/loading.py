@@ -1,7 +1,10 @@
 """Classifiers by name: shipped, trained by the user, or from other packages."""
 
+import importlib
 import os
 import pickle
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from ridefense.extras import package
 from ridefense.images import IMAGENET, Normalisation
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
+_AS_IT_IS = Normalisation(mean=(0.0,), std=(1.0,))
 # TensorFlow's EfficientNet-lite subtracts 127 and divides by 128.
 _LITE = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
@@ -29,11 +33,15 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
             "torchvision:NAME" and "timm:NAME": ImageNet weights, downloaded once (of torchvision
             IMAGENET1K_V1, the paper's);
             "efficientnet-lite0": ImageNet weights inside a Python package;
-            or the path of a .safetensors file that `save` wrote.
+            the path of a .safetensors file that `save` wrote;
+            or "package.module:function" for one of your own: the module, installed or below the
+            current directory, is imported and the function called, without arguments. It returns
+            a `Classifier`, or any module from pixels [N, C, H, W] in [0, 1] to logits.
         architecture: one of `ARCHITECTURES`, for a file by others that does not name it.
 
     Raises:
-        InputError: for an unknown name, and where weights or a package are missing.
+        InputError: for an unknown name, where weights or a package are missing, and where a module
+            or function of your own fails or gives no classifier.
     """
     name = os.fspath(name)
     source, _, model = name.partition(":")
@@ -49,9 +57,12 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
         return read(_trained(name), name=name, architecture=name)
     if name.endswith(".safetensors"):
         return read(name, architecture=architecture)
+    if model and all(part.isidentifier() for part in source.split(".")):
+        return _own(name, source, model)
     known = ", ".join([*names(), *ARCHITECTURES.keys() - set(names()), "efficientnet-lite0"])
     raise InputError(
-        f"no classifier {name!r}; use {known}, torchvision:NAME, timm:NAME or a .safetensors file"
+        f"no classifier {name!r}; use {known}, torchvision:NAME, timm:NAME, a .safetensors file "
+        "or package.module:function"
     )
 
 
@@ -134,6 +145,45 @@ def _efficientnet_lite0() -> Classifier:
     return _imagenet("efficientnet-lite0", "efficientnet-lite0", network, _LITE)
 
 
+def _own(name: str, source: str, attribute: str) -> Classifier:
+    """What a function of the user's returns, as a classifier; its module is imported."""
+    here = os.getcwd()
+    if not {here, ""} & {*sys.path}:
+        sys.path.insert(0, here)  # as python -m does; a command's own path lacks it
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(source)
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{source}.".startswith(f"{error.name}."):
+            raise InputError(
+                f"no module {error.name} is installed or in {here}; correct {name!r}, or use "
+                "torchvision:NAME or timm:NAME"
+            ) from error
+        raise _failed(f"import of {source}", f"import {source}", error) from error
+    make = getattr(module, attribute, None)
+    if not callable(make) or isinstance(make, torch.nn.Module):
+        what = f"is a {type(make).__name__}" if hasattr(module, attribute) else "does not exist"
+        raise InputError(f"{name} {what}; name a function that returns the classifier")
+    try:
+        made = make()
+    except InputError:
+        raise
+    except Exception as error:
+        code = f"from {source} import {attribute}; {attribute}()"
+        raise _failed(f"{name}()", code, error) from error
+    if isinstance(made, Classifier):
+        made.info = replace(made.info, name=name)
+        return made.frozen()
+    if not isinstance(made, torch.nn.Module):
+        raise InputError(
+            f"{name} returned a {type(made).__name__}; return a torch.nn.Module, pixels in [0, 1] "
+            "to logits"
+        )
+    return Classifier(_AS_IT_IS, made, Info(name=name, architecture=name, dataset="")).frozen()
+
+
 def _imagenet(
     name: str,
     architecture: str,
@@ -148,6 +198,11 @@ def _imagenet(
         training=training,
     )
     return Classifier(normalisation, network, info).frozen()
+
+
+def _failed(what: str, code: str, error: Exception) -> InputError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return InputError(f"{what} failed ({reason}); python -c '{code}' shows where")
 
 
 def _not_downloaded(name: str, error: OSError) -> InputError:

@@ -173,7 +173,7 @@ class Evaluation:
                 "weights": fingerprint(classifier.state_dict()),
             },
             "preset": _preset_of(self.purifier),
-            "purifier": describe(self.purifier),
+            "purifier": describe(self.purifier, attributes=True),
             "seeds": list(self.seeds),
             "draws": self.draws if self.is_randomised else 1,
             "batch": self.batch,
@@ -212,7 +212,21 @@ def _load(
             f"classifier {name} has {classes} classes, {images.title} has more; "
             "choose one made for these images"
         )
+    _check_named(dataset, images, name, classes)
     return images, classifier
+
+
+def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -> None:
+    """Refuse a folder whose labels are places among sub-folders that are not all the classes."""
+    found = images.classes
+    numbered = all(name.isdecimal() and int(name) == n for n, name in enumerate(found))
+    if dataset in datasets.names() or numbered or len(found) == classes:
+        return
+    missing = ", or add the missing ones empty" if len(found) < classes else ""
+    raise InputError(
+        f"{images.title} has {len(found)} classes, {classifier} {classes}; "
+        f"name the sub-folders by class number (0 to {classes - 1}){missing}"
+    )
 
 
 def _first(images: Dataset) -> Tensor:

@@ -94,7 +94,7 @@ class Records:
         Args:
             folder: created where it is missing.
             declared: "settings", "versions" and "attacks" as JSON data. Attacks may be added to a
-                folder; everything else must be as it was.
+                folder; everything else must be as it was, unless there is no row yet.
 
         Raises:
             InputError: where another process writes to the folder, where it holds records of
@@ -232,13 +232,17 @@ def _take(lock: int, folder: Path) -> None:
 
 
 def _agreed(folder: Path, declared: Plain) -> Plain:
-    """What the folder is to declare from now on: as before, with any new attacks."""
+    """What the folder is to declare from now on: as before, with any new attacks.
+
+    Where no row was ever finished there is nothing to keep to.
+    """
     declared = {"format": FORMAT, **json.loads(json.dumps(declared))}
-    if not (folder / "run.json").exists():
-        if (folder / "records.jsonl").exists():
-            raise InputError(f"{folder} has records without run.json; choose another folder")
+    old = _declared(folder) if (folder / "run.json").exists() else None
+    records = folder / "records.jsonl"
+    if not records.exists() or b"\n" not in records.read_bytes():
         return declared
-    old = _declared(folder)
+    if old is None:
+        raise InputError(f"{folder} has records without run.json; choose another folder")
     for part in ("settings", "versions"):
         for name, had, given in differences(old[part], declared[part]):
             raise InputError(
