@@ -20,6 +20,7 @@ from ridefense.attacks import (
     FGSM,
     PGD,
     Unattacked,
+    UniformNoise,
     margin,
 )
 from ridefense.gradients import Unrolled
@@ -125,6 +126,8 @@ def test_training_is_left_alone(images, labels):
     [
         ({"eps": -0.1}, "eps is -0.1; use a number of at least 0"),
         ({"eps": math.nan}, "eps is nan"),
+        ({"eps": 8}, r"eps is 8; pixels lie in \[0, 1\], so 8 of 255 is 0.0314$"),
+        ({"eps": 1.5}, "eps is 1.5; pixels lie in"),
         ({"norm": "L1"}, "norm is 'L1'; use Linf or L2"),
         ({"steps": 0}, "steps is 0; use a whole number of at least 1"),
         ({"steps": 1.5}, "steps is 1.5"),
@@ -139,6 +142,13 @@ def test_training_is_left_alone(images, labels):
 def test_bad_settings(arguments, message):
     with pytest.raises(InputError, match=message):
         PGD(**{"eps": 0.1, **arguments})
+
+
+def test_a_ball_may_hold_every_image():
+    assert PGD(eps=1).eps == UniformNoise(eps=1.0).eps == 1
+    assert PGD(eps=8, norm="L2").eps == 8
+    with pytest.raises(InputError, match="eps is 8; pixels lie in"):
+        UniformNoise(eps=8)
 
 
 def test_bad_calls(classifier, images, labels):

@@ -41,6 +41,9 @@ def digit(tmp_path):
     return path
 
 
+TRAIN = ("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", "x.safetensors")
+
+
 def evaluation(classifier, out, *more):
     some = ("--images", 4, "--steps", 2, "--purifier", "median", "--eps", 0.1)
     return ("evaluate", "--classifier", classifier, "--out", out, *some, *more)
@@ -139,6 +142,8 @@ def test_list_names_everything(cli):
     for names in known.values():
         assert all(name in " ".join(out.split()) for name in names)
     assert set(datasets.names()) <= set(known["datasets"])
+    assert {"median[:NUMBER]", "jpeg[:NUMBER]", "defense-gan", "ride"} <= set(known["purifiers"])
+    assert {"bpda", "held", "apgd", "square", "autoattack"} <= set(known["attacks"])
 
 
 def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier, tmp_path):
@@ -149,7 +154,7 @@ def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier
         save_image(image, place / "a.png")
     made = ("evaluate", "--dataset", tmp_path / "mine", "--classifier", classifier,
             "--purifier", "dip", "--attack", "fgsm", "--out", tmp_path / "out")  # fmt: skip
-    assert cli(*made)[0] == 2
+    one_line(*cli(*made), "--network mnist has 1 channel")
     assert cli(*made, "--network", "mnist", "--out", tmp_path / "grey")[0] == 0
     (attack,) = read(tmp_path / "grey" / "dip-fast").attacks.values()
     assert attack["eps"] == 0.1
@@ -210,11 +215,26 @@ def one_line(code, out, err, told):
         (("report", "nowhere"), "nowhere holds no runs"),
         (("purify", "nowhere.png", "out.png"), "nowhere.png is no file"),
         (("purify", "--network", "hugo", "a", "b"), "'hugo' is not one of"),
-        (("train-classifier", "hugo", "--dataset", "digits", "--out", "x"), "no architecture"),
-        (
-            ("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", "x", "--attack=fgsm"),
-            "--attack fgsm is of --adversarial",
-        ),
+        (("purify", "nowhere.png", "out.jpg"), "out.jpg does not end in .png; name a .png file"),
+        (("purify", "nowhere.png", "no/out.png"), "no is no folder; make it"),
+        (("purify", "nowhere.png", "."), "does not end in .png"),
+        ((*TRAIN[:1], "hugo", *TRAIN[2:]), "no architecture"),
+        ((*TRAIN, "--attack=fgsm"), "--attack fgsm is of --adversarial"),
+        ((*TRAIN, "--out", "d.pt"), "d.pt does not end in .safetensors; name a .safetensors file"),
+        ((*TRAIN, "--out", "no/d.safetensors"), "no is no folder; make it"),
+        ((*TRAIN, "--adversarial", "8"), "eps is 8; pixels lie in [0, 1], so 8 of 255 is 0.0314"),
+        ((*TRAIN, "--device", "tpu"), "device is 'tpu'; use cpu or cuda"),
+        (("evaluate", "--eps", "8"), "eps is 8; pixels lie in [0, 1], so 8 of 255 is 0.0314"),
+        (("evaluate", "--eps", "8", "--attack", "none"), "eps is 8"),
+        (("evaluate", "--eps", "8/0"), "eps is '8/0'; write it as 0.1 or as 8/255"),
+        (("audit", "--eps", "510/255"), "eps is 2; pixels lie in [0, 1]"),
+        (("audit", "--eps", "8/x"), "eps is '8/x'; write it as 0.1 or as 8/255"),
+        (("evaluate", "--device", "tpu"), "device is 'tpu'; use cpu or cuda"),
+        (("evaluate", "--purifier", "jpeg:x"), "leave out ':x', or write it as jpeg:75"),
+        (("evaluate", "--purifier", "jpeg:101"), "quality is 101"),
+        (("evaluate", "--purifier", "defense-gan:5"), "leave out ':5'"),
+        (("evaluate", "--purifier", "jpeg", "--attack", "held"), "not for JPEG; use bpda"),
+        (("evaluate", "--purifier", "dip", "--attack", "held"), "not for DIP; use bpda"),
         (("hugo",), "hugo"),
     ],
 )
@@ -222,6 +242,28 @@ def test_bad_input_is_told_in_one_line(cli, monkeypatch, tmp_path, arguments, to
     monkeypatch.chdir(tmp_path)
     one_line(*cli(*arguments), told)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("evaluate", "--hugo"), "No such option: --hugo. See ridefense evaluate --help."),
+        (("evaluate", "--images"), "requires an argument. See ridefense evaluate --help."),
+        (("evaluate", "--attack", "hugo"), "'--attack': 'hugo' is not one of 'none', 'fgsm',"),
+        ((*TRAIN, "--attack", "hugo"), "'fgsm'. See ridefense train-classifier --help."),
+        (("purify", "a"), "Missing argument 'OUT'. See ridefense purify --help."),
+        (("hugo",), "No such command 'hugo'. See ridefense --help."),
+        (("--hugo",), "No such option: --hugo. See ridefense --help."),
+    ],
+)
+def test_usage_errors_name_the_help_that_helps(cli, arguments, told):
+    code, out, err = cli(*arguments)
+    one_line(code, out, err, told)
+    assert "Value error" not in err
+
+
+def test_without_a_command_there_is_help(cli):
+    assert cli() == cli("--help")
 
 
 def test_a_corrupt_image_is_told_in_one_line(cli, digit, tmp_path):

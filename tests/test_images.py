@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridefense import InputError, Median, RideError
+from ridefense import RIDE, InputError, Median, RideError
 from ridefense.images import IMAGENET, MNIST, check_images
 
 GOOD = torch.full((2, 1, 4, 4), 0.5)
@@ -34,6 +34,7 @@ def with_pixel(value):
         (with_pixel(-torch.inf), "infinity", "clean"),
         (with_pixel(-0.01), "-0.01", "clamp"),
         (with_pixel(1.01), "1.01", "clamp"),
+        (with_pixel(1 + 2e-7), "1.0000002", "clamp"),
         (GOOD * 255, "127.5", "scale"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -58,6 +59,36 @@ def test_bad_images_are_refused_in_one_line(images, value, remedy):
 def test_good_images_pass(shape, dtype, value):
     check_images(torch.full(shape, value, dtype=dtype))
     check_images(torch.full(shape, value, dtype=dtype, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.1, 1 + 2**-52, "[0.1, 1.0000000000000002]"), (-1e-9, 0.99999, "[-1e-09, 1]"),
+     (-1 / 3, 2 / 3, "[-0.3333, 0.6667]")],
+)  # fmt: skip
+def test_the_bound_that_offends_is_seen(low, high, shown):
+    images = GOOD.double()
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = low, high
+    with pytest.raises(InputError) as caught:
+        check_images(images)
+    assert f"images lie in {shown}; scale" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network", "told"),
+    [
+        ((2, 28, 28, 1), "mnist", "(2, 28, 28, 1), with the channels last; pass images.permute(0,"),
+        ((2, 32, 32, 3), "cifar10", "pass images.permute(0, 3, 1, 2)"),
+        ((2, 1, 28, 28), "cifar10", "images have 1 channels, the network 3; choose the preset"),
+        ((2, 1, 28, 28), "cifar10", "--network mnist has 1 channel"),
+        ((2, 3, 28, 28), "mnist", "cifar10 and imagenet 3"),
+    ],
+)
+def test_images_of_another_network_are_told_the_remedy(shape, network, told):
+    with pytest.raises(InputError) as caught:
+        RIDE.preset("fast", network=network)(torch.full(shape, 0.5))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_normalisation_round_trip(pictures):

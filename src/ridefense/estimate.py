@@ -108,7 +108,9 @@ def estimate(
     Args:
         settings: which estimator.
         images: float [N, C, H, W], pixels in [0, 1]; float16 and bfloat16 are fitted in float32.
-        ids: of the images; a result depends on (seed, id, settings) alone, not on the batch.
+        ids: of the images; a result depends on (seed, id, settings) alone, not on the batch: bit
+            for bit with the native engine; with eager to rounding, which a fit of many steps or of
+            large ones amplifies, as it does the difference between engines.
         seed: 0 ≤ seed < 2³².
         callback: called every `every` steps, by default after each round's last step.
         progress: called with the image-steps done and their total, while the engine runs.
@@ -118,10 +120,16 @@ def estimate(
         InputError: for images or settings that do not fit together.
     """
     check_images(images)
-    if images.shape[1] != settings.network.channels[0]:
+    channels = settings.network.channels[0]
+    if images.shape[1] != channels and images.shape[3] == channels:
         raise InputError(
-            f"images have {images.shape[1]} channels, the network {settings.network.channels[0]}; "
-            "choose the preset of the images' dataset"
+            f"images have shape {tuple(images.shape)}, with the channels last; "
+            "pass images.permute(0, 3, 1, 2)"
+        )
+    if images.shape[1] != channels:
+        raise InputError(
+            f"images have {images.shape[1]} channels, the network {channels}; choose the preset "
+            "of the images' dataset (--network mnist has 1 channel, cifar10 and imagenet 3)"
         )
     side = min(images.shape[-2:]) >> settings.halvings
     if not side:

@@ -32,9 +32,15 @@ def check_images(images: Tensor) -> None:
         raise InputError("images contain NaN or infinity; clean them before purifying")
     if low < 0 or high > 1:
         raise InputError(
-            f"images lie in [{low:.4g}, {high:.4g}]; scale or clamp them to [0, 1] "
+            f"images lie in [{low:.4g}, {_shown(high.item())}]; scale or clamp them to [0, 1] "
             "(normalisation belongs to the classifier)"
         )
+
+
+def _shown(high: float) -> str:
+    """A pixel in four digits, or in as many as show that it is above 1."""
+    texts = (f"{high:.{digits}g}" for digits in range(4, 18))
+    return next(text for text in texts if (float(text) > 1) == (high > 1))
 
 
 def cut_to_range(images: Tensor) -> Tensor:

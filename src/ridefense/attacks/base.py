@@ -108,9 +108,13 @@ class Case:
 
 
 def check_ball(eps: float, norm: str) -> None:
-    """Refuse an ε or a norm that is none."""
+    """Refuse an ε or a norm that is none, and an ℓ∞ radius of another scale of pixels."""
     if not 0 <= eps < float("inf"):
         raise InputError(f"eps is {eps}; use a number of at least 0")
+    if norm == "Linf" and eps > 1:
+        raise InputError(
+            f"eps is {eps:g}; pixels lie in [0, 1], so {eps:g} of 255 is {eps / 255:.3g}"
+        )
     if norm not in NORMS:
         raise InputError(f"norm is {norm!r}; use {' or '.join(NORMS)}")
 

@@ -4,6 +4,7 @@ import sys
 import warnings
 
 import typer
+from typer.main import get_command
 
 from ridefense import RideError
 from ridefense.cli.audit import audit
@@ -20,7 +21,6 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,9 +42,10 @@ def main() -> None:
     """The command `ridefense`: every error of use is one line on stderr."""
     warnings.showwarning = lambda message, *_: say(f"warning: {message}")
     try:
-        code = app(prog_name="ridefense", standalone_mode=False) or 0
+        words = sys.argv[1:] or ["--help"]
+        code = app(words, prog_name="ridefense", standalone_mode=False) or 0
     except typer.TyperException as error:
-        say(f"error: {_one_line(error.format_message())} See ridefense --help.")
+        say(f"error: {_usage(error)}")
         code = error.exit_code
     except RideError as error:
         say(f"error: {_one_line(str(error))}")
@@ -52,6 +53,15 @@ def main() -> None:
     if code == INTERRUPTED:
         say("interrupted; what is finished is kept: run the same command again to go on")
     sys.exit(code)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What was wrong with the words of a command, and whose help tells which are right."""
+    known = get_command(app).commands  # the error itself does not always tell its command
+    command = " ".join(["ridefense", *(word for word in sys.argv[1:2] if word in known)])
+    # The prefix is pydantic's, by which typer reads options.
+    told = _one_line(error.format_message()).replace("Value error, ", "", 1)
+    return f"{told.rstrip('.')}. See {command} --help."
 
 
 def _one_line(text: str) -> str:

@@ -30,7 +30,9 @@ def audit(
     dataset: choices.Dataset = "digits",
     classifier: choices.ClassifierName = None,
     network: choices.Network = None,
-    purifier: Annotated[str, typer.Option(help="what is audited: ride, median:5, …")] = "ride",
+    purifier: Annotated[
+        str, typer.Option(help="what is audited: ride, jpeg:75, …; see list")
+    ] = "ride",
     preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
     eps: choices.Radii = None,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,

@@ -1,5 +1,6 @@
 """What the command line calls things, and what it takes where nothing is said."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,23 +11,45 @@ import torch
 import typer
 from torch import Tensor
 
-from ridefense.attacks import FGSM, PGD
+from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
+from ridefense.attacks.base import check_ball
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
 from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
-from ridefense.gradients import Identity
+from ridefense.gradients import FrozenWeights, Identity, Unrolled
 from ridefense.report.paper import family
+from ridefense.rivals import (
+    JPEG,
+    ActivationPruning,
+    BitDepth,
+    CropEnsemble,
+    DefenseGAN,
+    PixelDeflection,
+    ResizeAndPad,
+    TVMinimisation,
+)
+from ridefense.settings import Settings
 
-FILTERS: dict[str, tuple[Callable[..., Filter], Callable[[str], float] | None]] = {
+FILTERS: dict[str, tuple[Callable[..., Filter], int | float | None]] = {
     "none": (Unchanged, None),
-    "median": (Median, int),
-    "tv-chambolle": (TVChambolle, float),
-    "tv-bregman": (TVBregman, float),
-    "blur": (GaussianBlur, float),
+    "median": (Median, 5),
+    "tv-chambolle": (TVChambolle, 0.1),
+    "tv-bregman": (TVBregman, 5.0),
+    "blur": (GaussianBlur, 1.5),
+    "jpeg": (JPEG, 75),
+    "bit-depth": (BitDepth, 3),
+    "tv-minimisation": (TVMinimisation, None),
+    "crop-ensemble": (lambda share=CropEnsemble.share: CropEnsemble(share=share), 0.857),
+    "resize-and-pad": (ResizeAndPad, 0.9),
+    "pixel-deflection": (PixelDeflection, 200),
+    "activation-pruning": (ActivationPruning, 1.0),
+    "defense-gan": (DefenseGAN, None),
 }
-"""Fixed purifiers, and the type of the one number that may follow after a colon."""
+"""Purifiers that are no estimators, and an example of the number that may follow after a colon."""
+
+_EOT = 5  # draws, without which luck decides what APGD keeps
 
 
 class NetworkName(StrEnum):
@@ -47,6 +70,25 @@ class AttackName(StrEnum):
     fgsm = "fgsm"
     pgd = "pgd"
     bpda = "bpda"
+    held = "held"
+    apgd = "apgd"
+    square = "square"
+    autoattack = "autoattack"
+
+
+def radius(text: str) -> float:
+    """An ℓ∞ radius: a number, or a fraction as "8/255".
+
+    Raises:
+        InputError: for what is neither, and for a radius beyond [0, 1].
+    """
+    above, slash, below = text.partition("/")
+    try:
+        eps = float(above) / (float(below) if slash else 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"eps is {text!r}; write it as 0.1 or as 8/255") from error
+    check_ball(eps, "Linf")
+    return eps
 
 
 # Options that several commands take, with one meaning.
@@ -60,14 +102,21 @@ Network = Annotated[
 ]
 Radii = Annotated[
     list[float] | None,
-    typer.Option(help="radius in [0, 1] pixels; may be repeated  [the paper's]"),
+    typer.Option(
+        parser=radius,
+        metavar="EPS",
+        help="radius in [0, 1] pixels, as 0.1 or 8/255; may be repeated  [the paper's]",
+    ),
 ]
 AttackChoice = Annotated[
     AttackName,
-    typer.Option(help="fgsm and pgd know the classifier only, bpda the purifier too"),
+    typer.Option(help="fgsm and pgd know the classifier only, the others the purifier too"),
 ]
-StepSize = Annotated[float | None, typer.Option(help="of pgd and bpda  [eps / 5]")]
-Steps = Annotated[int, typer.Option(min=1, help="of pgd and bpda")]
+StepSize = Annotated[float | None, typer.Option(help="of pgd, bpda and held  [eps / 5]")]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="of pgd and bpda [10], of held [50], of apgd [100]"),
+]
 Engine = Annotated[EngineName, typer.Option(help="what fits the networks")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda  [cuda where there is one]")]
 WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that share the work  [1]")]
@@ -126,20 +175,18 @@ def purifier(name: str, preset: str, network: NetworkName, engine: EngineName) -
     if kind not in FILTERS:
         known = ", ".join([*FILTERS, *ESTIMATORS])
         raise InputError(f"purifier is {name!r}; use one of {known}, or as median:5")
-    make, number_type = FILTERS[kind]
+    make, example = FILTERS[kind]
     if not colon:
         return make()
+    if example is None:
+        raise InputError(f"purifier is {name!r}; leave out {colon + number!r}")
     try:
-        if number_type is None:
-            raise ValueError
-        return make(number_type(number))
-    except InputError:
-        raise
+        value = type(example)(number)
     except ValueError as error:
-        example = "median:5" if number_type is int else "tv-chambolle:0.1"
         raise InputError(
-            f"purifier is {name!r}; leave out {colon + number!r}, or write it as {example}"
+            f"purifier is {name!r}; leave out {colon + number!r}, or write it as {kind}:{example}"
         ) from error
+    return make(value)
 
 
 def slug(name: str, preset: str) -> str:
@@ -147,14 +194,50 @@ def slug(name: str, preset: str) -> str:
     return f"{name}-{Path(preset).stem}" if name in ESTIMATORS else name.replace(":", "-")
 
 
-def threat(name: AttackName, eps: float, step_size: float | None, steps: int) -> Threat | None:
-    """FGSM and PGD on the bare classifier, shown to the defence; BPDA through the defence."""
-    if name is AttackName.none:
-        return None
-    if name is AttackName.fgsm:
-        return Threat(attack=FGSM(eps=eps))
-    gradient = Identity() if name is AttackName.bpda else None
-    return Threat(attack=PGD(eps=eps, step_size=step_size, steps=steps), gradient=gradient)
+def threat(
+    name: AttackName, eps: float, step_size: float | None, steps: int | None, purifier: Purifier
+) -> Threat | None:
+    """FGSM and PGD on the bare classifier, shown to the defence; the others through the defence.
+
+    Without `steps` an attack takes its own number of them.
+
+    Raises:
+        InputError: where it cannot be made on this purifier.
+    """
+    own = {} if steps is None else {"steps": steps}
+    random = getattr(purifier, "is_randomised", True)
+    match name:
+        case AttackName.none:
+            return None
+        case AttackName.fgsm:
+            return Threat(attack=FGSM(eps=eps))
+        case AttackName.pgd:
+            return Threat(attack=PGD(eps=eps, step_size=step_size, **own))
+        case AttackName.bpda:
+            attack = PGD(eps=eps, step_size=step_size, **own)
+        case AttackName.held:
+            _check_held(purifier)
+            held = HeldWeights(eps=eps, step_size=step_size, **own)
+            return Threat(attack=held, gradient=FrozenWeights())
+        case AttackName.apgd:
+            attack = APGD(eps=eps, eot=_EOT if random else 1, **own)
+        case AttackName.square:
+            attack = Square(eps=eps)
+        case AttackName.autoattack:
+            exact = getattr(purifier, "differentiable", False)
+            attack = AutoAttack(eps=eps, version="rand" if random else "standard")
+            return Threat(attack=attack, gradient=Unrolled() if exact else Identity())
+    return Threat(attack=attack, gradient=Identity())
+
+
+def _check_held(purifier: Purifier) -> None:
+    """Refuse before anything is run what `HeldWeights` would refuse at its first step."""
+    fitted = isinstance(purifier, Settings)
+    if not (fitted and purifier.noisy_input and purifier.tolerance is None):
+        raise InputError(
+            f"attack held is for networks that are fed the image (ride and dae, without a "
+            f"tolerance), not for {getattr(purifier, 'name', purifier)}; use bpda"
+        )
 
 
 def workers(count: int | None, address: str | None) -> Workers:
@@ -165,5 +248,35 @@ def workers(count: int | None, address: str | None) -> Workers:
 
 
 def device(name: str | None) -> str:
-    """The device that was named; without a name the GPU where there is one."""
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that was named; without a name the GPU where there is one.
+
+    Raises:
+        InputError: for another name than cpu, cuda or cuda:NUMBER, and a GPU that is not here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name is None:
+        return "cuda" if count else "cpu"
+    kind, colon, number = name.partition(":")
+    if name == "cpu":
+        return name
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        raise InputError(f"device is {name!r}; use cpu or cuda")
+    if not count:
+        raise InputError(f"device is {name!r}, and there is no GPU here; use cpu")
+    if int(number or 0) >= count:
+        raise InputError(f"device is {name!r}, and the last GPU here is cuda:{count - 1}; use that")
+    return name
+
+
+def check_target(path: Path, *suffixes: str) -> None:
+    """Refuse a file that could not be written, or not be used, after minutes of work.
+
+    Raises:
+        InputError: for another suffix, a folder that is missing, and one in the file's place.
+    """
+    if path.suffix not in suffixes:
+        raise InputError(f"{path} does not end in {suffixes[0]}; name a {suffixes[0]} file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no folder; make it, or choose another for {path.name}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}; choose another name or a writable folder")

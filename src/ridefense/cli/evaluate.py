@@ -21,13 +21,14 @@ def evaluate(
     classifier: choices.ClassifierName = None,
     network: choices.Network = None,
     purifier: Annotated[
-        list[str] | None, typer.Option(help="ride, median:5, none, …; may be repeated  [ride]")
+        list[str] | None,
+        typer.Option(help="ride, jpeg:75, none, …; see list; may be repeated  [ride]"),
     ] = None,
     preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
     attack: choices.AttackChoice = AttackName.bpda,
     eps: choices.Radii = None,
     step_size: choices.StepSize = None,
-    steps: choices.Steps = 10,
+    steps: choices.Steps = None,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     engine: choices.Engine = EngineName.auto,
@@ -46,31 +47,37 @@ def evaluate(
     numbers. An attack or another eps may be added to a folder; all else needs a folder of its own.
     How many workers there are, and where, never changes a number.
 
+    fgsm and pgd know the classifier only: they are made on it alone, and their images are shown to
+    the defence. The others know the purifier too. bpda is the paper's; held is the strongest for
+    its cost, of purifiers that fit a network to the image (ride, dae); apgd, square and autoattack
+    run the purifier hundreds or thousands of times for each image.
+
     \b
     Examples:
       ridefense evaluate --images 20
       ridefense evaluate --purifier none --purifier median --purifier ride --eps 0.1 --eps 0.3
       ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
+      ridefense evaluate --purifier ride --purifier dae --attack held --eps 8/255 --images 20
       ridefense evaluate --dataset mnist --images 1000 --workers 4
     """
     family = choices.family_of(dataset, network)
     device = choices.device(device)
     folder = folder or Path("runs", Path(dataset).name)
     radii = eps or [family.eps]
-    threats = [choices.threat(attack, radius, step_size, steps) for radius in radii]
-    declared = {
-        choices.slug(name, preset): Evaluation(
+    declared = {}
+    for name in purifier or ["ride"]:
+        defence = choices.purifier(name, preset, family.network, engine)
+        threats = [choices.threat(attack, radius, step_size, steps, defence) for radius in radii]
+        declared[choices.slug(name, preset)] = Evaluation(
             dataset=dataset,
             classifier=classifier or family.classifier,
-            purifier=choices.purifier(name, preset, family.network, engine),
+            purifier=defence,
             threats=tuple(threat for threat in threats if threat),
             limit=images,
             seeds=(seed,),
             batch=family.chunk(device),
             device=device,
         )
-        for name in purifier or ["ride"]
-    }
     faulty = 0
     for number, (name, evaluation) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"

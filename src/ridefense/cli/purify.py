@@ -9,8 +9,10 @@ import typer
 from ridefense.cli import choices
 from ridefense.cli.choices import EngineName, NetworkName
 from ridefense.cli.console import bar, say
+from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
+from ridefense.rivals import Inside
 
 
 def purify(
@@ -35,18 +37,24 @@ def purify(
       ridefense purify photo.jpg clean.png --preset paper --seed 7
       ridefense purify photo.jpg clean.png --purifier tv-chambolle:0.2
     """
+    choices.check_target(target, ".png", ".PNG")
     image = load_image(source)
     network = network or choices.network_for(image)
     defend = choices.purifier(purifier, preset, network, engine)
+    if isinstance(defend, Inside):
+        raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")
     began = time.perf_counter()
     if isinstance(defend, Estimator):
         say(f"{defend.name}, preset {preset}, network {network}, {defend.total_steps} steps")
         with bar("steps") as move:
-            found = defend.estimate(
-                image[None], seed=seed, progress=lambda done, total: move("fitting", done, total)
-            )
+
+            def progress(done: int, total: int) -> None:
+                t = 1 + max(done - 1, 0) * defend.rounds // total
+                move(f"fitting, round {t} of {defend.rounds}", done, total)
+
+            found = defend.estimate(image[None], seed=seed, progress=progress)
         purified, engine_used = found.value[0], f" on engine {found.engine}"
     else:
-        purified, engine_used = defend(image[None])[0], ""
+        purified, engine_used = defend(image[None], seed=seed)[0], ""
     save_image(purified, target)
     say(f"wrote {target} after {time.perf_counter() - began:.1f} s{engine_used}")

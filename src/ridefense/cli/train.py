@@ -7,6 +7,7 @@ import typer
 
 from ridefense import classifiers, datasets
 from ridefense.attacks import FGSM, PGD
+from ridefense.cli import choices
 from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 
@@ -21,7 +22,11 @@ def train_classifier(
     epochs: Annotated[int | None, typer.Option(min=1, help="by default the recipe's")] = None,
     adversarial: Annotated[
         float | None,
-        typer.Option(metavar="EPS", help="train on attacked images within eps instead"),
+        typer.Option(
+            parser=choices.radius,
+            metavar="EPS",
+            help="train on attacked images within eps instead, as 0.3 or 8/255",
+        ),
     ] = None,
     attack: Annotated[
         Literal["pgd", "fgsm"] | None,
@@ -49,8 +54,16 @@ def train_classifier(
         attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
     elif attack:
         raise InputError(f"--attack {attack} is of --adversarial; give --adversarial EPS too")
+    choices.check_target(out, ".safetensors")
+    device = choices.device(device)
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
+
+    def progress(done: int, total: int, loss: float) -> None:
+        of = epochs or classifiers.ARCHITECTURES[name].recipe.epochs
+        epoch = 1 + (done - 1) * of // total
+        move(f"training, epoch {epoch} of {of}", done, total, f"loss {loss:.3f}")
+
     with bar("steps") as move:
         trained = classifiers.train(
             name,
@@ -62,7 +75,7 @@ def train_classifier(
             start=None if start is None else classifiers.load(start, name),
             checkpoint=checkpoint,
             device=device,
-            progress=lambda done, total, loss: move(f"training, loss {loss:.3f}", done, total),
+            progress=progress,
         )
     classifiers.save(trained, out)
     checkpoint.unlink(missing_ok=True)

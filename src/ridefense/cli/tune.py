@@ -45,7 +45,7 @@ def tune(
     attack: choices.AttackChoice = AttackName.bpda,
     eps: choices.Radii = None,
     step_size: choices.StepSize = None,
-    steps: choices.Steps = 10,
+    steps: choices.Steps = None,
     images: Annotated[int, typer.Option(min=1, help="searched on, of those not reported")] = 100,
     report_images: Annotated[
         int, typer.Option(min=1, help="that evaluate will draw as --images; none is searched on")
@@ -82,8 +82,8 @@ def tune(
     device = choices.device(device)
     folder = folder or Path("runs", f"tune-{Path(dataset).name}")
     radii = eps or [family.eps]
-    threats = [choices.threat(attack, radius, step_size, steps) for radius in radii]
     base = choices.purifier(estimator, preset, family.network, engine)
+    threats = [choices.threat(attack, radius, step_size, steps, base) for radius in radii]
     theirs = {"dataset": dataset, "classifier": classifier or family.classifier, "device": device}
     search = Search(
         **theirs,

@@ -165,10 +165,11 @@ def worst_case(case: WorstCase) -> str:
 def as_table(summary: Summary) -> Table:
     """For a terminal."""
     shown = titles(summary)
-    table = Table(show_lines=True, box=HORIZONTALS, pad_edge=False, collapse_padding=True)
+    table = Table(show_lines=True, box=HORIZONTALS, pad_edge=False, padding=0)  # a space apart
     for title in shown:
         right = title in ("n", "s/image")
-        width = 14 if title in ("Clean", ROBUST) else None  # what "majority 85.0%" takes
+        # What "majority 85.0%" and "schedule" take.
+        width = {"Clean": 14, ROBUST: 14, "Paper": 8}.get(title)
         table.add_column(title, justify="right" if right else "left", min_width=width)
     for line in summary.lines:
         table.add_row(*(escape("\n".join(cells(line)[title])) for title in shown))

@@ -1,0 +1,193 @@
+"""What names on the command line stand for: rivals, attacks, radii, devices."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+import pages
+from evaluations import weights
+from ridefense import DAE, DIP, RIDE, InputError, Median, datasets, estimators
+from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
+from ridefense.cli import choices
+from ridefense.cli.choices import AttackName
+from ridefense.evaluate import Threat, read
+from ridefense.gradients import FrozenWeights, Identity, Unrolled
+from ridefense.imagefiles import load_image, save_image
+from ridefense.rivals import (
+    JPEG,
+    ActivationPruning,
+    BitDepth,
+    CropEnsemble,
+    DefenseGAN,
+    PixelDeflection,
+    ResizeAndPad,
+    TVMinimisation,
+)
+
+IDENTITY = Identity()
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    return weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def digit(tmp_path):
+    path = tmp_path / "digit.png"
+    save_image(datasets.load("digits", limit=1).images[0], path)
+    return path
+
+
+# --- Rivals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "purifier"),
+    [
+        ("jpeg", JPEG()),
+        ("jpeg:30", JPEG(quality=30)),
+        ("bit-depth:1", BitDepth(bits=1)),
+        ("tv-minimisation", TVMinimisation()),
+        ("crop-ensemble", CropEnsemble()),
+        ("crop-ensemble:0.857", CropEnsemble(share=0.857)),
+        ("resize-and-pad:0.8", ResizeAndPad(smallest=0.8)),
+        ("pixel-deflection:20", PixelDeflection(deflections=20)),
+        ("activation-pruning:2", ActivationPruning(share=2.0)),
+        ("defense-gan", DefenseGAN()),
+    ],
+)
+def test_rivals_by_name(name, purifier):
+    assert choices.purifier(name, "fast", choices.NetworkName.mnist, "eager") == purifier
+
+
+@pytest.mark.parametrize("name", [name for name, (_, number) in choices.FILTERS.items() if number])
+def test_the_number_that_an_error_suggests_is_taken(name):
+    with pytest.raises(InputError) as caught:
+        choices.purifier(f"{name}:x", "fast", choices.NetworkName.mnist, "eager")
+    suggested = re.search(rf"write it as ({name}:\S+)$", str(caught.value))[1]
+    choices.purifier(suggested, "fast", choices.NetworkName.mnist, "eager")
+
+
+def test_rivals_are_evaluated(classifier, tmp_path, capsys):
+    named = "--purifier jpeg:75 --purifier resize-and-pad --purifier activation-pruning"
+    asked = f"--images 2 --attack bpda --steps 1 --eps 0.1 --out {tmp_path}"
+    assert pages.call(f"ridefense evaluate --classifier {classifier} {named} {asked}") == 0
+    for name in ("jpeg-75", "resize-and-pad", "activation-pruning"):
+        assert len(read(tmp_path / name).rows) == 4
+    assert "JPEG 75" in capsys.readouterr().out
+
+
+def test_purify_gives_a_random_rival_its_seed(digit, tmp_path):
+    named = f"{digit} {tmp_path / 'out.png'} --purifier resize-and-pad --seed 3"
+    assert pages.call(f"ridefense purify {named}") == 0
+    expected = ResizeAndPad()(load_image(digit)[None], seed=3)[0]
+    assert torch.equal(load_image(tmp_path / "out.png"), (expected * 255).round() / 255)
+
+
+def test_purify_refuses_what_leaves_images_as_they_are(digit, tmp_path, capsys):
+    named = f"{digit} {tmp_path / 'out.png'} --purifier crop-ensemble"
+    assert pages.call(f"ridefense purify {named}") == 2
+    assert "is a defence inside a classifier; use it with evaluate" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+# --- Attacks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "purifier", "attack", "gradient"),
+    [
+        ("fgsm", Median(), FGSM(eps=0.1), None),
+        ("pgd", Median(), PGD(eps=0.1), None),
+        ("bpda", Median(), PGD(eps=0.1), IDENTITY),
+        ("held", RIDE(), HeldWeights(eps=0.1), FrozenWeights()),
+        ("held", DAE(), HeldWeights(eps=0.1), FrozenWeights()),
+        ("apgd", Median(), APGD(eps=0.1), IDENTITY),
+        ("apgd", RIDE(), APGD(eps=0.1, eot=5), IDENTITY),
+        ("square", RIDE(), Square(eps=0.1), IDENTITY),
+        ("autoattack", Median(), AutoAttack(eps=0.1), Unrolled()),
+        ("autoattack", JPEG(), AutoAttack(eps=0.1), IDENTITY),
+        ("autoattack", RIDE(), AutoAttack(eps=0.1, version="rand"), IDENTITY),
+        ("autoattack", ResizeAndPad(), AutoAttack(eps=0.1, version="rand"), Unrolled()),
+    ],
+)
+def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
+    made = choices.threat(AttackName(name), 0.1, None, None, purifier)
+    assert made == Threat(attack=attack, gradient=gradient)
+
+
+@pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd"])
+def test_steps_are_obeyed(name):
+    attack = choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE()).attack
+    assert attack.steps == 3
+    assert attack.step_size == (0.2 if name == "apgd" else 0.05)
+
+
+@pytest.mark.parametrize("purifier", [Median(), DIP(), replace(RIDE(), tolerance=0.1)])
+def test_held_needs_a_network_that_is_fed_the_image(purifier):
+    with pytest.raises(InputError, match=rf"attack held .* not for {purifier.name}; use bpda"):
+        choices.threat(AttackName.held, 0.1, None, None, purifier)
+
+
+@pytest.mark.parametrize(
+    ("attack", "purifier"),
+    [("held", "ride"), ("apgd", "jpeg"), ("square", "median"), ("autoattack", "median")],
+)
+def test_attacks_are_carried_out(classifier, tmp_path, monkeypatch, attack, purifier):
+    tiny = {"steps": 2, "rounds": 2, "samples": 1, "refits": 0}
+    monkeypatch.setitem(estimators.PRESETS, "fast", lambda network: tiny.copy())
+    steps = "" if attack in ("square", "autoattack") else "--steps 2"
+    asked = f"--images 1 --attack {attack} {steps} --eps 128/255 --out {tmp_path}"
+    named = f"--classifier {classifier} --purifier {purifier} --engine eager"
+    assert pages.call(f"ridefense evaluate {named} {asked}") == 0
+    (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
+    (made,) = read(folder).attacks.values()
+    assert made["knows"] == "classifier, purifier"
+    assert made["eps"] == 128 / 255
+    assert not any(row.faults for row in read(folder).rows)
+
+
+# --- Radii and devices ---------------------------------------------------------------------------
+
+
+def test_radii():
+    assert [choices.radius(text) for text in ("0", "1", "0.1", "8/255", "255/255")] == [
+        0.0,
+        1.0,
+        0.1,
+        8 / 255,
+        1.0,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "x", "8/", "/255", "8/0", "1/2/3", "8/255px"])
+def test_no_radii(text):
+    with pytest.raises(InputError, match=r"eps is '.*'; write it as 0.1 or as 8/255$"):
+        choices.radius(text)
+
+
+def test_devices_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choices.device(None) == choices.device("cpu") == "cpu"
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(InputError) as caught:
+            choices.device(name)
+        assert str(caught.value) == f"device is '{name}', and there is no GPU here; use cpu"
+
+
+def test_devices_with_two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    named = [choices.device(name) for name in (None, "cpu", "cuda", "cuda:1")]
+    assert named == ["cuda", "cpu", "cuda", "cuda:1"]
+    with pytest.raises(InputError, match="device is 'cuda:2', and the last GPU here is cuda:1"):
+        choices.device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda:", "cuda:x", "gpu", "CPU"])
+def test_no_devices(name):
+    with pytest.raises(InputError, match=f"device is '{name}'; use cpu or cuda"):
+        choices.device(name)
