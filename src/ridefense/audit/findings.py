@@ -111,12 +111,12 @@ class Attacked:
             return "uniform noise, no attack"
         own, gradient = self.inner, self.settings["gradient"] or {}
         name = str(self.settings["name"]).removesuffix(" Identity")
-        if "HeldWeights" in name:
-            held = name.removesuffix(" FrozenWeights")
-            name = held.replace("HeldWeights", "PGD through held networks")
-            if self.kind == "Transfer":
-                source = self.details["source"]["purifier"]
-                name += f" of {source['steps'] * source['rounds']} fitting steps"
+        source = self.details["source"].get("purifier", {}) if self.kind == "Transfer" else {}
+        if "HeldWeights" in name or words.is_fitted(source):
+            name = name.removesuffix(" FrozenWeights")
+        name = name.replace("HeldWeights", "PGD through held networks")
+        if words.is_fitted(source):
+            name += f" of {source['steps'] * source['rounds']} fitting steps"
         parts = [name]
         if "steps" in own and self.kind != "FGSM":
             parts.append(f"{own['steps']} steps")

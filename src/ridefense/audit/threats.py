@@ -63,7 +63,7 @@ def threats(
             Threat(attack=FGSM(eps=eps)),
             Threat(attack=PGD(eps=eps, steps=40)),
             *_siblings(classifier, purifier, eps),
-            *_quicker(classifier, purifier, eps),
+            *_quicker(classifier, purifier, eps, budget),
             *_through(purifier, eps, budget, surrogate),
             *_swept(purifier, eps, budget),
             *_queries(purifier, eps, budget),
@@ -81,7 +81,7 @@ def basic(
         return
     yield _through_a_blur(classifier, eps)
     if isinstance(purifier, Settings) and not budget.thorough:
-        yield from _quicker(classifier, purifier, eps)
+        yield from _quicker(classifier, purifier, eps, budget)
         return
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if _sees_the_image(purifier):
@@ -184,7 +184,9 @@ def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator
         yield Threat(attack=Transfer(source=source, attack=PGD(eps=eps)))
 
 
-def _quicker(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
+def _quicker(
+    classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
+) -> Iterator[Threat]:
     """Transfer from the same estimator at the schedule `fast`, where its own is longer."""
     if not (isinstance(purifier, Estimator) and _sees_the_image(purifier)):
         return
@@ -194,9 +196,12 @@ def _quicker(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[
         quick = replace(type(purifier).preset("fast", network=name), engine=purifier.engine)
         if quick.total_steps < purifier.total_steps:
             source = Defended(classifier, quick, FrozenWeights())
-            for steps in (10, 50):
-                attack = Transfer(source=source, attack=HeldWeights(eps=eps, steps=steps))
-                yield Threat(attack=attack, gradient=FrozenWeights())
+            for attack in (
+                *(HeldWeights(eps=eps, steps=steps) for steps in (10, 50)),
+                APGD(eps=eps, steps=budget.apgd, eot=_EOT, loss=margin),
+            ):
+                transfer = Transfer(source=source, attack=attack)
+                yield Threat(attack=transfer, gradient=FrozenWeights())
 
 
 def _through(
