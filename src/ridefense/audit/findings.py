@@ -128,7 +128,8 @@ class Attacked:
             parts.append(f"{own['directions']} directions")
         if own.get("loss") not in (None, "cross_entropy"):
             parts.append("targeted " * bool(own.get("targets")) + str(own["loss"]))
-        if "step_size" in own and not math.isclose(5 * own["step_size"], own["eps"]):
+        usual = self.kind == "FGSM" or math.isclose(5 * own.get("step_size", 0), own["eps"])
+        if "step_size" in own and not usual:
             parts.append(f"step ε/{own['eps'] / own['step_size']:g}")
         if own.get("random_start") and own["attack"] != "APGD":
             parts.append("random start")
