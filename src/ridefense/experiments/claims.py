@@ -135,7 +135,7 @@ def _unet(lab: Lab) -> Cases:
         "unet": UNet(channels=(channels, 16, 32, channels), dropout_after=(3, 4)),
     }
     return {
-        f"fit-ride-{name}": history(lab, lab.estimator(field, network=network), images=20)
+        f"fit-ride-{name}": history(lab, lab.estimator(field, network=network))
         for name, network in networks.items()
     }
 
