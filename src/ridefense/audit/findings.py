@@ -127,7 +127,9 @@ class Attacked:
         if "directions" in own:
             parts.append(f"{own['directions']} directions")
         if own.get("loss") not in (None, "cross_entropy"):
-            parts.append("targeted " * bool(own.get("targets")) + str(own["loss"]))
+            parts.append(str(own["loss"]))
+        if own.get("targets"):
+            parts.append(f"{own['targets']} targets")
         usual = self.kind == "FGSM" or math.isclose(5 * own.get("step_size", 0), own["eps"])
         if "step_size" in own and not usual:
             parts.append(f"step ε/{own['eps'] / own['step_size']:g}")
