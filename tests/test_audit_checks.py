@@ -157,7 +157,7 @@ def test_compare_counts_images():
 def test_whether_more_would_find_more_is_told():
     short, long = bpda(0.1), bpda(0.1, steps=100)
     (rising,) = convergence(subject({short: WEAK, long: MIDDLING}))
-    assert "raised 1 times; the last rise found more in 1 (BPDA, 100 steps at ε 0.1" in rising
+    assert "raised 1 time; the last rise found more in 1 (BPDA, 100 steps at ε 0.1" in rising
     assert "100.0% to 40.0%), so more may find more" in rising
     (still,) = convergence(subject({short: MIDDLING, long: MIDDLING}))
     assert still.endswith("found no more.")

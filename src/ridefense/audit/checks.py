@@ -174,7 +174,8 @@ def convergence(findings: Findings) -> Iterator[str]:
         for less, more in gained
     ]
     found = f"more in {len(told)} ({'; '.join(told)}), so more may find more" if told else "no more"
-    yield f"Steps, restarts or draws were raised {len(raised)} times; the last rise found {found}."
+    times = _counted(len(raised), "time")
+    yield f"Steps, restarts or draws were raised {times}; the last rise found {found}."
 
 
 def _ladder(findings: Findings, setting: str) -> list[tuple[Attacked, Attacked]]:
@@ -218,15 +219,20 @@ def _judged(name: str, pairs: list[tuple[str, Comparison]]) -> Check:
         f"{title}: worse for the image on {least.wins} images, better on {least.losses}, as bad on "
         f"{least.ties} (p = {least.p:.2g})"
     )
+    made = _counted(len(pairs), "comparison")
     sentence = (
-        f"{len(weaker)} of {len(pairs)} comparisons are the wrong way round; {told}."
+        f"{len(weaker)} of {made} the wrong way round; {told}."
         if weaker
-        else f"None of {len(pairs)} comparisons is significantly the wrong way round at "
+        else f"None of {made} is significantly the wrong way round at "
         f"{LEVEL:g} / {len(pairs)}; the nearest to it is {told}."
     )
     numbers = {"comparisons": len(pairs), "failed": len(weaker), "p": least.p}
     counts = {"wins": least.wins, "losses": least.losses, "ties": least.ties}
     return Check(name, "failed" if weaker else "passed", numbers | counts, sentence)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _missing(name: str, why: str) -> Check:
