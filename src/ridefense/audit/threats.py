@@ -41,7 +41,7 @@ from ridefense.settings import Settings
 KNOWN_SEED = 7
 """The purifier's seed that is told to an attacker who knows it."""
 
-_EOT = 5
+EOT = 5
 """Draws where a single one would let luck decide."""
 
 
@@ -84,7 +84,7 @@ def basic(
         yield from _quicker(classifier, purifier, eps, budget)
         return
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
-    if _sees_the_image(purifier):
+    if sees_the_image(purifier):
         yield Threat(attack=HeldWeights(eps=eps), gradient=FrozenWeights())
     elif _differentiable(purifier):
         yield Threat(attack=PGD(eps=eps), gradient=Unrolled())
@@ -156,7 +156,7 @@ def _what_pays(
     if not isinstance(purifier, Settings):
         return
     yield from (Threat(attack=kind(eps=eps), gradient=Identity()) for kind in (FGSM, PGD))
-    if _sees_the_image(purifier):
+    if sees_the_image(purifier):
         frozen = FrozenWeights()
         yield Threat(attack=PGD(eps=eps), gradient=frozen)
         yield Threat(attack=HeldWeights(eps=eps, steps=10), gradient=frozen)
@@ -188,7 +188,7 @@ def _quicker(
     classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
 ) -> Iterator[Threat]:
     """Transfer from the same estimator at the schedule `fast`, where its own is longer."""
-    if not (isinstance(purifier, Estimator) and _sees_the_image(purifier)):
+    if not (isinstance(purifier, Estimator) and sees_the_image(purifier)):
         return
     for name, network in NETWORKS.items():
         if purifier.network.channels != network.channels:
@@ -198,7 +198,7 @@ def _quicker(
             source = Defended(classifier, quick, FrozenWeights())
             for attack in (
                 *(HeldWeights(eps=eps, steps=steps) for steps in (10, 50)),
-                APGD(eps=eps, steps=budget.apgd, eot=_EOT, loss=margin),
+                APGD(eps=eps, steps=budget.apgd, eot=EOT, loss=margin),
             ):
                 transfer = Transfer(source=source, attack=attack)
                 yield Threat(attack=transfer, gradient=FrozenWeights())
@@ -214,7 +214,7 @@ def _through(
     yield from (Threat(attack=PGD(eps=eps, steps=n), gradient=identity) for n in budget.steps)
     for loss, targets in ((margin, 0), (dlr, 0), (dlr, budget.targets)):
         yield Threat(attack=PGD(eps=eps, loss=loss, targets=targets), gradient=identity)
-    apgd = APGD(eps=eps, steps=budget.apgd, eot=_EOT if random else 1)
+    apgd = APGD(eps=eps, steps=budget.apgd, eot=EOT if random else 1)
     yield Threat(attack=apgd, gradient=identity)
     if random:
         yield from (Threat(attack=PGD(eps=eps, eot=n), gradient=identity) for n in budget.eot)
@@ -222,7 +222,7 @@ def _through(
     yield from (Threat(attack=PGD(eps=eps), gradient=g) for g in _modes(purifier, budget))
     if surrogate is not None:
         yield Threat(attack=PGD(eps=eps), gradient=Surrogate(surrogate))
-    if _sees_the_image(purifier):
+    if sees_the_image(purifier):
         frozen = FrozenWeights()
         yield from (Threat(attack=PGD(eps=eps, eot=n), gradient=frozen) for n in budget.frozen)
         yield from (
@@ -240,9 +240,9 @@ def _through(
 
 def _swept(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
     """The strongest gradient there is with other step sizes, starts and losses."""
-    attack: PGD = PGD(eps=eps, eot=_EOT if getattr(purifier, "is_randomised", True) else 1)
+    attack: PGD = PGD(eps=eps, eot=EOT if getattr(purifier, "is_randomised", True) else 1)
     gradient: GradientMode = Unrolled() if _differentiable(purifier) else Identity()
-    if _sees_the_image(purifier):
+    if sees_the_image(purifier):
         attack, gradient = HeldWeights(eps=eps), FrozenWeights()
     others = [
         *(replace(attack, step_size=share * eps) for share in budget.step_sizes),
@@ -270,7 +270,7 @@ def _differentiable(purifier: Purifier) -> bool:
     return getattr(purifier, "differentiable", False)
 
 
-def _sees_the_image(purifier: Purifier) -> bool:
+def sees_the_image(purifier: Purifier) -> bool:
     """Whether a network is fitted that the image is fed to, so that it can be differentiated."""
     fitted = isinstance(purifier, Settings)
     return fitted and purifier.noisy_input and purifier.tolerance is None

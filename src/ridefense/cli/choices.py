@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.attacks.base import check_ball
+from ridefense.audit.threats import EOT, sees_the_image
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
@@ -30,7 +31,6 @@ from ridefense.rivals import (
     ResizeAndPad,
     TVMinimisation,
 )
-from ridefense.settings import Settings
 
 FILTERS: dict[str, tuple[Callable[..., Filter], int | float | None]] = {
     "none": (Unchanged, None),
@@ -48,8 +48,6 @@ FILTERS: dict[str, tuple[Callable[..., Filter], int | float | None]] = {
     "defense-gan": (DefenseGAN, None),
 }
 """Purifiers that are no estimators, and an example of the number that may follow after a colon."""
-
-_EOT = 5  # draws, without which luck decides what APGD keeps
 
 
 class NetworkName(StrEnum):
@@ -220,7 +218,7 @@ def threat(
             held = HeldWeights(eps=eps, step_size=step_size, **own)
             return Threat(attack=held, gradient=FrozenWeights())
         case AttackName.apgd:
-            attack = APGD(eps=eps, eot=_EOT if random else 1, **own)
+            attack = APGD(eps=eps, eot=EOT if random else 1, **own)
         case AttackName.square:
             attack = Square(eps=eps)
         case AttackName.autoattack:
@@ -232,8 +230,7 @@ def threat(
 
 def _check_held(purifier: Purifier) -> None:
     """Refuse before anything is run what `HeldWeights` would refuse at its first step."""
-    fitted = isinstance(purifier, Settings)
-    if not (fitted and purifier.noisy_input and purifier.tolerance is None):
+    if not sees_the_image(purifier):
         raise InputError(
             f"attack held is for networks that are fed the image (ride and dae, without a "
             f"tolerance), not for {getattr(purifier, 'name', purifier)}; use bpda"
