@@ -18,7 +18,6 @@ each in a process of its own.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from ridefense.gradients import (
     Truncated,
     Unrolled,
 )
+from ridefense.memory import peak_megabytes
 
 MODES: tuple[GradientMode, ...] = (
     Identity(),
@@ -101,20 +101,20 @@ def cost(steps: int, double: bool) -> dict[str, float]:
     purify = replace(RIDE.preset("paper", network="mnist"), steps=steps // 5, refits=0)
     warm = replace(purify, steps=2)
     for settings in (warm, purify):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_megabytes()
         began, wall = time.thread_time(), time.perf_counter()
         defended = Defended(model, settings, Unrolled())
         own = x.clone().requires_grad_()
         loss = margin(views(defended, own, [0], 0)[-1], label)
         forward = time.thread_time() - began
         (gradient,) = torch.autograd.grad(loss.sum(), own)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        grown = peak_megabytes() - before
     return {
         "steps": settings.total_steps,
         "forward seconds": forward,
         "seconds": time.thread_time() - began,
         "wall seconds": time.perf_counter() - wall,
-        "megabytes": peak / 1024,
+        "megabytes": grown,
         "mean absolute gradient": float(gradient.abs().mean()),
     }
 

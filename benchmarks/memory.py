@@ -5,7 +5,6 @@ python benchmarks/memory.py --out memory.json
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,6 +34,7 @@ def megabytes(network: str) -> float:
     import torch
 
     from ridefense import RIDE, Network
+    from ridefense.memory import peak_megabytes
 
     torch.set_num_threads(1)
     purify = replace(RIDE.preset("paper", network=network), steps=2, rounds=1, engine="native")
@@ -42,9 +42,9 @@ def megabytes(network: str) -> float:
     tiny = replace(purify, sigma=0.1, network=Network(channels=(1, 16, 1)))
     tiny(torch.zeros(1, 1, 4, 4))
     images = torch.rand(1, channels, height, width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_megabytes()
     purify(images)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_megabytes() - before
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ridefense import threads
+from ridefense import memory, threads
 from ridefense.datasets import Dataset
 from ridefense.defended import Defended, Purifier, views
 from ridefense.errors import InputError, RideError
@@ -201,6 +201,7 @@ def _outcomes(
             engine=fits[0].engine if fits else None,
             purify_seconds=purify_seconds,
             attack_seconds=attack_seconds,
+            peak_megabytes=memory.peak_megabytes(evaluation.device),
             history=history,
         )
         outcomes.append((row, {"final": final[i].cpu(), "purified": purified[i].cpu(), **kept}))

@@ -17,6 +17,9 @@ UNREADABLE = "unreadable"
 
 _Record = TypeVar("_Record")
 
+_OPTIONAL = ("peak_megabytes", "history")
+"""Fields that a line does not have where they are None."""
+
 Key = tuple[str, int, int]
 """Attack, seed, image: what a row is the only one of."""
 
@@ -43,6 +46,9 @@ class Row:
         engine: what executed the purifier's fits; None for a filter.
         purify_seconds: wall time of one purification, a batch's share.
         attack_seconds: wall time of the attack, a batch's share.
+        peak_megabytes: the most memory that the process which computed the row has used so far: on
+            a processor all of it, on a GPU PyTorch's tensors there. None where the system does not
+            tell, and in older records.
         history: of the fit in the first draw, where the evaluation asked for one.
     """
 
@@ -63,6 +69,7 @@ class Row:
     engine: str | None
     purify_seconds: float
     attack_seconds: float
+    peak_megabytes: float | None = None
     history: History | None = None
 
     @property
@@ -72,8 +79,9 @@ class Row:
     def line(self) -> bytes:
         """The row as a line of `records.jsonl`, with its checksum."""
         data = asdict(self)
-        if self.history is None:
-            del data["history"]
+        for name in _OPTIONAL:
+            if data[name] is None:
+                del data[name]
         text = json.dumps(data, allow_nan=False)
         return f'{text[:-1]}, "checksum": "{_checksum(text)}"}}\n'.encode()
 
@@ -86,7 +94,7 @@ class Row:
             raise ValueError("the checksum does not match")
         data = json.loads(text)
         if isinstance(data, dict):
-            data = {"history": None, **data}
+            data = {**dict.fromkeys(_OPTIONAL), **data}
         row = _fields(cls, data)
         if not row.predictions:
             raise ValueError("predictions is empty")

@@ -166,6 +166,7 @@ def _cost(records: Evidence) -> Iterator[Block]:
         seconds = [row.purify_seconds for row in records.rows(name)]
         if seconds:
             engines = sorted({row.engine or "—" for row in records.rows(name)})
+            peaks = [row.peak_megabytes for row in records.rows(name) if row.peak_megabytes]
             steps = run.settings["purifier"]["steps"] * run.settings["purifier"]["rounds"]
             rows.append(
                 (
@@ -173,17 +174,26 @@ def _cost(records: Evidence) -> Iterator[Block]:
                     (str(len(seconds)),),
                     (str(steps),),
                     (f"{statistics.median(seconds):.3g}",),
+                    (f"{max(peaks):.0f}" if peaks else "—",),
                     (", ".join(engines), run.settings["device"]),
                 )
             )
-    columns = ("Images", "n", "Steps of a fit", "Seconds an image, median", "Engine")
+    columns = (
+        "Images",
+        "n",
+        "Steps of a fit",
+        "Seconds an image, median",
+        "Peak of the process, MB",
+        "Engine",
+    )
     yield Table(
         "Cost of inference",
         columns,
         rows,
         "Wall time of one purification on one thread; other runs may have shared the machine. "
-        "The paper: about 140 s and 1 GB for a 224×224 image on a Titan X. Memory and undisturbed "
-        "times: docs/performance.md.",
+        "The peak is of all that the process holds, the classifier, PyTorch and Python included; "
+        "on a GPU it is of the tensors there. The paper: about 140 s and 1 GB for a 224×224 image "
+        "on a Titan X. What a fit itself takes, and undisturbed times: docs/performance.md.",
     )
 
 
@@ -216,7 +226,7 @@ UNET = Experiment(
 COST = Experiment(
     name="text-cost",
     source="Text",
-    title="Running time",
+    title="Running time and memory",
     text="The whole schedule of K·T steps, one image at a time.",
     cases=_cost_cases,
     compose=_cost,
