@@ -221,6 +221,9 @@ def test_early_stop_leaves_the_others_alone(pictures):
 
 def test_early_stop_of_all(pictures):
     result = estimate(replace(BASE, rounds=5, tolerance=10.0), pictures(2))
+    assert result.descent.holds.shape == (5, 2)
+    assert result.descent.before[:2].isfinite().all()
+    assert result.descent.before[2:].isnan().all()
     assert torch.equal(result.x_est[4], result.x_est[1])
     assert result.losses[:, 20:].isnan().all()
     assert result.losses.shape == (2, 50)
@@ -275,6 +278,22 @@ def test_callback_stops_after_its_round(pictures):
     torch.testing.assert_close(result.value, one.value, rtol=0, atol=1e-12)
     assert result.losses[:, :10].isfinite().all()
     assert result.losses[:, 10:].isnan().all()
+
+
+def test_a_callback_stops_for_good_whatever_has_collapsed(pictures):
+    settings = replace(BASE, learning_rate=0.0, weight_decay=0.0, refits=2, network=GREY)
+    seen = []
+    result = estimate(settings, pictures(1), callback=lambda moment: seen.append(moment) or True)
+    assert len(seen) == 1
+    assert result.attempts.tolist() == [0]
+
+
+def test_autocast_changes_nothing(pictures):
+    images = pictures(2).float()
+    expected = estimate(BASE, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = estimate(BASE, images)
+    assert torch.equal(result.value, expected.value)
 
 
 def test_progress_counts_image_steps_to_the_end(pictures):

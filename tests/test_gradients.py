@@ -99,10 +99,10 @@ def test_unrolled_is_the_derivative_of_the_whole_fit(change, pictures):
 
 
 @pytest.mark.parametrize("carry", ["all", "weights"])
-@pytest.mark.parametrize("tail", [0, 1, 3, 4])
-def test_truncated_is_the_derivative_of_the_tail(tail, carry, pictures):
+@pytest.mark.parametrize(("tail", "steps"), [(0, 4), (1, 4), (3, 4), (4, 4), (0, 1), (1, 1)])
+def test_truncated_is_the_derivative_of_the_tail(tail, steps, carry, pictures):
     """The fit is halted before its last steps; from there on it is differenced in x^(T-1)."""
-    purify = replace(BASE, carry=carry)
+    purify = replace(BASE, carry=carry, steps=steps)
     images = away_from_edges(pictures)
     cotangent, *directions = vectors(images.shape)
     mode = Truncated(tail) if tail else FrozenWeights()
@@ -113,12 +113,12 @@ def test_truncated_is_the_derivative_of_the_tail(tail, carry, pictures):
 
     def function(at):
         fits = eager.EagerFits(purify, images, Keys.of(SEED, IDS, 2, images.device))
-        fits.fit(images, range(4), [purify.rate(s) for s in range(4)])
+        fits.fit(images, range(steps), [purify.rate(s) for s in range(steps)])
         if carry == "weights":
             fits.moments = torch.zeros_like(fits.moments)
-        for x, steps in ((last_x, range(4, cut)), (at, range(cut, 8))):
-            fits.fit(x, steps, [purify.rate(s) for s in steps], since)
-        return (fits.output(at, 8, purify.samples) * cotangent).sum()
+        for x, part in ((last_x, range(steps, cut)), (at, range(cut, 2 * steps))):
+            fits.fit(x, part, [purify.rate(s) for s in part], since)
+        return (fits.output(at, 2 * steps, purify.samples) * cotangent).sum()
 
     assert float(function(last_x)) == pytest.approx(
         float((purify(images, ids=IDS, seed=SEED) * cotangent).sum()), rel=1e-9
@@ -219,6 +219,28 @@ def test_the_last_view_is_the_real_output(mode, dtype, pictures):
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(3)], ids=str)
+def test_steps_on_the_fastest_engine_hand_their_state_over(mode, pictures):
+    purify, images = replace(BASE, engine="auto"), away_from_edges(pictures).float()
+    assert purify.estimate(images).engine == "native"
+    cotangent = vectors(images.shape)[0]
+    views = mode.views(purify, images.clone().requires_grad_(), ids=IDS, seed=SEED)
+    torch.testing.assert_close(views[-1], purify(images, ids=IDS, seed=SEED), rtol=0, atol=1e-4)
+    got = gradient(mode, purify, images, cotangent.float()).double()
+    expected = gradient(mode, BASE, images.double(), cotangent)
+    assert (got - expected).norm() < 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(3), Unrolled()], ids=str)
+def test_autocast_changes_no_gradient(mode, pictures):
+    images = away_from_edges(pictures).float()
+    cotangent = vectors(images.shape)[0].float()
+    expected = gradient(mode, BASE, images, cotangent)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = gradient(mode, BASE, images, cotangent)
+    assert torch.equal(got, expected)
+
+
 def test_one_images_gradient_does_not_depend_on_its_neighbours(pictures):
     images = away_from_edges(pictures, count=2)
     cotangent = vectors(images.shape)[0]
@@ -299,4 +321,10 @@ def test_training_a_surrogate_repeats_and_leaves_the_global_generator_alone():
         second = train_surrogate(Median(3), images, width=4, epochs=2, seed=6)
         third = train_surrogate(Median(3), images, width=4, epochs=2, seed=7)
         assert torch.equal(first(images), second(images))
+    with torch.inference_mode():
+        fourth = train_surrogate(Median(3), smooth(4, seed=0), width=4, epochs=2, seed=6)
+        assert torch.equal(first(images), fourth(images))
+    again = train_surrogate(Median(3), images.clone().requires_grad_(), width=4, epochs=2, seed=6)
+    with torch.no_grad():
+        assert torch.equal(first(images), again(images))
         assert not torch.equal(first(images), third(images))

@@ -1,14 +1,18 @@
 """How the CPU engine runs: progress, threads, interruption, and what it leaves to `eager`."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
+from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from ridefense import InputError, Network, Settings
 from ridefense.engines import eager, native, start
@@ -16,7 +20,7 @@ from ridefense.estimate import estimate
 from ridefense.networks import UNet
 from ridefense.noise import Keys
 
-pytest.importorskip("ridefense_native", reason="ridefense-native not installed")
+ridefense_native = pytest.importorskip("ridefense_native", reason="ridefense-native not installed")
 
 BASE = Settings(network=Network(channels=(1, 16, 32, 16, 1)), steps=10, rounds=2, engine="native")
 
@@ -107,7 +111,6 @@ except KeyboardInterrupt:
         ({"network": Network(channels=(1, 6, 1))}, r"multiples of 16, the network's are \(6,\)"),
         ({"network": UNet(channels=(1, 16, 32, 1))}, "the network is a UNet"),
         ({"network": Network(channels=(17, 16, 17))}, "16 image channels"),
-        ({"network": Network(channels=(1, *(16,) * 65, 1))}, "64 hidden layers"),
     ],
 )
 def test_what_it_cannot_do_falls_back_and_says_why(change, reason, pictures):
@@ -121,14 +124,13 @@ def test_what_it_cannot_do_falls_back_and_says_why(change, reason, pictures):
     assert start(replace(settings, engine="auto"), images, keys)[0] == "eager"
 
 
-def test_float64_and_gradients_are_for_eager(pictures):
+def test_float64_is_for_eager(pictures):
     images = pictures(1)
     keys = Keys.of(0, None, 1, images.device)
     with pytest.warns(UserWarning, match=r"float32, the images are torch.float64"):
         assert start(BASE, images, keys)[0] == "eager"
     auto = replace(BASE, engine="auto")
     assert start(auto, images, keys)[0] == "eager"
-    assert start(auto, images.float().requires_grad_(), keys)[0] == "eager"
     assert start(auto, images.float(), keys)[0] == "native"
 
 
@@ -138,6 +140,44 @@ def test_without_the_package_eager_does_it(monkeypatch, pictures):
     with pytest.warns(UserWarning, match="not installed; pip install ./native"):
         assert estimate(replace(BASE, steps=1), images).engine == "eager"
     assert estimate(replace(BASE, steps=1, engine="auto"), images).engine == "eager"
+
+
+def test_with_a_package_that_cannot_be_loaded_eager_does_it(monkeypatch, pictures):
+    monkeypatch.setitem(sys.modules, "ridefense_native", ModuleType("ridefense_native"))
+    with pytest.warns(UserWarning, match="broken or of another version .*; install it anew"):
+        assert estimate(replace(BASE, steps=1), pictures(1).float()).engine == "eager"
+
+
+def test_pytorchs_default_type_does_not_matter(pictures):
+    images = pictures(2).float()
+    expected = estimate(BASE, images)
+    torch.set_default_dtype(torch.float64)
+    try:
+        result = estimate(BASE, images)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(result.value, expected.value)
+    assert torch.equal(result.losses, expected.losses)
+
+
+def test_arrays_to_be_filled_are_refused_where_a_copy_would_be():
+    own = ridefense_native.Keys(4, [1], [0])
+    for wrong in (np.zeros(8), np.zeros(16, np.float32)[::2]):
+        with pytest.raises(TypeError):
+            ridefense_native.draw_normals(own, 0, 0, wrong)
+
+
+def test_too_little_memory_is_told():
+    source = (
+        "import resource, torch; from ridefense import RIDE, RideError;"
+        "fit = RIDE.preset('paper', network='imagenet'); small = torch.rand(1, 3, 8, 8);"
+        "fit.__class__(network=fit.network, steps=1, rounds=1)(small);"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize();"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2);"
+        "fit(torch.rand(1, 3, 2048, 2048))"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert re.search(r"RideError: fits on 1 threads need \d\.\d GB; set a crop", done.stderr)
 
 
 def test_unknown_instruction_set(monkeypatch, pictures):

@@ -160,7 +160,9 @@ def test_init_is_uniform_within_its_bounds_and_of_each_image_its_own(scheme):
     ("arguments", "names"),
     [
         ({"channels": (1, 1)}, "at least one hidden layer"),
-        ({"channels": (1, 0, 1)}, r"\(1, 0, 1\)"),
+        ({"channels": (1, 0, 1)}, "use whole numbers of at least 1"),
+        ({"channels": (1, 16.0, 1)}, "use whole numbers of at least 1"),
+        ({"channels": (1, *(16,) * 48, 1)}, "49 convolutions; use at most 48"),
         ({"channels": (1, 4, 3)}, "returns what it takes"),
         ({"channels": (1, 4, 1), "dropout": 1.0}, "dropout is 1"),
         ({"channels": (1, 4, 1), "dropout": 0.999, "dropout_after": (1,)}, "rate 0.999"),

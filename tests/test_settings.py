@@ -47,6 +47,12 @@ def test_rate_of_each_step():
         ({"tolerance": -1.0}, "tolerance is -1"),
         ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"normalisation": IMAGENET}, "normalisation has 3 channels"),
+        ({"normalisation": 3}, "normalisation is 3"),
+        ({"noisy_input": "no"}, "noisy_input is 'no'"),
+        ({"alpha": None}, "alpha is None"),
+        ({"learning_rate": "fast"}, "learning_rate is fast"),
+        ({"sigma": "half"}, "sigma is half"),
+        ({"network": "mnist"}, "network is 'mnist'; use a Network"),
     ],
 )
 def test_bad_settings(change, names):

@@ -215,7 +215,8 @@ def test_bad_grid_files(tmp_path, text):
         ([{"stepz": 1}], "cannot change stepz"),
         ([{"network": "mnist"}], "cannot change network"),
         ([{"steps": 1}, {"steps": 0}], "steps is 0"),
-        ([{"sigma": "large"}], "correct their types"),
+        ([{"sigma": "large"}], "sigma is large"),
+        ([{"steps": float("inf")}], "steps is inf"),
     ],
 )
 def test_bad_grids_run_nothing(folder, tmp_path, grid, message):
@@ -231,6 +232,13 @@ def test_presets_survive_a_file(tmp_path, name, network):
     settings = RIDE.preset(name, network=network)
     presets.write(path, settings, {"loss": 1.0})
     assert RIDE.preset(path, network=network) == settings
+
+
+def test_an_estimator_stays_itself_whoever_a_file_was_written_for(tmp_path):
+    path = tmp_path / "preset.json"
+    presets.write(path, replace(RIDE.preset("paper", network="mnist"), alpha=0.8, steps=7))
+    found = DAE.preset(path, network="mnist")
+    assert (found.alpha, found.suppression, found.steps) == (1.0, "off", 7)
 
 
 def test_bad_preset_files(tmp_path):

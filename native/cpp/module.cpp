@@ -191,11 +191,15 @@ NB_MODULE(_native, module) {
                "dropout_after"_a, "keep_digits"_a, "sigma"_a, "noisy_input"_a, "noisy_target"_a,
                "sigmoid"_a, "norm_loss"_a, "amsgrad"_a, "mask_bound"_a, "batch"_a,
                "weight_decay"_a);
-    module.def("fit", &fit, "plan"_a, "keys"_a, "images"_a, "weights"_a, "moments"_a, "losses"_a,
-               "first_step"_a, "rates"_a, "start"_a, "threads"_a, "progress"_a = nb::none(),
-               "costs"_a = nb::none());
-    module.def("expect", &expect, "plan"_a, "keys"_a, "images"_a, "weights"_a, "result"_a, "step"_a,
-               "stream"_a, "samples"_a, "dropout"_a, "threads"_a);
+    // Arrays that are filled are taken as they are: what a converted copy gets would be lost.
+    module.def("fit", &fit, "plan"_a, "keys"_a, "images"_a, "weights"_a.noconvert(),
+               "moments"_a.noconvert(), "losses"_a.noconvert(), "first_step"_a, "rates"_a,
+               "start"_a, "threads"_a, "progress"_a = nb::none(),
+               "costs"_a.noconvert() = nb::none());
+    module.def("expect", &expect, "plan"_a, "keys"_a, "images"_a, "weights"_a,
+               "result"_a.noconvert(), "step"_a, "stream"_a, "samples"_a, "dropout"_a,
+               "threads"_a);
+    module.attr("MOST_IMAGE_CHANNELS") = most_image_channels;
     module.attr("STAGES") = nb::make_tuple("noise", "first layer", "forward", "last layer",
                                            "weight gradient", "input gradient",
                                            "first weight gradient", "Adam");
@@ -205,7 +209,7 @@ NB_MODULE(_native, module) {
                                 Array<uint32_t, 2> words) {
         require(keys.ids.size() == 1 && words.shape(1) == 4, "one key, words [blocks, 4]");
         chosen_kernels().words(keys[0], step, stream, int(words.shape(0)), words.data());
-    });
+    }, "keys"_a, "step"_a, "stream"_a, "words"_a.noconvert());
     module.def("draw_normals", [](const Keys& keys, uint32_t step, uint32_t stream,
                                   Array<float, 1> normals) {
         require(keys.ids.size() == 1, "one key");
@@ -213,5 +217,5 @@ NB_MODULE(_native, module) {
         std::vector<float> drawn((normals.shape(0) + 3) / 4 * 4);
         chosen_kernels().normals(keys[0], step, stream, int(normals.shape(0)), drawn.data());
         std::copy_n(drawn.begin(), normals.shape(0), normals.data());
-    });
+    }, "keys"_a, "step"_a, "stream"_a, "normals"_a.noconvert());
 }

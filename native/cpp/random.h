@@ -176,7 +176,7 @@ inline void draw_target(const Stream& stream, const int* list, int count, int ch
 }
 
 // The units that dropout keeps: [groups of 16 channels][pixels, rounded up to even], a bit a unit.
-// `units` has room for four more vectors.
+// Whole quarters are written: `units` has room for three more words.
 inline void draw_kept_units(const Stream& stream, const Plan& plan, int halves, uint16_t* units) {
     const int words_needed = halves / 2, quarter = quarter_of(words_needed);
     for (int first = 0; first < quarter; first += lanes) {

@@ -40,12 +40,14 @@ class Moment:
 
 
 Callback = Callable[[Moment], bool | None]
-"""Called with each `Moment`; a true result stops the fit after that round."""
+"""Called with each `Moment`; a true result stops the fit after that round, for good."""
 
 
 @dataclass(frozen=True)
 class Descent:
     """Theorem 1's condition, measured at every round t: each a tensor [T, N].
+
+    NaN for rounds that an early stop left out.
 
     Attributes:
         before: L_DAE at x^(t-1) with the weights the round began with.
@@ -60,17 +62,18 @@ class Descent:
     @property
     def holds(self) -> Tensor:
         """Whether the round did not raise the loss, bool [T, N]."""
-        return self.after <= self.before
+        return ~(self.after > self.before)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The result of fitting N images, pixels in [0, 1]; after an early stop rounds repeat the last.
+    """The result of fitting N images, in pixels; after an early stop rounds repeat the last.
 
     Attributes:
-        value: x_est^(T), the estimate of the clean images, [N, C, H, W].
-        x: x^(0) … x^(T), [T+1, N, C, H, W]; x^(0) is the input.
-        x_est: x_est^(1) … x_est^(T), [T, N, C, H, W].
+        value: x_est^(T), the estimate of the clean images, [N, C, H, W] in [0, 1].
+        x: x^(0) … x^(T), [T+1, N, C, H, W]; x^(0) is the input. Not clamped: where the network
+            does not end in a sigmoid, it may leave [0, 1].
+        x_est: x_est^(1) … x_est^(T), [T, N, C, H, W] in [0, 1].
         losses: of every step, [N, K·T], NaN for steps that were not run.
         weights: of the last round, [N, P], see `networks.py`.
         attempts: int64 [N], how often an image was fitted again after a collapse.
@@ -113,8 +116,10 @@ def estimate(
             large ones amplifies, as it does the difference between engines.
         seed: 0 ≤ seed < 2³².
         callback: called every `every` steps, by default after each round's last step.
-        progress: called with the image-steps done and their total, while the engine runs.
-        start: starts the fits; how gradient modes put a differentiable engine in place.
+        progress: called with the image-steps done and their total, while the engine runs; anew
+            for the images that are fitted again after a collapse.
+        start: starts the fits; how gradient modes put a differentiable engine in place. With the
+            default the result does not depend on `images` differentiably.
 
     Raises:
         InputError: for images or settings that do not fit together.
@@ -142,15 +147,19 @@ def estimate(
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
     began = time.perf_counter()
-    # Fitting takes gradients of its own, also where its caller has switched them off.
-    with torch.inference_mode(False):
+    if start is engines.start:  # gradients through a fit are what gradient modes are for
+        images = images.detach()
+    # Fitting takes gradients of its own, also where its caller has switched them off, and in its
+    # own precision.
+    with torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
         precise = images.clone() if images.is_inference() else images
         precise = precise.to(torch.promote_types(images.dtype, torch.float32))
         keys = Keys.of(seed, ids, len(images), images.device)
-        result = _Run(settings, precise, keys, callback, every, progress, start).result()
+        run = _Run(settings, precise, keys, callback, every, progress, start)
+        result = run.result()
         for attempt in range(1, settings.refits + 1):
             again = _collapsed(precise, result.value).nonzero().flatten()
-            if not len(again):
+            if run.stopped or not len(again):
                 break
             fresh = Keys(seed, keys.ids[again], torch.full_like(again, attempt))
             run = _Run(settings, precise[again], fresh, callback, every, progress, start)
@@ -314,7 +323,9 @@ class _Run:
     def _descent(self) -> Descent | None:
         if not self.checks:
             return None
-        return Descent(*(torch.stack(column) for column in zip(*self.checks, strict=True)))
+        columns = (torch.stack(column) for column in zip(*self.checks, strict=True))
+        left = self.settings.rounds - len(self.checks)
+        return Descent(*(F.pad(column, (0, 0, 0, left), value=torch.nan) for column in columns))
 
 
 def _collapsed(images: Tensor, estimates: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """RIDE, DAE, I-DIP and DIP: four frozen settings of one loop, and the presets."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -70,7 +71,7 @@ class Estimator(Settings):
     @classmethod
     def preset(
         cls,
-        name: Literal["paper", "released", "fast", "warm"] | str = "paper",
+        name: str | os.PathLike[str] = "paper",
         *,
         network: Literal["mnist", "cifar10", "imagenet"],
     ) -> Self:
@@ -93,19 +94,15 @@ class Estimator(Settings):
         if network not in NETWORKS:
             raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
         own = cls(network=NETWORKS[network])
+        name = os.fspath(name)
         if name.endswith(".json"):
-            changed = presets.read(name, network)
-            try:
-                return replace(own, **changed)
-            except InputError:
-                raise
-            except (TypeError, ValueError, OverflowError, AttributeError) as error:
-                raise InputError(f"{name} has {changed} ({error}); correct their types") from error
-        if name not in PRESETS:
+            settings = presets.read(name, network)
+        elif name in PRESETS:
+            settings = PRESETS[name](network)
+        else:
             raise InputError(
                 f"preset is {name!r}; use one of {', '.join(PRESETS)}, or a .json file of one"
             )
-        settings = PRESETS[name](network)
         # What makes DIP or DAE themselves stays, whatever the preset says of RIDE.
         for trait in ("noisy_input", "noisy_target", "suppression", "alpha"):
             if getattr(own, trait) != getattr(RIDE(), trait):

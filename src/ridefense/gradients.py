@@ -3,7 +3,9 @@
 Eq. 3 of the paper: ∂g/∂x = [I, ∇ω]·∇g, where ω is the whole fit of a network to x. BPDA replaces
 it by the identity; the paper holds that ∇ω is out of reach. A mode's `views` are the purified
 images [M, N, C, H, W], connected to the input as the mode says. The last view is the defender's
-real output; an attacker averages its loss over all of them.
+real output; an attacker averages its loss over all of them. Where steps of the fit are
+differentiated, they run in eager, and the view is the output to the rounding of those steps, which
+long fits amplify: of a defender that runs in eager too it is exact.
 
 FrozenWeights, Truncated and Unrolled are one thing: of the fit's K·T steps, the last k are
 differentiated (none, some, all). The steps before them run on the fastest engine, and the earlier
@@ -141,16 +143,19 @@ def train_surrogate(
     Args:
         purify: the purifier; it is run once on every image, clean and with uniform noise of ±eps.
         images: [N, C, H, W], pixels in [0, 1]; disjoint from those that will be attacked.
+        seed: of the noise, the initial weights and the order of the pairs.
         width: channels of its five convolutions.
         epochs: passes over the pairs, Adam at 1e-3.
+        eps: of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = (2 * torch.rand(images.shape, generator=generator) - 1) * eps
-    inputs = torch.cat((images, (images + noise.to(images)).clamp(0, 1)))
-    targets = purify(inputs, seed=seed).detach()
-    network = imitator(images.shape[1], width, seed).to(images)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        images = images.detach().clone()
+        noise = (2 * torch.rand(images.shape, generator=generator) - 1) * eps
+        inputs = torch.cat((images, (images + noise.to(images)).clamp(0, 1)))
+        targets = purify(inputs, seed=seed).detach()
+        network = imitator(images.shape[1], width, seed).to(images)
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         for _ in range(epochs):
             order = torch.randperm(len(inputs), generator=generator)
             for rows in order.split(64):
@@ -246,7 +251,9 @@ class _TailFits:
         stream: Stream = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
-        if step <= self.boundary and step < self.settings.total_steps - 1:
+        # The estimate that comes with a step's own forward pass is that of before the step.
+        end = step + 1 if stream is Stream.INPUT else step
+        if step <= self.boundary and end < self.settings.total_steps:
             value = self.head.output(x.detach(), step, samples, stream=stream, dropout=dropout)
             return moving_with(value, x)
         return eager.expected_output(
@@ -305,7 +312,7 @@ class _Checkpointed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, weights_bar, moments_bar, _):
         inputs = [value.detach().requires_grad_() for value in ctx.saved_tensors]
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
             weights, moments, _ = ctx.segment(*inputs, differentiable=True)
         bars = torch.autograd.grad((weights, moments), inputs, (weights_bar, moments_bar))
         return None, *bars

@@ -20,6 +20,9 @@ from torch import Tensor
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, binary_digits
 
+_DEEPEST = Stream.DROPOUT - Stream.INIT
+"""Convolutions: a layer more would share its random numbers with another."""
+
 Init = Literal["uniform", "xavier", "kaiming", "pretrained"]
 Keep = Callable[[int, int, int, int], Tensor]
 """(convolution from 1, channels, height, width) to the units kept, bool [N, n, C, H, W]."""
@@ -42,8 +45,16 @@ class Network:
     sigmoid: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.channels) < 3 or min(self.channels) < 1:
+        for name in ("channels", "dropout_after"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not all(isinstance(width, int) and width > 0 for width in self.channels):
+            raise InputError(f"channels are {self.channels}; use whole numbers of at least 1")
+        if len(self.channels) < 3:
             raise InputError(f"channels are {self.channels}; give at least one hidden layer")
+        if len(self.convolutions) > _DEEPEST:
+            raise InputError(
+                f"channels make {len(self.convolutions)} convolutions; use at most {_DEEPEST}"
+            )
         if self.channels[0] != self.channels[-1]:
             raise InputError(f"channels are {self.channels}; a network returns what it takes")
         if not 0 <= self.dropout < 1:
@@ -203,6 +214,6 @@ def _pretrained(network: Network) -> Tensor:
             path = Path(__file__).parent / "weights" / "pretrained" / f"{name}.safetensors"
             return load_file(path)["weights"].double()[None]
     raise InputError(
-        f"no pretrained weights of channels {network.channels} ship; use init kaiming or a "
-        f"network of {', '.join(NETWORKS)}"
+        f"no pretrained weights of {network} ship; use init kaiming, or a network of "
+        f"{', '.join(NETWORKS)}, which end in a sigmoid"
     )

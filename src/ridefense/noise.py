@@ -66,6 +66,8 @@ class Keys:
     def of(cls, seed: int, ids: Sequence[int] | None, count: int, device: torch.device) -> "Keys":
         """Keys of `count` images; without `ids` they are 0, 1, …"""
         ids = range(count) if ids is None else ids
+        if not hasattr(ids, "__len__"):
+            raise InputError(f"ids is {ids!r}; pass a sequence, one id an image")
         if len(ids) != count:
             raise InputError(f"{len(ids)} ids for {count} images; pass one id an image")
         seed, *ids = [_whole(name, v) for name, v in (("seed", seed), *(("id", i) for i in ids))]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Literal
 
 from ridefense.errors import InputError
@@ -54,7 +55,7 @@ class Settings:
             one before: with 2, round 1 at a quarter of the height and width, round 2 at half. The
             weights are those of 3×3 convolutions, so they carry over; x_est is always full size.
         tolerance: where given, an image's rounds stop early once its x_est moves by less than
-            this mean absolute difference between two rounds.
+            this mean absolute difference between two rounds, in the units of σ.
         refits: how often an image whose estimate collapsed to a constant is fitted again, with
             other random numbers.
         check_descent: whether Theorem 1's condition is measured at every round (Eqs. 11-13).
@@ -89,28 +90,39 @@ class Settings:
     engine: Literal["auto", "eager", "native", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.network, Network):
+            raise InputError(
+                f"network is {self.network!r}; use a Network, as NETWORKS['mnist'], or a preset"
+            )
+        if isinstance(self.sigma, list):  # as JSON has it
+            object.__setattr__(self, "sigma", tuple(self.sigma))
         for name in ("steps", "rounds", "batch", "samples", "refits", "halvings"):
             value, least = getattr(self, name), 0 if name in ("refits", "halvings") else 1
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
             raise InputError(f"crop is {self.crop!r}; use None or at least 3 pixels")
+        for name in ("noisy_input", "noisy_target", "amsgrad", "check_descent"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}; use True or False")
         if self.batch > 256 or self.samples > 256:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
         for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if not (isinstance(value, Real) and low <= value <= high):
                 raise InputError(f"{name} is {value}; use a number from {low} to {high}")
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if not _is_amount(value):
                 raise InputError(f"{name} is {value}; use a number that is not negative")
         for sigma in self.sigmas:
-            if not (math.isfinite(sigma) and sigma >= 0):
+            if not _is_amount(sigma):
                 raise InputError(f"sigma is {self.sigma}; use numbers that are not negative")
-        if self.tolerance is not None and not self.tolerance >= 0:
+        if self.tolerance is not None and not _is_amount(self.tolerance):
             raise InputError(f"tolerance is {self.tolerance}; use None or a number from 0")
         space, channels = self.normalisation, self.network.channels[0]
+        if not isinstance(space, Normalisation | None):
+            raise InputError(f"normalisation is {space!r}; use None or a Normalisation")
         if space is not None and len(space.mean) != channels:
             raise InputError(
                 f"normalisation has {len(space.mean)} channels, the network {channels}; "
@@ -132,7 +144,7 @@ class Settings:
                     "give one number, or one a channel"
                 )
             return self.sigma
-        return (float(self.sigma),) * self.network.channels[0]
+        return (self.sigma,) * self.network.channels[0]
 
     @property
     def total_steps(self) -> int:
@@ -164,6 +176,10 @@ class Settings:
             for f in fields(Settings)
             if getattr(self, f.name) != getattr(other, f.name)
         }
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value) and value >= 0
 
 
 def alpha_from_lambda(weight: float) -> float:

@@ -221,13 +221,7 @@ def _changed(base: Estimator, changes: Changes) -> Estimator:
     if unknown:
         known = ", ".join(sorted(_SETTINGS))
         raise InputError(f"a grid cannot change {', '.join(unknown)}; it can {known}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    try:
-        return replace(base, **values)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a grid has {changes} ({error}); correct their types") from error
+    return replace(base, **changes)
 
 
 def _slug(changes: Changes) -> str:

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from ridefense_native._native import (
+    MOST_IMAGE_CHANNELS,
     STAGES,
     Keys,
     Plan,
@@ -17,6 +18,7 @@ from ridefense_native._native import (
 
 __version__ = version("ridefense-native")
 __all__ = [
+    "MOST_IMAGE_CHANNELS",
     "STAGES",
     "Keys",
     "Plan",

@@ -82,8 +82,7 @@ def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:
                     f"engine {engine} is for images on {device}, not {images.device}; use auto"
                 )
             continue
-        reason = "it is not differentiable" if images.requires_grad else None
-        reason = reason or module.unable(settings, images)
+        reason = module.unable(settings, images)
         if reason is None:
             return engine, begin(settings, images, keys)
         if named:

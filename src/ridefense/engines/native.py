@@ -6,36 +6,41 @@ nothing but (seed, id, settings) and the instruction set that the processor has.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ridefense import threads
 from ridefense.engines import Progress, initial_state
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.networks import Network
 from ridefense.noise import Keys, Stream, binary_digits
 from ridefense.settings import Settings
-
-_MOST_CHANNELS, _MOST_LAYERS = 16, 64
 
 
 def unable(settings: Settings, images: Tensor) -> str | None:
     """Why this engine cannot fit these images so; None where it can."""
     network = settings.network
     hidden = network.channels[1:-1]
-    if _module() is None:
+    try:
+        most_channels = _module().MOST_IMAGE_CHANNELS
+    except ModuleNotFoundError:
         return "ridefense-native is not installed; pip install ./native in the folder of ridefense"
+    except (ImportError, AttributeError) as error:
+        told = str(error).partition("\n")[0]
+        return f"ridefense-native is broken or of another version ({told}); install it anew"
     if images.dtype != torch.float32:
         return f"it computes in float32, the images are {images.dtype}"
     if type(network) is not Network:
         return f"it fits chains of convolutions, the network is a {type(network).__name__}"
     if any(width % 16 for width in hidden):
         return f"its hidden widths are multiples of 16, the network's are {hidden}"
-    if len(hidden) > _MOST_LAYERS or network.channels[0] > _MOST_CHANNELS:
-        return f"it takes up to {_MOST_LAYERS} hidden layers and {_MOST_CHANNELS} image channels"
+    if network.channels[0] > most_channels:
+        return f"it takes up to {most_channels} image channels"
     return None
 
 
@@ -58,8 +63,7 @@ class NativeFits:
         start: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
-        native = _module()
-        losses = torch.empty(len(x), len(steps))
+        losses = torch.empty(len(x), len(steps), dtype=torch.float32, device="cpu")
         if not len(x) or not len(steps):
             return losses
         # Other arrays than before: whoever holds the weights so far keeps them as they are.
@@ -69,19 +73,21 @@ class NativeFits:
         )
         crop = self.settings.crop
         size = (crop, crop) if crop else tuple(x.shape[-2:])
-        native.fit(
-            self._plan(size, x),
-            self._keys(),
-            _array(x),
-            weights.numpy(),
-            moments.numpy(),
-            losses.numpy(),
-            steps.start,
-            torch.tensor(list(rates), dtype=torch.float64).numpy(),
-            start,
-            threads.available(),
-            progress,
-        )
+        plan = self._plan(size, x)
+        with _memory(plan, len(x)):
+            _module().fit(
+                plan,
+                self._keys(),
+                _array(x),
+                weights.numpy(),
+                moments.numpy(),
+                losses.numpy(),
+                steps.start,
+                np.array(rates, dtype=np.float64),
+                start,
+                threads.available(),
+                progress,
+            )
         self.weights, self.moments = weights, moments
         if progress:
             progress(losses.numel(), losses.numel())
@@ -96,10 +102,13 @@ class NativeFits:
         stream: Stream = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
-        result = torch.empty(x.shape)
-        if len(x):
+        result = torch.empty(x.shape, dtype=torch.float32, device="cpu")
+        if not len(x):
+            return result
+        plan = self._plan(tuple(x.shape[-2:]), x)
+        with _memory(plan, len(x)):
             _module().expect(
-                self._plan(tuple(x.shape[-2:]), x),
+                plan,
                 self._keys(),
                 _array(x),
                 _array(self.weights),
@@ -139,12 +148,23 @@ class NativeFits:
         )
 
 
-def _module() -> ModuleType | None:
-    try:
-        import ridefense_native
-    except ModuleNotFoundError:
-        return None
+def _module() -> ModuleType:
+    import ridefense_native
+
     return ridefense_native
+
+
+@contextmanager
+def _memory(plan: object, images: int) -> Iterator[None]:
+    """Say how much was asked for where there is not so much memory."""
+    try:
+        yield
+    except MemoryError as error:
+        count = min(images, threads.available())
+        raise RideError(
+            f"fits on {count} threads need {count * plan.workspace_bytes / 2**30:.1f} GB; "
+            "set a crop, or fewer threads by torch.set_num_threads"
+        ) from error
 
 
 def _array(tensor: Tensor):

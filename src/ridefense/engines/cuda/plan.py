@@ -191,7 +191,7 @@ class Plan:
     def draw_tiles(self) -> int:
         """Programs that draw everything of one sample."""
         words = [self.unit_words(layer) for layer in self.dropout]
-        return _cut(max(self.colours * self.pixels, *words), 4 * self.tiles.blocks)
+        return _cut(max([self.colours * self.pixels, *words]), 4 * self.tiles.blocks)
 
     def wide(self, channels: int) -> int:
         """Columns of a tile that holds so many channels."""
