@@ -98,7 +98,11 @@ class Truncated(_Named):
 
 @dataclass(frozen=True)
 class FrozenWeights(_Named):
-    """Fit w, then differentiate h(z; w) with respect to its input alone: ∇g without ∇ω."""
+    """Fit w, then differentiate h(z; w) with respect to its input alone: ∇g without ∇ω.
+
+    Pixels that a network without a sigmoid leaves outside [0, 1] are cut, and pass no gradient;
+    those of `attacks.HeldWeights` do.
+    """
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
         return _through_the_fit(purify, images, ids, seed, 0)

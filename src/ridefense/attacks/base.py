@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class Attack(ABC):
 
     norm: NormName
     eps: float
+    revision: ClassVar[int] = 1
+    """Raised where the same settings are to give other images: records tell them apart by it."""
 
     @property
     def name(self) -> str:
@@ -63,7 +65,8 @@ class Attack(ABC):
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         losses = {k: v.__name__ for k, v in values.items() if isinstance(v, FunctionType)}
-        return {"attack": self.name, **describe(values | losses)}
+        told = {"attack": self.name, **describe(values | losses)}
+        return told | ({"revision": self.revision} if self.revision > 1 else {})
 
     def _attack(self, case: "Case") -> Tensor:
         if self.eps == 0:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ridefense.attacks.descent import PGD, Run
+from ridefense.attacks.losses import Loss, margin
 from ridefense.attacks.objective import Value
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, derive
@@ -20,7 +21,8 @@ class FiniteDifferences(PGD):
     It needs no derivative of the purifier. In a step all queries of an image see the same draw of
     its randomness, which makes the difference that of the pixels alone: a help that one who only
     queries the defender does not have, and one who knows the purifier has. Query points are cut to
-    [0, 1].
+    [0, 1]. The loss is the margin, which unlike the cross-entropy does not round to nothing, and
+    the steps are PGD's, where Uesato et al. take Adam's.
 
     Attributes:
         directions: v in each step; twice as many queries, times `eot`.
@@ -29,6 +31,7 @@ class FiniteDifferences(PGD):
 
     directions: int = 64
     delta: float = 0.01
+    loss: Loss = margin
 
     def __post_init__(self) -> None:
         super().__post_init__()

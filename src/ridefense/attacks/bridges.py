@@ -6,6 +6,7 @@ keep their ids. Where many images at once pay, on a GPU, `APGD` has AutoAttack's
 """
 
 import logging
+import math
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ridefense.attacks.base import Attack, Case, check_ball
+from ridefense.attacks.losses import cross_entropy
 from ridefense.attacks.norms import NormName
+from ridefense.attacks.objective import JUDGED, Objective, Value
 from ridefense.defended import Defended
 from ridefense.describe import Plain
 from ridefense.engines import Progress
@@ -33,6 +37,9 @@ Flag = Callable[[int, str], None]
 _ATTEMPTS = 10
 _FEW = 10
 """Queries, fewer than any attack makes and more than a library's checks beforehand."""
+
+_NEVER_WRONG = 100.0
+"""Added to the true class, which moves no search but its end."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +113,11 @@ class _Queried(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.ask(images)
 
+    def averaged(self, images: Tensor, draws: int) -> Tensor:
+        """The logarithms of the mean probabilities of so many draws, [N, classes]."""
+        seen = torch.stack([self(images).log_softmax(dim=1) for _ in range(draws)])
+        return seen.logsumexp(dim=0) - math.log(draws)
+
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
@@ -126,6 +138,10 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 class AutoAttack(_Bridge):
     """AutoAttack (Croce & Hein 2020) by pyautoattack; an image that withstands it comes back clean.
 
+    The library lets one draw decide whether an image has to be attacked and whether an attack has
+    succeeded. Of a randomised defence that is luck, so "rand" then runs both of its attacks on
+    every image, takes where the loss that they average is highest, and lets 20 draws choose.
+
     Attributes:
         version: "standard" (apgd-ce, apgd-t, fab-t, square) for a deterministic defence, "rand"
             (apgd-ce and apgd-dlr with 20 draws of EOT) for a randomised one, "plus" for all.
@@ -137,6 +153,7 @@ class AutoAttack(_Bridge):
     norm: NormName = "Linf"
     version: Literal["standard", "rand", "plus"] = "standard"
     purifier_seed: int | None = None
+    revision = 2
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
@@ -180,11 +197,33 @@ class AutoAttack(_Bridge):
             seed=seed,
             version=self.version,
         )
+        gated = not (model.random and self.version == "rand")
+        if not gated:
+            attack.attacks_to_run = []  # only its checks
         with _flags(attack.logger) as flags:
             adversarial, _ = attack.run_standard_evaluation(image, label)
+        if not gated:
+            points = []
+            for loss in ("ce", "dlr"):
+                attack.apgd.loss, attack.apgd.seed = loss, seed
+                points.append(attack.apgd.perturb(image, label, best_loss=True))
+            adversarial = _worst(case, points, label, id_, attack.apgd.eot_iter)
         for flag in dict.fromkeys(flags):
             case.callback(id_, flag)
         return adversarial
+
+
+def _worst(case: Case, points: list[Tensor], label: Tensor, id_: int, draws: int) -> Tensor:
+    """Which of some points, each [1, C, H, W], fools the defence in most draws."""
+    asked = Objective(
+        model=case.model, labels=label, ids=[id_], seed=case.seed, loss=cross_entropy, eot=draws
+    )
+    best, found = points[0], Value.lowest(points[0])
+    for point in points:
+        value = asked.value(cut_to_range(point.to(case.images)), "score")
+        if value.above(found):
+            best, found = point, value
+    return best
 
 
 @contextmanager
@@ -206,7 +245,9 @@ def _flags(logger: logging.Logger) -> Iterator[list[str]]:
 class Square(_Bridge):
     """Square Attack (Andriushchenko et al. 2020) by pyautoattack: random search on the margin.
 
-    An image that withstands it comes back clean.
+    An image that withstands it comes back clean. Of a randomised defence, where one wrong answer
+    is luck, each query sees the mean probabilities of five draws, the search goes on to the last
+    query, and its best point comes back whether or not it suffices.
 
     Attributes:
         queries: of each restart, at most.
@@ -219,6 +260,7 @@ class Square(_Bridge):
     queries: int = 5000
     restarts: int = 1
     purifier_seed: int | None = None
+    revision = 2
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
@@ -229,8 +271,12 @@ class Square(_Bridge):
                 )
 
     def _one(self, model, image, label, id_, seed, case) -> Tensor:
+        def averaged(x: Tensor) -> Tensor:
+            seen = model.averaged(x, JUDGED)
+            return seen + _NEVER_WRONG * F.one_hot(label, seen.shape[1])
+
         attack = package("pyautoattack.square", "autoattack").SquareAttack(
-            model,
+            averaged if model.random else model,
             eps=self.eps,
             norm=self.norm,
             n_queries=self.queries,
@@ -240,7 +286,12 @@ class Square(_Bridge):
             resc_schedule=False,
         )
         with torch.no_grad():
-            return attack.perturb(image.clone(), label)
+            if not model.random:
+                return attack.perturb(image.clone(), label)
+            attack.init_hyperparam(image)
+            runs = range(self.restarts)
+            points = [attack.attack_single_run(image.clone(), label)[1] for _ in runs]
+            return _worst(case, points, label, id_, JUDGED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ classified right in, and a randomisation test of the pairs says whether the diff
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -98,7 +98,18 @@ def noise_is_weakest(findings: Findings) -> Check:
         if (noise := case.noise(eps))
         for attack in (*case.at(eps), *case.at(eps, seed_known=True))
     ]
-    return _ordered("no attack is weaker than random noise", found)
+    check = _ordered("no attack is weaker than random noise", found)
+    idle = [
+        f"{attack.title} at ε {attack.eps:g}"
+        for attack, noise in found
+        if compare(attack.survival, noise.survival).gain >= LEVEL
+    ]
+    told = check.sentence
+    if idle:
+        told += (
+            f" Not shown to be stronger than it: {len(idle)} of {len(found)}: {'; '.join(idle)}."
+        )
+    return replace(check, numbers=check.numbers | {"idle": idle}, sentence=told)
 
 
 def more_steps(findings: Findings) -> Check:

@@ -3,16 +3,25 @@
 import json
 import math
 import os
-import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Accuracy, Row, Run, Score, read, score, sign_flip_test
-from ridefense.evaluate.statistics import elects
+from ridefense.evaluate import (
+    CLEAN,
+    Accuracy,
+    Row,
+    Run,
+    Score,
+    read,
+    score,
+    sign_flip_test,
+    statistics,
+)
 from ridefense.report import words
 from ridefense.report.summary import checked, complete_rows
 
@@ -87,22 +96,21 @@ class Attacked:
     def rounded(self) -> Accuracy:
         """On the final images rounded to 8 bits, one draw."""
         return Accuracy.of(
-            statistics.fmean(row.rounded == row.label for row in group)
-            for group in self.rows.values()
+            fmean(row.rounded == row.label for row in group) for group in self.rows.values()
         )
 
     @cached_property
     def elected(self) -> dict[int, bool]:
         """Of each image, whether most draws, more than for any other class, are right."""
         return {
-            image: elects([p for row in rows for p in row.predictions], rows[0].label)
+            image: statistics.elects([p for row in rows for p in row.predictions], rows[0].label)
             for image, rows in self.rows.items()
         }
 
     @property
     def seconds(self) -> float:
         """Median wall time of the attack on an image."""
-        return statistics.median(row.attack_seconds for g in self.rows.values() for row in g)
+        return median(row.attack_seconds for g in self.rows.values() for row in g)
 
     @property
     def title(self) -> str:
@@ -174,31 +182,13 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
 
 
 def worst(attacks: list[Attacked]) -> dict[int, float]:
-    """Of each image, the survival under whichever attack left the least."""
-    shared = set.intersection(*(set(a.survival) for a in attacks)) if attacks else set()
-    return {image: min(a.survival[image] for a in attacks) for image in sorted(shared)}
+    """See `statistics.worst`."""
+    return statistics.worst([attack.right for attack in attacks])
 
 
 def picked(attacks: list[Attacked]) -> dict[int, float]:
-    """The same without the luck of the draw: k - 1 draws choose the attack, the other one scores.
-
-    The least of many noisy shares is lower than any attack made it. Here each draw in turn is left
-    out, the attack with the fewest survivals among the others is chosen (of equals the one that is
-    stronger over all images), and the draw that was left out says whether the image survived. One
-    draw is all there is of a deterministic defence, and of one whose seed is known; then this is
-    `worst`.
-    """
-    found = {}
-    ranked = sorted(attacks, key=lambda attack: accuracy(attack.survival).fraction)
-    for image, least in worst(attacks).items():
-        draws = [attack.right[image] for attack in ranked]
-        k = len(draws[0])
-        if k == 1 or any(len(own) != k for own in draws):
-            found[image] = least
-            continue
-        chosen = [min(draws, key=lambda own, j=j: sum(own) - own[j])[j] for j in range(k)]
-        found[image] = sum(chosen) / k
-    return found
+    """See `statistics.picked`."""
+    return statistics.picked([attack.right for attack in attacks])
 
 
 def majority(attacks: list[Attacked]) -> dict[int, float]:
@@ -243,7 +233,7 @@ class Case:
     def seconds(self) -> float:
         """Median wall time of one purification of an image."""
         rows = [row.purify_seconds for group in self.clean.rows.values() for row in group]
-        return statistics.median(rows)
+        return median(rows)
 
     def at(self, eps: float, *, seed_known: bool = False) -> list[Attacked]:
         """The attacks of one radius, without noise."""

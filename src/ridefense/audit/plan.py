@@ -20,7 +20,7 @@ from ridefense.defended import Purifier
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
-from ridefense.evaluate.records import write_atomically
+from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
@@ -144,9 +144,9 @@ def carry_out(
         RideError: where the folder cannot be written to.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
-    _agree(folder / "audit.json", audit.declared(evaluations))
+    with alone_in(folder):
+        evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
+        _agree(folder / "audit.json", audit.declared(evaluations))
     for name, evaluation in stages(evaluations):
         run(evaluation, folder / name, _titled(progress, name), workers)
 

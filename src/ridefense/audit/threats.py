@@ -238,12 +238,19 @@ def _through(
             yield Threat(attack=known, gradient=gradient)
 
 
+def strongest(purifier: Purifier) -> GradientMode:
+    """The gradient mode that attacks are strongest through, of those that a step can afford."""
+    if _differentiable(purifier):
+        return Unrolled()
+    return FrozenWeights() if sees_the_image(purifier) else Identity()
+
+
 def _swept(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
     """The strongest gradient there is with other step sizes, starts and losses."""
     attack: PGD = PGD(eps=eps, eot=EOT if getattr(purifier, "is_randomised", True) else 1)
-    gradient: GradientMode = Unrolled() if _differentiable(purifier) else Identity()
+    gradient = strongest(purifier)
     if sees_the_image(purifier):
-        attack, gradient = HeldWeights(eps=eps), FrozenWeights()
+        attack = HeldWeights(eps=eps)
     others = [
         *(replace(attack, step_size=share * eps) for share in budget.step_sizes),
         *(replace(attack, random_start=True, restarts=n) for n in budget.restarts),
@@ -286,9 +293,8 @@ def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]
         yield Threat(attack=_hard_label(eps, budget.decisions), gradient=identity)
     if budget.autoattack:
         random = getattr(purifier, "is_randomised", True)
-        gradient = Unrolled() if _differentiable(purifier) else identity
         attack = AutoAttack(eps=eps, version="rand" if random else "standard")
-        yield Threat(attack=attack, gradient=gradient)
+        yield Threat(attack=attack, gradient=strongest(purifier))
 
 
 def _hard_label(eps: float, steps: int) -> Foolbox:

@@ -7,7 +7,6 @@ from typing import Literal
 from ridefense.audit.checks import LEVEL, Check, convergence, failed
 from ridefense.audit.findings import (
     Attacked,
-    Case,
     Findings,
     accuracy,
     compare,
@@ -149,23 +148,21 @@ def _beside(
     filters = [(case, picked(case.at(eps))) for case in findings.beside if case.at(eps)]
     best = max(filters, key=lambda pair: accuracy(pair[1]).fraction, default=None)
     trained = [(case, picked(case.at(eps))) for case in findings.hardened if case.at(eps)]
+    # The best of several is a choice between them: it counts as so many comparisons.
+    level = LEVEL / max(1, len(filters) + len(trained))
     for case, others in ([best] if best else []) + trained:
         yield (
-            f"{_rank(name, survivors, case, others)}, which leaves {_share(accuracy(others))} "
-            f"({own} attacks against {len(case.at(eps))}) and is right on "
-            f"{percent(case.clean.score.mean.fraction)} of the clean images."
+            f"{name} {_rank(survivors, others, level)} {case.defence}, which leaves "
+            f"{_share(accuracy(others))} ({own} attacks against {len(case.at(eps))}) and is right "
+            f"on {percent(case.clean.score.mean.fraction)} of the clean images."
         )
 
 
-def _rank(name: str, survivors: dict[int, float], case: Case, others: dict[int, float]) -> str:
+def _rank(survivors: dict[int, float], others: dict[int, float], level: float) -> str:
     against = compare(survivors, others)
-    if against.gain < LEVEL:
-        verb = "does worse than"
-    elif against.p < LEVEL:
-        verb = "does better than"
-    else:
-        verb = "is not shown to differ from"
-    return f"{name} {verb} {case.defence}"
+    if against.gain < level:
+        return "does worse than"
+    return "does better than" if against.p < level else "is not shown to differ from"
 
 
 def claim(findings: Findings, eps: float) -> Figure | None:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.attacks.base import check_ball
-from ridefense.audit.threats import EOT, sees_the_image
+from ridefense.audit.threats import EOT, sees_the_image, strongest
 from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
 from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
-from ridefense.gradients import FrozenWeights, Identity, Unrolled
+from ridefense.gradients import FrozenWeights, Identity
 from ridefense.report.paper import family
 from ridefense.rivals import (
     JPEG,
@@ -219,12 +219,12 @@ def threat(
             return Threat(attack=held, gradient=FrozenWeights())
         case AttackName.apgd:
             attack = APGD(eps=eps, eot=EOT if random else 1, **own)
+            return Threat(attack=attack, gradient=strongest(purifier))
         case AttackName.square:
             attack = Square(eps=eps)
         case AttackName.autoattack:
-            exact = getattr(purifier, "differentiable", False)
             attack = AutoAttack(eps=eps, version="rand" if random else "standard")
-            return Threat(attack=attack, gradient=Unrolled() if exact else Identity())
+            return Threat(attack=attack, gradient=strongest(purifier))
     return Threat(attack=attack, gradient=Identity())
 
 

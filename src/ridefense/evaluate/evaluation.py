@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,12 @@ from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
 
-_PACKAGES = ("ridefense", "ridefense-native", "torch", "numpy", "scipy", "scikit-image")
+_PACKAGES = (
+    *("ridefense", "ridefense-native", "torch", "torchvision", "numpy", "scipy", "scikit-image"),
+    *("pillow", "PyWavelets", "pyautoattack", "foolbox"),
+)
+_SAMPLE = 16
+"""Images whose pixels a run is known by: enough to tell one copy of a data set from another."""
 
 Knowledge = Literal["classifier", "classifier, purifier", "classifier, purifier, seed"]
 
@@ -166,6 +172,7 @@ class Evaluation:
                 "image_seed": self.image_seed,
                 "images": len(images),
                 "fingerprint": fingerprint({"ids": images.ids, "labels": images.labels}),
+                "content": _content(images),
                 "classes": list(images.classes),
             },
             "classifier": {
@@ -227,6 +234,16 @@ def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -
         f"{images.title} has {len(found)} classes, {classifier} {classes}; "
         f"name the sub-folders by class number (0 to {classes - 1}){missing}"
     )
+
+
+def _content(images: Dataset) -> str:
+    """What some images, spread over all of them, are once they are decoded."""
+    places = torch.linspace(0, len(images) - 1, min(_SAMPLE, len(images))).long().tolist()
+    found = {}
+    for place in places:
+        with suppress(InputError):  # it cannot be decoded, as its row will say
+            found[str(place)] = images[place : place + 1].bytes
+    return fingerprint(found)
 
 
 def _first(images: Dataset) -> Tensor:

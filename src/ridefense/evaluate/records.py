@@ -108,7 +108,7 @@ class Records:
         try:
             _take(lock, folder)
             declared = _agreed(folder, declared)
-            rows, sound = _rows(folder, declared["attacks"])
+            rows, sound = _rows(folder, _content(folder), declared["attacks"])
             with _writing(folder):
                 write_atomically(folder / "run.json", json.dumps(declared, indent=1).encode())
                 file = os.open(
@@ -167,8 +167,9 @@ def read(folder: str | os.PathLike[str]) -> Run:
         InputError: where it is no run folder of this format, or a line is damaged.
     """
     folder = Path(folder)
+    content = _content(folder)  # first: what run.json declares may grow, but only before its rows
     declared = _declared(folder)
-    return _run(folder, declared, _rows(folder, declared["attacks"])[0])
+    return _run(folder, declared, _rows(folder, content, declared["attacks"])[0])
 
 
 def find(folder: str | os.PathLike[str]) -> list[Path]:
@@ -183,8 +184,25 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in here for that folder, which is created where missing.
+
+    Raises:
+        RideError: where it cannot be written to.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """A file with all of the content or, after a kill, as it was before.
+    """A file with all of the content or, after a kill, as it was before; one process at a time.
 
     Raises:
         RideError: where it cannot be written.
@@ -238,18 +256,28 @@ def _agreed(folder: Path, declared: Plain) -> Plain:
     """
     declared = {"format": FORMAT, **json.loads(json.dumps(declared))}
     old = _declared(folder) if (folder / "run.json").exists() else None
-    records = folder / "records.jsonl"
-    if not records.exists() or b"\n" not in records.read_bytes():
+    if b"\n" not in _content(folder):
         return declared
     if old is None:
         raise InputError(f"{folder} has records without run.json; choose another folder")
+    told = _as_told(old, declared)
     for part in ("settings", "versions"):
-        for name, had, given in differences(old[part], declared[part]):
+        for name, had, given in differences(old[part], told[part]):
             raise InputError(
                 f"{folder} holds records with {name} {had!r}, not {given!r}; "
                 "choose another folder or the same setting"
             )
     return {**old, "attacks": old["attacks"] | declared["attacks"]}
+
+
+def _as_told(old: Plain, declared: Plain) -> Plain:
+    """What is declared without what the folder's older version of ridefense did not note."""
+    settings, noted = declared["settings"], old["settings"].get("dataset", {})
+    images = {k: v for k, v in settings.get("dataset", {}).items() if k != "content" or k in noted}
+    versions = {k: v for k, v in declared["versions"].items() if k in old["versions"]}
+    if images:
+        settings = settings | {"dataset": images}
+    return {"settings": settings, "versions": versions}
 
 
 def _declared(folder: Path) -> Plain:
@@ -280,10 +308,14 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _rows(folder: Path, attacks: Plain) -> tuple[list[Row], int]:
+def _content(folder: Path) -> bytes:
+    path = folder / "records.jsonl"
+    return path.read_bytes() if path.exists() else b""
+
+
+def _rows(folder: Path, content: bytes, attacks: Plain) -> tuple[list[Row], int]:
     """All rows, and the length in bytes of the sound part of the file."""
     path = folder / "records.jsonl"
-    content = path.read_bytes() if path.exists() else b""
     lines = content.split(b"\n")
     torn = lines.pop()
     rows, seen, sound = [], set(), 0

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -123,6 +123,38 @@ def score(predictions: Sequence[Sequence[int]], labels: Sequence[int]) -> Score:
         majority=Accuracy(sum(votes), n),
         draws=k,
     )
+
+
+Draws = Mapping[int, Sequence[bool]]
+"""Of each image, which draws were classified right under an attack."""
+
+
+def worst(attacks: Sequence[Draws]) -> dict[int, float]:
+    """Of each image, the share of draws that were right under whichever attack left the least."""
+    shared = set(attacks[0]).intersection(*attacks[1:]) if attacks else set()
+    return {image: min(statistics.fmean(own[image]) for own in attacks) for image in sorted(shared)}
+
+
+def picked(attacks: Sequence[Draws]) -> dict[int, float]:
+    """The same without the luck of the draw: k - 1 draws choose the attack, the other one scores.
+
+    The least of many noisy shares is lower than any attack made it. Here each draw in turn is left
+    out, the attack with the fewest survivals among the others is chosen (of equals the one that is
+    stronger over all images), and the draw that was left out says whether the image survived. One
+    draw is all there is of a deterministic defence, and of one whose seed is known; then this is
+    `worst`.
+    """
+    ranked = sorted(attacks, key=lambda own: statistics.fmean(map(statistics.fmean, own.values())))
+    found = {}
+    for image, least in worst(attacks).items():
+        draws = [own[image] for own in ranked]
+        k = len(draws[0])
+        if k == 1 or any(len(own) != k for own in draws):
+            found[image] = least
+            continue
+        chosen = [min(draws, key=lambda own, j=j: sum(own) - own[j])[j] for j in range(k)]
+        found[image] = sum(chosen) / k
+    return found
 
 
 def elects(votes: Iterable[int], label: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
-from ridefense.evaluate.records import write_atomically
+from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
@@ -128,7 +128,9 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
             refused[name] = str(error)
     planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
     plan = {"scale": lab.scale, "planned": planned, "refused": refused}
-    write_atomically(_plan_path(experiment, folder), json.dumps(plan, indent=1).encode())
+    path = _plan_path(experiment, folder)
+    with alone_in(path.parent):
+        write_atomically(path, json.dumps(plan, indent=1).encode())
     return cases
 
 

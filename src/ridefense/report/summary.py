@@ -11,6 +11,7 @@ from typing import Any
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, Run, Score, find, read, score
+from ridefense.evaluate.statistics import picked
 from ridefense.report import words
 from ridefense.report.paper import Figure, figure
 
@@ -86,22 +87,22 @@ class Line:
 class WorstCase:
     """The images that survive every attack of one ball: for each image, its worst attack.
 
-    Where draws are few the luck of many attacks makes it lower than any of them is; the audit's
-    page has an estimate without that.
-
     Attributes:
         run: the folder.
         defence: as in `Line`.
-        attacks: labels.
+        attacks: labels of those that are finished on all images.
+        unfinished: how many others there are.
         ball: norm and ε in words.
         seed_known: whether the attackers know the purifier's seed.
         gray_box: whether none of them knows the defence that there is.
-        accuracy: each image counts by the share of draws that the worst attack left right.
+        accuracy: each image counts by the share of draws that the worst attack left right, without
+            the luck of the draw, see `statistics.picked`.
     """
 
     run: str
     defence: str
     attacks: tuple[str, ...]
+    unfinished: int
     ball: str
     seed_known: bool
     gray_box: bool
@@ -294,29 +295,30 @@ def _score(by_image: dict[int, list[Row]]) -> Score:
 
 def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
     undefended = run.settings["purifier"]["type"] == "Unchanged"
+    expected = run.settings["dataset"]["images"] - len(run.unreadable)
     threats: dict[tuple[str, float, bool], list[str]] = {}
     for label, attack in run.attacks.items():
         if attack["name"] != "UniformNoise":  # which is no attack
             threat = attack["norm"], attack["eps"], attack["knows"].endswith("seed")
             threats.setdefault(threat, []).append(label)
     for (norm, eps, seed_known), labels in threats.items():
-        blind = all(run.attacks[label]["knows"] == "classifier" for label in labels)
-        found = [complete_rows(run, label) for label in labels]
-        shared = set(found[0]).intersection(*found[1:])
-        if len(labels) > 1 and shared:
-            survived = (min(_survival(rows[image]) for rows in found) for image in shared)
+        found = {label: complete_rows(run, label) for label in labels}
+        found = {label: rows for label, rows in found.items() if len(rows) == expected}
+        if len(found) > 1:
+            blind = all(run.attacks[label]["knows"] == "classifier" for label in found)
+            draws = [{i: _right(rows) for i, rows in group.items()} for group in found.values()]
             yield WorstCase(
                 run=name,
                 defence=words.defence(run.settings["purifier"]),
-                attacks=tuple(labels),
+                attacks=tuple(found),
+                unfinished=len(labels) - len(found),
                 ball=words.threat("", norm, eps).removeprefix(", "),
                 seed_known=seed_known,
                 gray_box=blind and not undefended,
-                accuracy=Accuracy.of(survived),
+                accuracy=Accuracy.of(picked(draws).values()),
             )
 
 
-def _survival(rows: list[Row]) -> float:
-    """The share of draws that were right."""
-    right = [prediction == row.label for row in rows for prediction in row.predictions]
-    return sum(right) / len(right)
+def _right(rows: list[Row]) -> list[bool]:
+    """Which draws were right."""
+    return [prediction == row.label for row in rows for prediction in row.predictions]

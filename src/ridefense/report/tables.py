@@ -155,10 +155,12 @@ def worst_case(case: WorstCase) -> str:
     """In a sentence."""
     accuracy = case.accuracy
     seed = ", the purifier's seed known" if case.seed_known else ""
+    left = f" ({case.unfinished} more are not finished)" if case.unfinished else ""
     worth = f" ({GRAY_BOX})" if case.gray_box else ""
     return (
         f"{case.defence}, {case.ball}{seed}: {percent(accuracy.fraction)} {interval(accuracy)} of "
-        f"{accuracy.n} images survive the worst of {len(case.attacks)} attacks on each{worth}."
+        f"{accuracy.n} images survive the worst of {len(case.attacks)} attacks on each"
+        f"{left}{worth}."
     )
 
 
@@ -206,6 +208,7 @@ def as_json(summary: Summary) -> str:
             "worst_cases": [
                 {
                     "attacks": list(case.attacks),
+                    "unfinished": case.unfinished,
                     "ball": case.ball,
                     "purifier_seed_known": case.seed_known,
                     "robustness_claim": not case.gray_box,
