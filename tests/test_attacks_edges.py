@@ -126,6 +126,8 @@ def test_training_is_left_alone(images, labels):
     [
         ({"eps": -0.1}, "eps is -0.1; use a number of at least 0"),
         ({"eps": math.nan}, "eps is nan"),
+        ({"eps": "8/255"}, "eps is '8/255'; use a number"),
+        ({"loss": "ce"}, "loss is 'ce'; use a function, as attacks.margin"),
         ({"eps": 8}, r"eps is 8; pixels lie in \[0, 1\], so 8 of 255 is 0.0314$"),
         ({"eps": 1.5}, "eps is 1.5; pixels lie in"),
         ({"norm": "L1"}, "norm is 'L1'; use Linf or L2"),

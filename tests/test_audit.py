@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from digits import QUICK
 from evaluations import numbers, weights
@@ -67,6 +68,36 @@ def median(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     carry_out(small(), folder)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classifier": torch.nn.Flatten()}, "classifier is a Flatten; name it.*module:function"),
+        ({"dataset": [1]}, "dataset is a list; name it"),
+        ({"budget": "quick"}, r"budget is 'quick'; use BUDGETS\['quick'\]"),
+        ({"radii": 0.2}, r"radii are 0\.2; give a tuple"),
+        ({"purifier": "median"}, "purifier is 'median'; pass a callable"),
+        ({"beside": {"x": lambda images: images}}, "let it accept all three"),
+    ],
+)
+def test_parts_that_cannot_be_audited_are_told_when_it_is_declared(change, told):
+    parts = {
+        "dataset": "digits",
+        "classifier": "digits-cnn",
+        "name": "median",
+        "purifier": Median(3),
+        "radii": (0.1,),
+        "budget": BUDGETS["quick"],
+    }
+    with pytest.raises(InputError, match=told):
+        Audit(**parts | change)
+
+
+def test_a_purifier_that_does_not_say_whether_it_is_differentiable_is_warned_of():
+    parts = {"dataset": "digits", "classifier": "digits-cnn", "name": "own", "radii": (0.1,)}
+    with pytest.warns(UserWarning, match="does not say whether it is differentiable"):
+        Audit(**parts, purifier=lambda images, ids=None, seed=0: images, budget=BUDGETS["quick"])
 
 
 def test_a_known_broken_defence_is_broken(median):
@@ -189,12 +220,13 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
         *("PGD FrozenWeights", "PGD Trajectory", "PGD Truncated(5)", "PGD Unrolled"),
         *("PGD Surrogate", "SPSA Identity", "NES Identity", "Square Identity"),
         *("PGD transferred from GaussianBlur", "PGD transferred from DAE"),
-        *("PGD transferred from DIP", "HopSkipJumpAttack Identity", "AutoAttack rand Identity"),
+        *("PGD transferred from DIP", "HopSkipJumpAttack Identity"),
+        "AutoAttack rand FrozenWeights",
     ):
         assert name in known
     assert "AutoAttack standard Unrolled" in kinds(model, Median(3), "full")
     assert "AutoAttack standard Identity" in kinds(model, JPEG(), "full")
-    assert "AutoAttack rand Identity" not in kinds(model, ride)
+    assert "AutoAttack rand FrozenWeights" not in kinds(model, ride)
     assert "PGD Unrolled" not in kinds(model, RIDE.preset("paper", network="mnist"), "full")
     assert "PGD transferred from DAE" not in kinds(model, DAE.preset("fast", network="mnist"))
     dip = kinds(model, DIP.preset("fast", network="mnist"))
@@ -238,7 +270,7 @@ def test_titles_say_what_was_done(model):
     ]
     assert moved.is_white
     assert not titles["HopSkipJumpAttack"].is_white
-    assert titles["AutoAttack rand"].is_white
+    assert titles["AutoAttack rand FrozenWeights"].is_white
     assert titles["PGD through held networks, 10 steps, EOT 6"].kind == "HeldWeights"
 
 

@@ -2,6 +2,7 @@ import copy
 import pickle
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -208,6 +209,31 @@ def test_parts_that_do_not_fit_are_told_when_it_is_made(classifier, change, word
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def scaled_in_place(images, ids=None, seed=0):
+    return images.mul_(0.5).clone()
+
+
+@pytest.mark.parametrize(
+    ("purifier", "words"),
+    [
+        (lambda images, ids=None, seed=0: images[:, :, 1:], ("<lambda>", "tensor of their shape")),
+        (lambda images, ids=None, seed=0: None, ("returned None",)),
+        (scaled_in_place, ("scaled_in_place", "changes the images", "images.clone()")),
+    ],
+)
+def test_a_purifier_that_breaks_its_word_is_told(classifier, pictures, purifier, words):
+    model, images = Defended(classifier, purifier), pictures(2).float()
+    for ask in (model, model.purified):
+        with pytest.raises(InputError) as caught:
+            ask(images.clone())
+        assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_what_is_no_tensor_is_told(classifier):
+    with pytest.raises(InputError, match=r"images are a ndarray; pass a torch\.Tensor"):
+        Defended(classifier, PURIFY)(np.zeros((1, 1, 8, 8)))
 
 
 def test_every_purifier_with_the_call_is_taken(classifier, pictures, monkeypatch):

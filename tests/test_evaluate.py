@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -293,6 +294,10 @@ def test_a_purifier_that_diverges_on_one_image_leaves_the_others_alone(folder):
         ({"draws": 0}, "draws is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"classifier": torch.nn.Flatten()}, "classifier is a Flatten; name it"),
+        ({"purifier": "median"}, "purifier is 'median'; pass a callable"),
+        ({"threats": (PGD(eps=0.1),)}, r"threats are \(PGD.*give a tuple"),
+        ({"threats": GRAY}, r"threats are Threat.*give a tuple"),
         ({"purifier": lambda images, ids=None, seed=0: images}, "cannot be recorded"),
     ],
 )
@@ -403,3 +408,26 @@ def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):
     assert seen[0][1] == 0
     assert seen[-1][1] == 24
     assert {"clean images", "FGSM", "BPDA"} <= {doing for doing, *_ in seen}
+
+
+def test_an_attack_of_a_threat_is_one():
+    with pytest.raises(InputError, match=r"attack is 'pgd'; use one of ridefense\.attacks"):
+        Threat(attack="pgd")
+
+
+def test_a_run_goes_on_with_the_same_pixels_alone(tmp_path):
+    """Ids, labels and classes are as before, the images are not."""
+    for name, value in (("a", 0.2), ("b", 0.8)):
+        for i in range(2):
+            path = tmp_path / name / "data" / "3" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(torch.full((1, 28, 28), value), path)
+    run(declare(tmp_path, dataset=str(tmp_path / "a" / "data"), threats=()), tmp_path / "run")
+    with pytest.raises(InputError, match=r"records with dataset\.content"):
+        run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")
+    # A folder that an older version wrote, without it, goes on.
+    path = tmp_path / "run" / "run.json"
+    declared = json.loads(path.read_text())
+    del declared["settings"]["dataset"]["content"], declared["versions"]["pillow"]
+    path.write_text(json.dumps(declared))
+    run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")

@@ -76,11 +76,13 @@ class Defended(nn.Module):
         if torch.jit.is_tracing():
             # Engines leave PyTorch: a trace would keep this input's result for every input.
             raise InputError("a Defended cannot be traced or exported; export its classifier")
+        if not isinstance(images, Tensor):
+            raise InputError(f"images are {_named(images)}; pass a torch.Tensor [N, C, H, W]")
         seed = self._fresh_seed() if seed is None else seed
         if torch.is_grad_enabled() and images.requires_grad:
             purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
         else:
-            purified = self.purifier(images, ids=ids, seed=seed)[None]
+            purified = purified_by(self.purifier, images, ids, seed)[None]
         logits = self.classifier(purified.flatten(0, 1))
         return logits.unflatten(0, purified.shape[:2])
 
@@ -89,7 +91,7 @@ class Defended(nn.Module):
     ) -> Tensor:
         """What the classifier is shown: purified images [N, C, H, W], detached."""
         seed = self._fresh_seed() if seed is None else seed
-        return self.purifier(images.detach(), ids=ids, seed=seed).detach()
+        return purified_by(self.purifier, images.detach(), ids, seed).detach()
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +123,21 @@ def _check_parts(classifier: object, purifier: object, gradient: object) -> None
             f"classifier is {_named(classifier)}; pass an nn.Module, then the purifier: "
             "Defended(classifier, purifier)"
         )
+    check_purifier(purifier)
+    if gradient is not None and (
+        isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
+    ):
+        raise InputError(
+            f"gradient is {_named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
+        )
+
+
+def check_purifier(purifier: object) -> None:
+    """Refuse what cannot be called as a `Purifier` is.
+
+    Raises:
+        InputError: for what is no callable, or does not take (images, ids=…, seed=…).
+    """
     if not callable(purifier):
         raise InputError(f"purifier is {_named(purifier)}; pass a callable, as Median(3)")
     call = purifier
@@ -138,12 +155,28 @@ def _check_parts(classifier: object, purifier: object, gradient: object) -> None
             f"purifier is {_named(purifier)}, which cannot take (images, ids=…, seed=…): {error}; "
             "let it accept all three, and pass the classifier before it"
         ) from error
-    if gradient is not None and (
-        isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
-    ):
+
+
+def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+    """What a purifier makes of images [N, C, H, W].
+
+    Raises:
+        InputError: where that is no tensor of their shape, or where it has changed the images.
+    """
+    before = images.detach().clone()
+    found = purifier(images, ids=ids, seed=seed)
+    if not isinstance(found, Tensor) or found.shape != images.shape:
+        made = tuple(found.shape) if isinstance(found, Tensor) else _named(found)
         raise InputError(
-            f"gradient is {_named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
+            f"purifier {_named(purifier)} returned {made} for images {tuple(images.shape)}; "
+            "let it return a tensor of their shape"
         )
+    if not torch.equal(before, images.detach()):
+        raise InputError(
+            f"purifier {_named(purifier)} changes the images that it is given; "
+            "let it work on images.clone()"
+        )
+    return found
 
 
 def _named(value: object) -> str:

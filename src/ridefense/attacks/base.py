@@ -4,6 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -112,8 +113,8 @@ class Case:
 
 def check_ball(eps: float, norm: str) -> None:
     """Refuse an ε or a norm that is none, and an ℓ∞ radius of another scale of pixels."""
-    if not 0 <= eps < float("inf"):
-        raise InputError(f"eps is {eps}; use a number of at least 0")
+    if not (isinstance(eps, Real) and 0 <= eps < float("inf")):
+        raise InputError(f"eps is {eps!r}; use a number of at least 0")
     if norm == "Linf" and eps > 1:
         raise InputError(
             f"eps is {eps:g}; pixels lie in [0, 1], so {eps:g} of 255 is {eps / 255:.3g}"

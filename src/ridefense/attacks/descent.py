@@ -78,6 +78,8 @@ class Iterative(Attack):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise InputError(f"{name} is {value!r}; use a whole number of at least {low}")
+        if not callable(self.loss):
+            raise InputError(f"loss is {self.loss!r}; use a function, as attacks.margin")
         if self.purifier_seed is not None and self.eot > 1:
             raise InputError(
                 f"eot is {self.eot} with a known purifier_seed, where every draw is the same; use 1"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,15 +17,17 @@ from ridefense import classifiers, datasets
 from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
 from ridefense.audit.threats import basic, in_order, purifications, threats
-from ridefense.defended import Purifier
+from ridefense.defended import Purifier, check_purifier
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
+from ridefense.evaluate.evaluation import check_names
 from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
 from ridefense.rivals import JPEG
+from ridefense.settings import Settings
 
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Radii of the curve of accuracy against ε."""
@@ -69,8 +72,19 @@ class Audit:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if not self.radii:
-            raise InputError("radii is empty; give at least one")
+        check_names(dataset=self.dataset, classifier=self.classifier)
+        for purifier in (self.purifier, *self.beside.values()):
+            check_purifier(purifier)
+        if not (isinstance(self.purifier, Settings) or hasattr(self.purifier, "differentiable")):
+            warnings.warn(
+                f"{type(self.purifier).__name__} does not say whether it is differentiable, and is "
+                "attacked as if it were not; give it the attribute differentiable",
+                stacklevel=3,
+            )
+        if not isinstance(self.budget, Budget):
+            raise InputError(f"budget is {self.budget!r}; use BUDGETS['quick'] or another Budget")
+        if not isinstance(self.radii, tuple) or not self.radii:
+            raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
         if any(not 0 < eps <= 1 for eps in self.radii):
             raise InputError(f"radii are {self.radii}; use numbers above 0, to 1")
 

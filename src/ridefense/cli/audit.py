@@ -14,7 +14,7 @@ from ridefense.cli.console import bar
 from ridefense.cli.evaluate import UNCHECKED
 from ridefense.cli.report import show_audit
 
-BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1")
+BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1", "bit-depth:1")
 """Fixed filters that stand beside what is audited."""
 
 _BY_DEFAULT = f"[{', '.join(BESIDE)}]"

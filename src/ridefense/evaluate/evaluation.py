@@ -17,7 +17,7 @@ from ridefense import classifiers, datasets
 from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.defended import Purifier
+from ridefense.defended import Purifier, check_purifier
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
 from ridefense.estimators import PRESETS, Estimator
@@ -49,6 +49,10 @@ class Threat:
 
     attack: Attack
     gradient: GradientMode | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attack, Attack):
+            raise InputError(f"attack is {self.attack!r}; use one of ridefense.attacks, as PGD()")
 
     @property
     def purifier_seed(self) -> int | None:
@@ -133,6 +137,14 @@ class Evaluation:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
         if not self.seeds:
             raise InputError("seeds is empty; give at least one")
+        check_names(dataset=self.dataset, classifier=self.classifier)
+        check_purifier(self.purifier)
+        if not isinstance(self.threats, tuple) or not all(
+            isinstance(threat, Threat) for threat in self.threats
+        ):
+            raise InputError(
+                f"threats are {self.threats!r}; give a tuple, as (Threat(attack=PGD(eps=0.1)),)"
+            )
 
     @property
     def attacks(self) -> dict[str, Threat]:
@@ -194,6 +206,21 @@ class Evaluation:
             settings["dataset"]["per_class"] = self.per_class
         attacks = {label: threat.settings() for label, threat in self.attacks.items()}
         return {"settings": settings, "versions": _versions(), "attacks": attacks}
+
+
+def check_names(**given: object) -> None:
+    """Refuse data sets and classifiers that are objects: any process has to find them by name.
+
+    Raises:
+        InputError: for what is no string.
+    """
+    for what, name in given.items():
+        if not isinstance(name, str):
+            own = "module:function" if what == "classifier" else "a folder of images"
+            raise InputError(
+                f"{what} is a {type(name).__name__}; name it, as other processes look it up: "
+                f"a known name, a file, or {own}"
+            )
 
 
 @lru_cache(maxsize=2)

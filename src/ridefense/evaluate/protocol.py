@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ridefense import memory, threads
 from ridefense.datasets import Dataset
-from ridefense.defended import Defended, Purifier, views
+from ridefense.defended import Defended, Purifier, purified_by, views
 from ridefense.errors import InputError, RideError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
@@ -271,7 +271,7 @@ def _purify(
     if isinstance(purifier, Estimator):
         found = purifier.estimate(images, ids=ids, seed=seed, **watching)
         return _Draw(seed, found.value, found)
-    return _Draw(seed, purifier(images, ids=ids, seed=seed), None)
+    return _Draw(seed, purified_by(purifier, images, ids, seed), None)
 
 
 @torch.no_grad()
