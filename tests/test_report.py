@@ -1,4 +1,5 @@
 import json
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -150,6 +151,25 @@ def test_the_worst_case_keeps_threat_models_apart(tmp_path):
     cases = json.loads(as_json(summarise(tmp_path)))["runs"][0]["worst_cases"]
     assert [case["robustness_claim"] for case in cases] == [False, True]
     assert [case["purifier_seed_known"] for case in cases] == [False, False]
+
+
+def test_unfinished_attacks_do_not_shrink_the_worst_case(tmp_path):
+    attacked = {"none": [GOOD] * 4, "a": [GOOD, BAD, BAD, BAD], "b": [MIXED] * 4, "c": [BAD] * 2}
+    attacks = {"a": BPDA, "b": {**BPDA, "name": "PGD"}, "c": {**BPDA, "name": "APGD"}}
+    summary = summarise(record(tmp_path, attacked, attacks))
+    (worst,) = summary.worst_cases
+    assert (worst.attacks, worst.unfinished, worst.accuracy.n) == (("a", "b"), 1, 4)
+    assert "the worst of 2 attacks on each (1 more are not finished)." in as_markdown(summary)
+
+
+def test_a_page_of_records_without_images_has_the_numbers(folder):
+    whole = as_html(summarise(folder))
+    for name in ("bare", "ride"):
+        shutil.rmtree(folder / name / "images")
+    page = as_html(summarise(folder))
+    assert "data:image/png" in whole
+    assert "data:image/png" not in page
+    assert "37.5%" in page
 
 
 def test_clean_images_alone_are_a_line(tmp_path):

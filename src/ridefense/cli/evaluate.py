@@ -48,9 +48,10 @@ def evaluate(
     How many workers there are, and where, never changes a number.
 
     fgsm and pgd know the classifier only: they are made on it alone, and their images are shown to
-    the defence. The others know the purifier too. bpda is the paper's; held is the strongest for
-    its cost, of purifiers that fit a network to the image (ride, dae); apgd, square and autoattack
-    run the purifier hundreds or thousands of times for each image.
+    the defence. The others know the purifier too. bpda is the paper's; held differentiates the
+    network of purifiers that fit one to the image (ride, dae), and fits it seldom; apgd and
+    autoattack take the best derivative there is and, as square does, run the purifier hundreds or
+    thousands of times for each image.
 
     \b
     Examples:

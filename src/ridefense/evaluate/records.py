@@ -53,6 +53,11 @@ class Run:
         """The images that could not be decoded."""
         return {row.image for row in self.rows if UNREADABLE in row.faults}
 
+    @property
+    def has_images(self) -> bool:
+        """Whether they are there: published records may leave them out."""
+        return (self.folder / "images").exists()
+
     def images(self, row: Row) -> dict[str, Tensor]:
         """float [C, H, W] in [0, 1]: "final" and "purified" (in the first draw).
 

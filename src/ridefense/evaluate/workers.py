@@ -193,7 +193,8 @@ def spread(
                     if deaths >= _PATIENCE * count:
                         raise RideError(
                             f"{deaths} workers in a row died ({error}); use fewer if memory is "
-                            "short, and start the same command again"
+                            "short, start them below if __name__ == '__main__' in a script, and "
+                            "run the same again"
                         ) from error
                     continue
                 if isinstance(answer, Exception):

@@ -45,11 +45,13 @@ def _theorem_1(records: Evidence) -> Iterator[Block]:
         )
         held = [d for _, history in found for d in history.descended]
         falls = [b <= a for values in objectives for a, b in itertools.pairwise(values[1:])]
+        rose = sum(values[1] > values[0] for values in objectives if len(values) > 1)
         rows.append(
             (
                 (what,),
                 (str(len(objectives)),),
                 (f"{sum(held)} of {len(held)}",),
+                (f"{rose} of {len(objectives)}",),
                 (f"{sum(falls)} of {len(falls)}",),
             )
         )
@@ -57,6 +59,7 @@ def _theorem_1(records: Evidence) -> Iterator[Block]:
         "Images",
         "n",
         "Rounds that did not raise L_DAE",
+        "Images whose L_RIDE rose in round 2",
         "Rounds after the second that did not raise L_RIDE",
     )
     yield Table("Theorem 1's condition, and what it promises", columns, rows)

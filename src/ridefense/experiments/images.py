@@ -41,15 +41,10 @@ def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
     def compose(records: Evidence) -> Iterator[Block]:
         for name, run in records.runs.items():
             rows = [row for row, _ in histories(records.rows(name, attack_of(records, name)))]
-            if len(rows) > index and _has_images(run):
+            if len(rows) > index and run.has_images:  # published records have none
                 yield from _of_one(name, run, rows[index])
 
     return compose
-
-
-def _has_images(run: Run) -> bool:
-    """Published records leave out the images; what shows them is left out of the page then."""
-    return (run.folder / "images").exists()
 
 
 def _of_one(name: str, run: Run, row: Row) -> Iterator[Block]:
@@ -125,7 +120,7 @@ def _grids(field: FieldName) -> Callable[[Lab], Cases]:
 
 
 def _grid(records: Evidence) -> Iterator[Block]:
-    if not all(map(_has_images, records.runs.values())):
+    if not all(run.has_images for run in records.runs.values()):
         return
     for steps, labels in zip(STEPS, _by_steps(records), strict=True):
         rows: dict[str, list[Shown | None]] = {}

@@ -68,6 +68,8 @@ class Section:
 def as_html(summary: Summary) -> str:
     """A self-contained page; everything that comes from records is escaped.
 
+    Of a run without any images it has the numbers alone.
+
     Raises:
         InputError: where images that rows speak of are missing or damaged.
     """
@@ -105,7 +107,7 @@ def _section(name: str, run: Run, summary: Summary) -> Section:
         name=name,
         defence=words.defence(settings["purifier"]),
         settings=tuple(known.items()),
-        grids=tuple(_grid(run, line) for line in lines),
+        grids=tuple(_grid(run, line) for line in lines) if run.has_images else (),
     )
 
 
