@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from attacked import RIDE_TINY, classifier, images, labels  # noqa: F401
 from digits import QUICK, correct, digits
 from digits import classifier as reader
-from ridefense import DAE, DIP, MNIST, Defended, InputError, Median
+from ridefense import DAE, DIP, MNIST, RIDE, Defended, InputError, Median
 from ridefense.attacks import PGD, HeldWeights, UniformNoise, margin
 from ridefense.gradients import FrozenWeights
 
@@ -46,14 +46,41 @@ def test_it_does_not_depend_on_the_batch(classifier, images, labels):  # noqa: F
     assert torch.equal(whole[2:4], part)
 
 
+ASKED = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(RIDE):
+    """Notes what it is given to purify; networks that are held are not asked for so."""
+
+    def __call__(self, x, ids=None, seed=0):
+        ASKED.append((x.clone(), list(ids), seed))
+        return super().__call__(x, ids, seed)
+
+
 def test_restarts_score_with_the_real_defender(classifier, images, labels):  # noqa: F811
-    model = Defended(classifier, RIDE_TINY)
+    purifier = Asked(**{f.name: getattr(RIDE_TINY, f.name) for f in fields(RIDE_TINY)})
     attack = HeldWeights(eps=0.1, steps=2, eot=2, hold=2, restarts=2)
-    found = attack(model, images, labels)
-    assert (found.double() - images).abs().max() <= 0.1
     seen = []
-    attack(model, images, labels, callback=lambda at: seen.append((at.run, at.step, len(at.ids))))
-    assert [at[:2] for at in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    ASKED.clear()
+    found = attack(
+        Defended(classifier, purifier),
+        images,
+        labels,
+        ids=range(8),
+        callback=lambda at: seen.append((at.run, at.step)),
+    )
+    assert (found.double() - images).abs().max() <= 0.1
+    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    # Once at each end, in five draws of every image that is not fooled in all of them yet.
+    (first, ids, seed), (second, other_ids, other_seed) = ASKED
+    assert len(ids) == 5 * 8
+    assert set(other_ids) < set(ids)
+    assert seed == other_seed
+    left = [n for n in other_ids if n < 8]
+    ends = [dict(enumerate(first[:8])), dict(zip(left, second, strict=False))]
+    for image in range(8):
+        assert any(torch.equal(end[image], found[image]) for end in ends if image in end)
 
 
 @pytest.mark.parametrize("purifier", [Median(3), DIP(network=RIDE_TINY.network, steps=2)])

@@ -194,7 +194,7 @@ def spread(
                         raise RideError(
                             f"{deaths} workers in a row died ({error}); use fewer if memory is "
                             "short, start them below if __name__ == '__main__' in a script, and "
-                            "run the same again"
+                            "start the same command again"
                         ) from error
                     continue
                 if isinstance(answer, Exception):

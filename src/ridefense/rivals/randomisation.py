@@ -18,7 +18,8 @@ class ResizeAndPad(RandomFilter):
     The original enlarges 299 pixels to 299 … 330 and pads to 331, which its classifiers accept. A
     purifier keeps its input's size, so here the canvas has that size and the image shrinks on it:
     the same proportions, for classifiers of a fixed input size (25 … 28 of 28 pixels, 29 … 32 of
-    32, 202 … 224 of 224). Bilinear, antialiased; the paper does not say.
+    32, 202 … 224 of 224). The full size, which the original does not draw, leaves an image as it
+    is: in a quarter of the draws of small images. Bilinear, antialiased; the paper does not say.
 
     Attributes:
         smallest: the least side as a share of the canvas's; 299/331 in the paper.
