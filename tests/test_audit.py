@@ -27,7 +27,7 @@ from ridefense.audit.plan import stages
 from ridefense.audit.threats import purifications
 from ridefense.cli import main
 from ridefense.evaluate import Here, read
-from ridefense.rivals import JPEG
+from ridefense.rivals import JPEG, BitDepth
 
 SCANT = Budget(
     steps=(10, 40),
@@ -234,6 +234,8 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
     assert "PGD Truncated(5)" in dip
     assert "PGD Unrolled" in kinds(model, Median(3))
     assert "PGD Unrolled" not in kinds(model, JPEG())
+    assert {"PGD Surrogate", "BPDA"} <= kinds(model, BitDepth(1))
+    assert "PGD Surrogate" in kinds(model, BitDepth(1), "quick")
     bare = kinds(model, Unchanged())
     assert bare == {"UniformNoise", "FGSM", "PGD", "APGD"}
     assert kinds(model, Unchanged(), "full") == bare | {"AutoAttack standard"}

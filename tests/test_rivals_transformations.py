@@ -29,6 +29,20 @@ def test_bit_depth_goes_to_the_nearest_level(bits):
     np.testing.assert_allclose(BitDepth(bits)(images).numpy(), levels[nearest], atol=1e-15)
 
 
+@pytest.mark.parametrize("bits", [1, 3])
+def test_stand_ins_of_bit_depth_round_ever_more_sharply(bits, pictures):
+    images = pictures(2)
+    exact, errors = BitDepth(bits)(images), []
+    for network in BitDepth(bits).stand_ins:
+        watched = images.clone().requires_grad_()
+        made = network(watched)
+        (gradient,) = torch.autograd.grad(made.sum(), watched)
+        assert (gradient > 0).all()
+        errors.append((made - exact).abs().mean())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * errors[0]
+
+
 # The luminance table of the JPEG standard (ITU-T T.81, table K.1), for quality 50.
 LUMINANCE = """
 16 11 10 16 24 40 51 61      12 12 14 19 26 58 60 55      14 13 16 24 40 57 69 56

@@ -30,9 +30,29 @@ class BitDepth(Filter):
     def __post_init__(self) -> None:
         check_whole("bits", self.bits, 1)
 
+    @property
+    def stand_ins(self) -> tuple[nn.Module, ...]:
+        """Smooth imitations of it, to differentiate in its place (`gradients.Surrogate`)."""
+        return tuple(SoftSteps(2**self.bits - 1, slope) for slope in (5.0, 10.0, 20.0))
+
     def apply(self, images: Tensor) -> Tensor:
         top = 2**self.bits - 1
         return (images.detach().double() * top).round().div(top).to(images.dtype)
+
+
+class SoftSteps(nn.Module):
+    """Rounding to multiples of 1/`steps` with a sigmoid for each step, of this slope."""
+
+    def __init__(self, steps: int, slope: float) -> None:
+        super().__init__()
+        # As buffers, so that attacks through it are told apart by its values.
+        self.register_buffer("edges", (torch.arange(steps) + 0.5) / steps)
+        self.register_buffer("slope", torch.tensor(slope))
+
+    def forward(self, images: Tensor) -> Tensor:
+        distance = images[..., None] - self.edges.to(images)
+        steep = self.slope.to(images) * len(self.edges)
+        return torch.sigmoid(steep * distance).mean(dim=-1)
 
 
 @dataclass(frozen=True)
