@@ -234,8 +234,9 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
     assert "PGD Truncated(5)" in dip
     assert "PGD Unrolled" in kinds(model, Median(3))
     assert "PGD Unrolled" not in kinds(model, JPEG())
-    assert {"PGD Surrogate", "BPDA"} <= kinds(model, BitDepth(1))
-    assert "PGD Surrogate" in kinds(model, BitDepth(1), "quick")
+    for budget in ("quick", "small"):
+        imitated = "APGD transferred from soft steps Surrogate"
+        assert {imitated, "BPDA"} <= kinds(model, BitDepth(1), budget)
     bare = kinds(model, Unchanged())
     assert bare == {"UniformNoise", "FGSM", "PGD", "APGD"}
     assert kinds(model, Unchanged(), "full") == bare | {"AutoAttack standard"}

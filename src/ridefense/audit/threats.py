@@ -63,6 +63,7 @@ def threats(
             Threat(attack=FGSM(eps=eps)),
             Threat(attack=PGD(eps=eps, steps=40)),
             *_siblings(classifier, purifier, eps),
+            *_from_stand_ins(classifier, purifier, eps, budget),
             *_quicker(classifier, purifier, eps, budget),
             *_through(purifier, eps, budget, surrogate),
             *_swept(purifier, eps, budget),
@@ -153,7 +154,7 @@ def _what_pays(
 ) -> Iterator[Threat]:
     """What did most for its cost where all was tried."""
     yield from basic(classifier, purifier, eps, budget)
-    yield from _through_stand_ins(purifier, eps, budget)
+    yield from _from_stand_ins(classifier, purifier, eps, budget)
     if not isinstance(purifier, Settings):
         return
     yield from (Threat(attack=kind(eps=eps), gradient=Identity()) for kind in (FGSM, PGD))
@@ -223,7 +224,6 @@ def _through(
     yield from (Threat(attack=PGD(eps=eps), gradient=g) for g in _modes(purifier, budget))
     if surrogate is not None:
         yield Threat(attack=PGD(eps=eps), gradient=Surrogate(surrogate))
-    yield from _through_stand_ins(purifier, eps, budget)
     if sees_the_image(purifier):
         frozen = FrozenWeights()
         yield from (Threat(attack=PGD(eps=eps, eot=n), gradient=frozen) for n in budget.frozen)
@@ -261,11 +261,14 @@ def _swept(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
     yield from (Threat(attack=other, gradient=gradient) for other in others)
 
 
-def _through_stand_ins(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
-    """Through the smooth imitations that a purifier which cannot be differentiated brings."""
+def _from_stand_ins(
+    classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
+) -> Iterator[Threat]:
+    """Transfer from the smooth imitations that a purifier without a derivative brings."""
     for network in getattr(purifier, "stand_ins", ()):
-        attack = PGD(eps=eps, steps=max(budget.steps), loss=margin)
-        yield Threat(attack=attack, gradient=Surrogate(network))
+        source = Defended(classifier, network, Unrolled())
+        attack = APGD(eps=eps, steps=max(budget.steps), loss=margin)
+        yield Threat(attack=Transfer(source=source, attack=attack), gradient=Surrogate(network))
 
 
 def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:

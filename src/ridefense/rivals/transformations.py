@@ -6,6 +6,7 @@ Image quilting is left out: it needs a bank of a million clean patches of the tr
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class BitDepth(Filter):
 
     @property
     def stand_ins(self) -> tuple[nn.Module, ...]:
-        """Smooth imitations of it, to differentiate in its place (`gradients.Surrogate`)."""
+        """Smooth imitations of it, to be attacked in its place."""
         return tuple(SoftSteps(2**self.bits - 1, slope) for slope in (5.0, 10.0, 20.0))
 
     def apply(self, images: Tensor) -> Tensor:
@@ -41,7 +42,14 @@ class BitDepth(Filter):
 
 
 class SoftSteps(nn.Module):
-    """Rounding to multiples of 1/`steps` with a sigmoid for each step, of this slope."""
+    """Rounding to multiples of 1/`steps` with a sigmoid for each step, of this slope.
+
+    A purifier like others, but that its derivative leads somewhere.
+    """
+
+    name = "soft steps"
+    is_randomised = False
+    differentiable = True
 
     def __init__(self, steps: int, slope: float) -> None:
         super().__init__()
@@ -49,7 +57,7 @@ class SoftSteps(nn.Module):
         self.register_buffer("edges", (torch.arange(steps) + 0.5) / steps)
         self.register_buffer("slope", torch.tensor(slope))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
         distance = images[..., None] - self.edges.to(images)
         steep = self.slope.to(images) * len(self.edges)
         return torch.sigmoid(steep * distance).mean(dim=-1)
