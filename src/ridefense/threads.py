@@ -21,7 +21,10 @@ def available() -> int:
 
 @contextmanager
 def single() -> Iterator[None]:
-    """PyTorch computes on one thread within; `available` stays what it was."""
+    """PyTorch computes on one thread within; `available` stays what it was.
+
+    Not for two threads of a process at once: PyTorch has one number for all of them.
+    """
     before = torch.get_num_threads()
     token = _lent.set(available())
     torch.set_num_threads(1)

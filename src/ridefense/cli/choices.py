@@ -92,7 +92,10 @@ def radius(text: str) -> float:
 # Options that several commands take, with one meaning.
 Dataset = Annotated[str, typer.Option(help="digits, mnist, … or a folder; see list")]
 ClassifierName = Annotated[
-    str | None, typer.Option(help="by default the one made for the data set")
+    str | None,
+    typer.Option(
+        help="see list; yours as package.module:function  [the one made for the data set]"
+    ),
 ]
 Network = Annotated[
     NetworkName | None,

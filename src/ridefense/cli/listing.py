@@ -25,6 +25,7 @@ def listing(
             "torchvision:NAME",
             "timm:NAME",
             "a .safetensors file",
+            "package.module:function",
         ],
         "purifiers": [
             *(
