@@ -89,7 +89,10 @@ def test_theorem_1_is_counted_over_rounds_and_images():
     found = records({"fit-theorem": {CLEAN: rows(CLEAN, past[0]), ATTACK: rows(ATTACK, *past)}})
     (table,), pictures = tables("theorem-1", found)
     cells = [tuple(cell[0] for cell in line) for line in table.rows]
-    assert cells == [("clean", "1", "3 of 4", "2 of 2"), ("attacked", "2", "5 of 8", "3 of 4")]
+    assert cells == [
+        ("clean", "1", "3 of 4", "1 of 1", "2 of 2"),
+        ("attacked", "2", "5 of 8", "1 of 2", "3 of 4"),
+    ]
     assert len(pictures) == 2
 
 

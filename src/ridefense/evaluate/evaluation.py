@@ -51,7 +51,8 @@ class Threat:
     gradient: GradientMode | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attack, Attack):
+        made = callable(self.attack) and not isinstance(self.attack, type)
+        if not (made and hasattr(self.attack, "settings")):
             raise InputError(f"attack is {self.attack!r}; use one of ridefense.attacks, as PGD()")
 
     @property
