@@ -137,6 +137,7 @@ def test_missing_splits_and_sets_are_named(root, tmp_path):
 def test_the_hubs_layout_is_fetched_by_the_datasets_library(root, tmp_path, monkeypatch):
     """The library reads a folder as it reads a repository of the hub."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.delenv("RIDEFENSE_DATA", raising=False)
     for name, folder in (("mnist", "mnist/mnist"), ("cifar10", "cifar10")):
         copy = tmp_path / name
         shutil.copytree(root / folder, copy)
@@ -153,6 +154,7 @@ def test_a_hub_that_is_not_reached_is_one_line(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
+    monkeypatch.delenv("RIDEFENSE_DATA", raising=False)
     refused(lambda: load("mnist"), "ylecun/mnist", "no route", "RIDEFENSE_DATA")
     refused(lambda: load("cifar10", root=tmp_path), "uoft-cs/cifar10", str(tmp_path / "cifar10"))
 
