@@ -136,7 +136,7 @@ def test_estimates_see_one_draw_a_step(reader, held_out):
     ("attack", "most"),
     [
         (SPSA(eps=0.3, directions=32), 0.1),
-        (NES(eps=0.3, directions=32), 0.2),
+        (NES(eps=0.3, directions=48), 0.1),
         (SPSA(eps=2.0, norm="L2", directions=64), 0.5),
         (Square(eps=0.2, queries=300), 0.2),
         (Square(eps=3.0, norm="L2", queries=300), 0.4),
