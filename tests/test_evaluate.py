@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -11,14 +10,10 @@ import pytest
 import torch
 
 from evaluations import GRAY, TINY, WHITE, declare, long, numbers
-from ridefense import Defended, InputError, Median, TVChambolle, Unchanged, classifiers
-from ridefense.attacks import PGD, Attack, Transfer
-from ridefense.datasets import load as load_dataset
-from ridefense.describe import describe
-from ridefense.evaluate import CLEAN, Evaluation, Threat, evaluate_chunk, protocol, read, run
-from ridefense.evaluate import evaluation as protocol_evaluation
-from ridefense.gradients import Identity, Surrogate, Unrolled
-from ridefense.imagefiles import save_image
+from ridefense import Defended, InputError, Median, TVChambolle, Unchanged
+from ridefense.attacks import PGD, Attack
+from ridefense.evaluate import CLEAN, Threat, evaluate_chunk, protocol, read, run
+from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
 from ridefense.report.summary import summarise
 
@@ -281,125 +276,6 @@ def test_a_purifier_that_diverges_on_one_image_leaves_the_others_alone(folder):
     assert all(row.line() for row in rows)  # NaN distances would be no JSON
 
 
-# --- Declarations that cannot be carried out -----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"dataset": "nothing"}, "no data set 'nothing'"),
-        ({"classifier": "nothing"}, "no classifier 'nothing'"),
-        ({"dataset": "foolbox-cifar10", "limit": None}, "cannot take CIFAR-10"),
-        ({"device": "cuda:99"}, "cannot take .* on cuda:99"),
-        ({"draws": 0}, "draws is 0"),
-        ({"batch": 0}, "batch is 0"),
-        ({"seeds": ()}, "seeds is empty"),
-        ({"classifier": torch.nn.Flatten()}, "classifier is a Flatten; name it"),
-        ({"purifier": "median"}, "purifier is 'median'; pass a callable"),
-        ({"threats": (PGD(eps=0.1),)}, r"threats are \(PGD.*give a tuple"),
-        ({"threats": GRAY}, r"threats are Threat.*give a tuple"),
-        ({"purifier": lambda images, ids=None, seed=0: images}, "cannot be recorded"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_told_before_anything_is_written(folder, changes, told):
-    target = folder / "never"
-    with pytest.raises(InputError, match=told):
-        run(declare(folder, **changes), target)
-    assert not target.exists()
-
-
-def test_images_without_labels_are_refused(folder, tmp_path):
-    save_image(torch.zeros(1, 28, 28), tmp_path / "a.png")
-    with pytest.raises(InputError, match="has no labels"):
-        run(declare(folder, dataset=str(tmp_path), limit=None), folder / "never")
-
-
-def sorted_by_name(place, names):
-    """A folder with a digit in each of its sub-folders, named otherwise or by their numbers."""
-    digits = load_dataset("digits")
-    for label, name in names.items():
-        (place / name).mkdir(parents=True)
-        digit = digits.images[digits.labels == label][0]
-        save_image(digit, place / name / "a.png")
-    return str(place)
-
-
-def test_named_sub_folders_have_to_be_all_the_classes(folder, tmp_path):
-    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    named = {n: f"{n} {word}" for n, word in enumerate(words)}
-    few = sorted_by_name(tmp_path / "mine", {n: named[n] for n in (0, 2, 3, 9)})
-    evaluation = declare(folder, classifier="digits-cnn", dataset=few, limit=None, threats=())
-    told = r"mine has 4 classes, digits-cnn 10; .*number \(0 to 9\), or add the missing ones empty"
-    with pytest.raises(InputError, match=told):
-        run(evaluation, folder / "never")
-    for name in named.values():
-        (tmp_path / "mine" / name).mkdir(exist_ok=True)
-    protocol_evaluation._load.cache_clear()
-    assert evaluation.load()[0].labels.tolist() == [0, 2, 3, 9]
-    (tmp_path / "mine" / "none").mkdir()
-    protocol_evaluation._load.cache_clear()
-    with pytest.raises(InputError, match=r"11 classes, digits-cnn 10; .*\(0 to 9\)$"):
-        evaluation.load()
-
-
-def test_sub_folders_named_by_numbers_need_not_be_all_the_classes(folder, tmp_path):
-    few = sorted_by_name(tmp_path / "mine", {3: "3", 9: "9"})
-    evaluation = declare(
-        folder, classifier="digits-cnn", purifier=Unchanged(), dataset=few, limit=None, threats=()
-    )
-    rows = run(evaluation, tmp_path / "run").rows
-    assert [(row.label, row.predictions) for row in rows] == [(3, (3,)), (9, (9,))]
-
-
-class Darken(torch.nn.Module):
-    """A purifier that is a module, with a setting that is no weight, and a part with one."""
-
-    def __init__(self, by=0.5, kernels=(3,)):
-        super().__init__()
-        self.by, self.kernels, self._calls, self.table = by, kernels, 0, {"not": "plain"}
-        self.blur = torch.nn.AvgPool2d(3, stride=1)
-
-    def forward(self, images, ids=None, seed=0):
-        return self.by * images
-
-
-def test_a_module_with_other_attributes_is_another_purifier(folder, tmp_path):
-    def declared(**attributes):
-        return declare(folder, purifier=Darken(**attributes), threats=(), limit=2)
-
-    found = run(declared(), tmp_path)
-    attributes = found.settings["purifier"]["attributes"]
-    assert attributes["by"] == 0.5
-    assert attributes["kernels"] == [3]
-    assert attributes["blur.kernel_size"] == 3
-    assert not {"training", "blur.training", "_calls", "table"} & attributes.keys()
-    assert run(declared(), tmp_path).rows == found.rows
-    for changes, told in (({"by": 0.25}, "by 0.5, not 0.25"), ({"kernels": (5,)}, r"\[3\], not")):
-        with pytest.raises(InputError, match=told):
-            run(declared(**changes), tmp_path)
-    within = Evaluation(dataset="digits", classifier="digits-cnn", purifier=Wraps(Darken(0.125)))
-    own = within.declared()["settings"]["purifier"]
-    assert own["inner"]["attributes"]["by"] == 0.125
-
-
-@dataclass(frozen=True)
-class Wraps:
-    inner: torch.nn.Module
-
-    def __call__(self, images, ids=None, seed=0):
-        return self.inner(images, ids, seed)
-
-
-def test_networks_of_attacks_and_modules_without_attributes_are_told_by_their_weights():
-    bare = torch.nn.Sequential(torch.nn.Flatten(0), torch.nn.Identity())[1:]
-    assert describe(bare, attributes=True).keys() == {"type", "weights"}
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3))
-    assert describe(Surrogate(network))["network"].keys() == {"type", "weights"}
-    source = Transfer(source=classifiers.load("digits-cnn"), attack=PGD(eps=0.1))
-    # Published records carry labels that this decides.
-    assert source.settings()["source"].keys() == {"type", "weights"}
-
-
 def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):
     seen = []
     run(declare(folder), tmp_path, lambda *step: seen.append(step))
@@ -408,26 +284,3 @@ def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):
     assert seen[0][1] == 0
     assert seen[-1][1] == 24
     assert {"clean images", "FGSM", "BPDA"} <= {doing for doing, *_ in seen}
-
-
-def test_an_attack_of_a_threat_is_one():
-    with pytest.raises(InputError, match=r"attack is 'pgd'; use one of ridefense\.attacks"):
-        Threat(attack="pgd")
-
-
-def test_a_run_goes_on_with_the_same_pixels_alone(tmp_path):
-    """Ids, labels and classes are as before, the images are not."""
-    for name, value in (("a", 0.2), ("b", 0.8)):
-        for i in range(2):
-            path = tmp_path / name / "data" / "3" / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_image(torch.full((1, 28, 28), value), path)
-    run(declare(tmp_path, dataset=str(tmp_path / "a" / "data"), threats=()), tmp_path / "run")
-    with pytest.raises(InputError, match=r"records with dataset\.content"):
-        run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")
-    # A folder that an older version wrote, without it, goes on.
-    path = tmp_path / "run" / "run.json"
-    declared = json.loads(path.read_text())
-    del declared["settings"]["dataset"]["content"], declared["versions"]["pillow"]
-    path.write_text(json.dumps(declared))
-    run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")

@@ -221,6 +221,7 @@ def test_the_last_view_is_the_real_output(mode, dtype, pictures):
 
 @pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(3)], ids=str)
 def test_steps_on_the_fastest_engine_hand_their_state_over(mode, pictures):
+    pytest.importorskip("ridefense_native", reason="ridefense-native not installed")
     purify, images = replace(BASE, engine="auto"), away_from_edges(pictures).float()
     assert purify.estimate(images).engine == "native"
     cotangent = vectors(images.shape)[0]

@@ -57,10 +57,9 @@ class Estimator(Settings):
         progress: Progress | None = None,
     ) -> Estimate:
         """As a call, with everything that was found on the way; see `ridefense.estimate`."""
-        detached = images.detach() if isinstance(images, Tensor) else images
         return estimate(
             self,
-            detached,
+            images,
             ids=ids,
             seed=seed,
             callback=callback,

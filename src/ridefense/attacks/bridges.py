@@ -197,12 +197,12 @@ class AutoAttack(_Bridge):
             seed=seed,
             version=self.version,
         )
-        gated = not (model.random and self.version == "rand")
-        if not gated:
+        ungated = model.random and self.version == "rand"
+        if ungated:
             attack.attacks_to_run = []  # only its checks
         with _flags(attack.logger) as flags:
             adversarial, _ = attack.run_standard_evaluation(image, label)
-        if not gated:
+        if ungated:
             points = []
             for loss in ("ce", "dlr"):
                 attack.apgd.loss, attack.apgd.seed = loss, seed

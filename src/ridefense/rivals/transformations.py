@@ -33,7 +33,12 @@ class BitDepth(Filter):
 
     @property
     def stand_ins(self) -> tuple[nn.Module, ...]:
-        """Smooth imitations of it, to be attacked in its place."""
+        """Smooth imitations of it, to be attacked in its place; none of fine levels.
+
+        Those are all but the identity, which BPDA takes them for.
+        """
+        if self.bits > 4:
+            return ()
         return tuple(SoftSteps(2**self.bits - 1, slope) for slope in (5.0, 10.0, 20.0))
 
     def apply(self, images: Tensor) -> Tensor:
@@ -44,7 +49,8 @@ class BitDepth(Filter):
 class SoftSteps(nn.Module):
     """Rounding to multiples of 1/`steps` with a sigmoid for each step, of this slope.
 
-    A purifier like others, but that its derivative leads somewhere.
+    A purifier like others, [N, C, H, W] in [0, 1] to the same, but that its derivative leads
+    somewhere.
     """
 
     name = "soft steps"
