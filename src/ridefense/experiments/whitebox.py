@@ -260,9 +260,8 @@ TABLE_2 = Experiment(
     title="White box: BPDA on MNIST, CIFAR-10 and ImageNet",
     text="PGD of ten steps of ε/5 through the defence with the identity gradient, the defence run "
     "with fresh noise in each step; ε in [0, 1] pixels. Rivals are attacked through their exact "
-    "derivative where they have one, with ten draws of EOT where they draw (Defense-GAN, which "
-    "takes minutes an image, with one). BPDA is a weak attack on RIDE: the audit has stronger "
-    "ones.",
+    "derivative where they have one, with ten draws of EOT where they draw (Defense-GAN, the "
+    "slowest, with one). BPDA is a weak attack on RIDE: the audit has stronger ones.",
     cases=lambda lab: {**_fixed(lab), **_trained(lab), **_rivals(lab), **ride(lab)},
     compose=_compose,
 )
