@@ -12,7 +12,7 @@ import torch
 from evaluations import GRAY, TINY, WHITE, declare, long, numbers
 from ridefense import Defended, InputError, Median, TVChambolle, Unchanged
 from ridefense.attacks import PGD, Attack
-from ridefense.evaluate import CLEAN, Threat, evaluate_chunk, protocol, read, run
+from ridefense.evaluate import CLEAN, Processes, Threat, evaluate_chunk, protocol, read, run
 from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
 from ridefense.report.summary import summarise
@@ -274,6 +274,26 @@ def test_a_purifier_that_diverges_on_one_image_leaves_the_others_alone(folder):
     assert [row.faults for row in rows] == [("purifier",), (), ()]
     assert rows[0].predictions == (-1,)
     assert all(row.line() for row in rows)  # NaN distances would be no JSON
+
+
+@dataclass(frozen=True)
+class Sideways:
+    """What a filter that works on [H, W, C] gives: images of another layout in memory."""
+
+    is_randomised = False
+
+    def __call__(self, images, ids=None, seed=0):
+        return images.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+
+
+def test_a_purifier_may_give_images_of_any_layout(tmp_path):
+    wide = {"dataset": "foolbox-imagenet", "classifier": "efficientnet-lite0"}
+    evaluation = declare(tmp_path, **wide, purifier=Sideways(), threats=(), limit=2, draws=1)
+    images, _ = evaluation.load()
+    finished = run(evaluation, tmp_path / "run", workers=Processes(1))
+    kept = torch.stack([finished.images(row)["purified"] for row in finished.rows])
+    assert not Sideways()(images.images).is_contiguous()
+    assert torch.equal(kept, images.images)
 
 
 def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):

@@ -204,7 +204,7 @@ def _outcomes(
             peak_megabytes=memory.peak_megabytes(evaluation.device),
             history=history,
         )
-        outcomes.append((row, {"final": final[i].cpu(), "purified": purified[i].cpu(), **kept}))
+        outcomes.append((row, {"final": final[i], "purified": purified[i], **kept}))
     return outcomes
 
 

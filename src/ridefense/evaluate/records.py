@@ -75,6 +75,11 @@ class Run:
             ) from error
 
 
+def packed(images: Mapping[str, Tensor]) -> bytes:
+    """A row's images as a file of safetensors, whatever their device and layout."""
+    return save({name: image.detach().cpu().contiguous() for name, image in images.items()})
+
+
 def image_path(key: Key) -> Path:
     """Where a row's images are, relative to its folder and never outside of it."""
     attack, seed, image = key
@@ -142,8 +147,7 @@ class Records:
             raise InputError(f"there is a row for {row.key} already; each is written once")
         path, line = self.run.folder / image_path(row.key), row.line()
         with _writing(self.run.folder):
-            whole = {name: image.detach().cpu().contiguous() for name, image in images.items()}
-            write_atomically(path, save(whole))
+            write_atomically(path, packed(images))
             end = os.fstat(self._file).st_size
             try:
                 if os.write(self._file, line) != len(line):

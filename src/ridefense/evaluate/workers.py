@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol, TypeVar
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from ridefense import threads
 from ridefense.describe import Plain, differences
@@ -27,6 +27,7 @@ from ridefense.errors import InputError, RideError
 from ridefense.evaluate import protocol
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, Outcome
+from ridefense.evaluate.records import packed
 from ridefense.evaluate.rows import Row
 
 Progress = Callable[[Chunk, float], None]
@@ -147,7 +148,7 @@ class Bench:
     def _outcomes(self, task: Task) -> Answer:
         seed, start, attack = task
         chunk = Chunk(seed, start, self.evaluation.attacks.get(attack))
-        return [(row, save(kept)) for row, kept in protocol.evaluate_chunk(self.evaluation, chunk)]
+        return [(row, packed(kept)) for row, kept in protocol.evaluate_chunk(self.evaluation, chunk)]
 
     def _caught(self, what: Callable[[], Answer]) -> Answer:
         try:
