@@ -273,6 +273,8 @@ def test_trained_weights_are_found_in_the_data_folder(tmp_path, monkeypatch):
     found = load("cifar10-resnet18")
     assert torch.equal(found(images()), fresh("cifar10-resnet18")(images()))
     assert found.info.name == "cifar10-resnet18"
+    named = load("resnet18-cifar10-copy.safetensors", "cifar10-resnet18")
+    assert torch.equal(named(images()), found(images()))
     for longer in ("-adv0.031", "-thermometer"):  # others' weights, which may lie beside
         (tmp_path / "weights" / f"resnet18-cifar10{longer}.safetensors").write_bytes(b"")
     assert torch.equal(load("cifar10-resnet18")(images()), found(images()))

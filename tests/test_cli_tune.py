@@ -109,6 +109,20 @@ def complete(out):
     return [path for path in files if path.read_bytes().count(b"\n") == 12]
 
 
+def test_the_printed_command_has_the_same_attack(inputs, tmp_path, capsys):
+    (tmp_path / "grid.json").write_text('[{"steps": 1}]')
+    attack = "--engine eager --attack bpda --steps 2 --step-size 0.02"
+    more = f"{attack} --grid {tmp_path / 'grid.json'} --out {tmp_path / 'o'}"
+    assert pages.call(f"ridefense tune --preset {inputs / 'base.json'} {SIZE} {more}") == 0
+    told = capsys.readouterr().out
+    (line,) = (line for line in told.splitlines() if line.startswith("ridefense evaluate"))
+    assert pages.call(f"{line} --out {tmp_path / 'report'}") == 0
+    (searched,) = (read(folder) for folder in find(tmp_path / "o"))
+    (reported,) = (read(folder) for folder in find(tmp_path / "report"))
+    assert list(reported.attacks) == list(searched.attacks)
+    assert reported.settings["purifier"]["engine"] == "eager"
+
+
 def test_an_estimator_of_its_own_is_named_in_the_printed_command(inputs, tmp_path, capsys):
     (tmp_path / "grid.json").write_text('[{"steps": 1}]')
     more = f"--estimator dae --attack none --grid {tmp_path / 'grid.json'} --out {tmp_path / 'o'}"

@@ -15,6 +15,7 @@ from ridefense.evaluate import Evaluation, Threat, run
 from ridefense.evaluate import evaluation as protocol_evaluation
 from ridefense.gradients import Surrogate
 from ridefense.imagefiles import save_image
+from ridefense.rivals import ActivationPruning
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,18 @@ def test_what_cannot_be_evaluated_is_told_before_anything_is_written(folder, cha
     with pytest.raises(InputError, match=told):
         run(declare(folder, **changes), target)
     assert not target.exists()
+
+
+def without_relu():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
+
+
+def test_a_defence_inside_needs_its_place_in_the_classifier(folder, tmp_path):
+    linear = f"{__name__}:{without_relu.__name__}"
+    pruned = declare(folder, classifier=linear, purifier=ActivationPruning(), threats=())
+    with pytest.raises(InputError, match="has no ReLU module to prune after"):
+        run(pruned, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 def test_images_without_labels_are_refused(folder, tmp_path):

@@ -265,7 +265,9 @@ def test_a_damaged_plan_is_told(made, tmp_path, plan):
     declare(one, Lab.at("smoke"), tmp_path)
     (tmp_path / "table-0" / "plan.json").write_bytes(plan)
     for work in (lambda: declare(one, Lab.at("smoke"), tmp_path), lambda: gather(one, tmp_path)):
-        with pytest.raises(InputError, match=r"plan\.json is no plan .*run ridefense reproduce"):
+        with pytest.raises(
+            InputError, match=r"plan\.json is no plan .*; delete it and run ridefense"
+        ):
             work()
 
 
@@ -329,6 +331,20 @@ def test_cost_is_of_what_is_left(made, tmp_path, clock):
     dropped = next(line for line in lines if json.loads(line)["attack"] == WHITE.label)
     path.write_bytes(b"".join(line for line in lines if line != dropped))
     assert seconds(cases, tmp_path) == (whole - 4 * 101) / 4
+
+
+@pytest.mark.parametrize("jitter", [1.0, 0.9, 1.1])
+@pytest.mark.parametrize("each", [0.0001, 0.1])
+def test_cost_sees_steps_that_a_fit_s_beginning_hides(monkeypatch, jitter, each):
+    """A fit of TINY that begins in 10 ms, measured to a tenth."""
+
+    def few(_purifier, _image, steps):
+        return 0.01 if steps == 1 else jitter * (0.01 + each * (steps - 1))
+
+    monkeypatch.setattr(cost, "_few", few)
+    long = replace(TINY, steps=2000, rounds=5)
+    expected = 0.01 + each * 10_000
+    assert cost._of_purifier(long, torch.zeros(1, 1, 28, 28)) == pytest.approx(expected, rel=0.2)
 
 
 def test_cost_is_measured(made, tmp_path, monkeypatch):

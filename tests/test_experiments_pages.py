@@ -15,6 +15,7 @@ from ridefense.experiments import EXPERIMENTS
 from ridefense.experiments.ablation import accuracy_curve, distance_curve
 from ridefense.experiments.blocks import Picture, Table
 from ridefense.experiments.distances import OverwrittenPGD
+from ridefense.experiments.images import _name
 from ridefense.experiments.page import Page, as_html, as_markdown
 from ridefense.experiments.plots import Shown, curves, distributions, grid
 from ridefense.gradients import Identity
@@ -153,6 +154,18 @@ def test_figure_7_shows_both_ways():
     (picture,) = pictures.values()
     panels = [axes.get_title(loc="left") for axes in picture.figure.axes]
     assert panels == [title for title in shown if title != "no defence"]
+
+
+def test_figure_7_of_no_defence_alone_has_a_table():
+    bpda = Threat(attack=PGD(eps=0.1), gradient=Identity()).label
+    (table,), pictures = tables("figure-7", records({"mnist-bpda-none": {bpda: [row(0, bpda)]}}))
+    assert [line[0] for line in table.rows] == [("no defence",)]
+    assert not pictures
+
+
+def test_classes_of_one_name_are_told_by_their_number():
+    classes = ["crane, a bird", "jay", "crane, a machine"]
+    assert [_name(classes, k) for k in range(4)] == ["crane (0)", "jay", "crane (2)", "3"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

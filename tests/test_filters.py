@@ -61,12 +61,23 @@ def test_chambolle_is_scikit_images(weight, channels):
 @pytest.mark.parametrize("weight", [0.5, 5.0])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bregman_is_scikit_images(weight, channels):
+    def denoised(array):
+        array = array.astype(np.float32)
+        if channels == 1:
+            return denoise_tv_bregman(array[0], weight)[None]
+        return denoise_tv_bregman(array, weight, channel_axis=0)
+
     images = picture((2, channels, 9, 11))
-    expected = expect(
-        images, lambda a: denoise_tv_bregman(a.astype(np.float32), weight, channel_axis=0)
-    )
-    got = TVBregman(weight)(images)
+    expected, got = expect(images, denoised), TVBregman(weight)(images)
+    assert got.shape == images.shape
     torch.testing.assert_close(got, expected.clamp(0, 1), check_dtype=False, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_filters_take_images_of_one_column(channels):
+    images = picture((2, channels, 9, 1))
+    for chosen in (Median(3), TVChambolle(0.1), TVBregman(5.0)):
+        assert chosen(images).shape == images.shape
 
 
 def test_weights_run_as_the_docstrings_say():

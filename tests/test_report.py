@@ -3,13 +3,12 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from evaluations import declare, numbers
 from ridefense import InputError, Median
 from ridefense.evaluate import Accuracy, Records, clopper_pearson, run
+from ridefense.experiments.blocks import matrix
 from ridefense.report import (
     FIGURES,
     as_html,
@@ -18,7 +17,6 @@ from ridefense.report import (
     as_table,
     figure,
     summarise,
-    words,
 )
 from ridefense.report.paper import family
 from test_records import images, row
@@ -196,6 +194,24 @@ def test_clean_images_that_are_not_finished_are_counted_apart(tmp_path):
     assert "of 2" in as_markdown(summarise(tmp_path))
 
 
+def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_path):
+    short, whole = {**GRAY, "eps": 0.015}, {**GRAY, "name": "FGSM", "eps": 0.015}
+    found = {"none": [GOOD, GOOD, BAD, BAD], "fgsm": [GOOD] * 4, "pgd": [GOOD, BAD]}
+    record(tmp_path, found, {"pgd": short, "fgsm": whole}, name="imagenet")
+    table = matrix("Gray box", summarise(tmp_path).lines)
+    ((defence, n, clean, pgd, fgsm, _),) = table.rows
+    assert table.columns[3:5] == ("PGD, ℓ∞ 0.015", "FGSM, ℓ∞ 0.015")
+    assert (defence[0], n) == ("RIDE", ("4",))
+    assert clean[-1] == "paper 61.8%: +38.2"  # of the two that PGD has attacked
+    assert "of 2" in pgd
+    assert "paper 47.6%: +2.4" in pgd
+    assert "other schedule, its ε not stated" in pgd
+    assert "paper 51.7%: +48.3" in fgsm
+    assert not any(part.startswith("of ") for part in fgsm)
+    ((*_, balls, _),) = matrix("White box", summarise(tmp_path).lines, by_ball=True).rows
+    assert not any("47.6%" in part for part in balls)
+
+
 def test_json_is_the_same_for_the_same_records_and_tells_no_time(folder):
     once = as_json(summarise(folder))
     assert once == as_json(summarise(folder))
@@ -307,6 +323,7 @@ def test_figures_are_found_by_their_case():
     assert figure("imagenet", "Unchanged").accuracy == 0.775
     assert figure("a folder", "RIDE", attack="BPDA", eps=0.1) is None
     assert family("foolbox-imagenet") == "ImageNet"
+    assert family("cifar100") is family("mnist_photographs/test") is None
 
 
 def test_the_best_cells_of_the_appendix_are_the_first_table():
@@ -315,10 +332,3 @@ def test_the_best_cells_of_the_appendix_are_the_first_table():
         cells = [f for f in FIGURES if f.defence == "Median" and f.attack == attack]
         best = max(f.accuracy for f in cells if f.table == "Table 4")
         assert best == next(f.accuracy for f in cells if f.table == "Table 1")
-
-
-@given(st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.floats() | st.text()))
-def test_words_are_found_for_any_settings(data):
-    assert isinstance(words.defence(data), str)
-    assert isinstance(words.schedule({**data, "steps": 3}, "fast"), str)
-    assert isinstance(words.attack({**BPDA, "attack": data, "gradient": data}), str)

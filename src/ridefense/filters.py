@@ -116,7 +116,14 @@ class TVBregman(Filter):
     def apply(self, images: Tensor) -> Tensor:
         from skimage.restoration import denoise_tv_bregman
 
-        return _each(images, denoise_tv_bregman, self.weight)
+        def denoise(array: np.ndarray, weight: float, channel_axis: int) -> np.ndarray:
+            # scikit-image drops axes of one; without the channels' it transposes what is left.
+            if len(array) == 1:
+                return denoise_tv_bregman(array[0], weight=weight).reshape(array.shape)
+            found = denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
+            return found.reshape(array.shape)
+
+        return _each(images, denoise, self.weight)
 
 
 def _check_weight(weight: float) -> None:

@@ -33,7 +33,8 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
             "torchvision:NAME" and "timm:NAME": ImageNet weights, downloaded once (of torchvision
             IMAGENET1K_V1, the paper's);
             "efficientnet-lite0": ImageNet weights inside a Python package;
-            the path of a .safetensors file that `save` wrote;
+            the path of a .safetensors file that `save` wrote, or the name of one in that folder
+            `weights`;
             or "package.module:function" for one of your own: the module, installed or below the
             current directory, is imported and the function called, without arguments. It returns
             a `Classifier`, or any module from pixels [N, C, H, W] in [0, 1] to logits.
@@ -56,7 +57,7 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
     if name in ARCHITECTURES:
         return read(_trained(name), name=name, architecture=name)
     if name.endswith(".safetensors"):
-        return read(name, architecture=architecture)
+        return read(_file(name), architecture=architecture)
     if model and all(part.isidentifier() for part in source.split(".")):
         return _own(name, source, model)
     known = ", ".join([*names(), *ARCHITECTURES.keys() - set(names()), "efficientnet-lite0"])
@@ -69,6 +70,14 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
 def names() -> list[str]:
     """The classifiers whose weights ship."""
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
+
+
+def _file(name: str) -> Path:
+    """Where it says, or else among the weights of RIDEFENSE_DATA."""
+    path, root = Path(name), data_root()
+    if not path.exists() and root and (root / "weights" / name).exists():
+        return root / "weights" / name
+    return path
 
 
 def _trained(name: str) -> Path:

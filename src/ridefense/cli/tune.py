@@ -106,7 +106,10 @@ def tune(
         "--network": network,
         "--purifier": None if estimator is EstimatorName.ride else estimator,
         "--preset": folder / PRESET,
+        "--engine": None if engine is choices.EngineName.auto else engine,
         "--attack": attack,
+        "--steps": steps,
+        "--step-size": step_size,
         "--images": report_images,
     }
     words = [str(w) for option, value in use.items() if value is not None for w in (option, value)]

@@ -25,6 +25,7 @@ from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
+from ridefense.rivals.base import Inside
 
 _PACKAGES = (
     *("ridefense", "ridefense-native", "torch", "torchvision", "numpy", "scipy", "scikit-image"),
@@ -171,7 +172,10 @@ class Evaluation:
             InputError: where one is missing or they do not fit together.
         """
         images = (self.dataset, self.split, self.limit, self.image_seed, self.per_class)
-        return _load(images, self.classifier, self.device)
+        loaded = _load(images, self.classifier, self.device)
+        if isinstance(self.purifier, Inside):
+            _try(images, self.classifier, self.device, self.purifier)
+        return loaded
 
     def declared(self) -> Plain:
         """What `run.json` says: everything that decides the numbers."""
@@ -249,6 +253,16 @@ def _load(
         )
     _check_named(dataset, images, name, classes)
     return images, classifier
+
+
+@lru_cache(maxsize=2)
+def _try(
+    drawn: tuple[str, str, int | None, int, int | None], name: str, device: str, inside: Inside
+) -> None:
+    """Refuse a defence that finds no place in this classifier."""
+    images, classifier = _load(drawn, name, device)
+    with torch.no_grad():
+        inside.defend(classifier)(_first(images).to(device))
 
 
 def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -> None:

@@ -148,7 +148,8 @@ class Bench:
     def _outcomes(self, task: Task) -> Answer:
         seed, start, attack = task
         chunk = Chunk(seed, start, self.evaluation.attacks.get(attack))
-        return [(row, packed(kept)) for row, kept in protocol.evaluate_chunk(self.evaluation, chunk)]
+        found = protocol.evaluate_chunk(self.evaluation, chunk)
+        return [(row, packed(kept)) for row, kept in found]
 
     def _caught(self, what: Callable[[], Answer]) -> Answer:
         try:

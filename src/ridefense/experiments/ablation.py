@@ -17,9 +17,11 @@ from ridefense.report.tables import interval, percent
 TEXT = (
     "Gray box: the attacker knows the classifier alone, so nothing here is a robustness claim. The "
     "paper's ablation is on ImageNet under FGSM of 0.015; at scale laptop it is on MNIST under PGD "
-    "of ten steps at ε 0.2, where the full schedule takes under a second. The classifier sees "
-    "x_est as it is after so many gradient steps. Bands: 95% intervals."
+    "of ten steps at ε 0.2, where the full schedule takes about a second. The classifier sees "
+    "x_est as it is after so many gradient steps."
 )
+
+BANDS = "Bands: 95% intervals."
 
 
 def field_of(lab: Lab) -> FieldName:
@@ -173,8 +175,8 @@ def _accuracies(title: str, names: Mapping[str, str]) -> Callable[[Evidence], It
     def compose(records: Evidence) -> Iterator[Block]:
         drawn = _over_iterations(records, names)
         if drawn:
-            panels = {"": drawn}
-            yield Picture(title, curves(panels, "iterations", "accuracy on attacked images, %"))
+            drawn = curves({"": drawn}, "iterations", "accuracy on attacked images, %")
+            yield Picture(title, drawn, BANDS)
         yield _ends(records, names)
 
     return compose
@@ -187,15 +189,15 @@ def _figure_8(records: Evidence) -> Iterator[Block]:
     }
     if panels["attacked"]:
         title = "Accuracy over iterations, with and without dropout"
-        yield Picture(title, curves(panels, "iterations", "accuracy, %"))
+        yield Picture(title, curves(panels, "iterations", "accuracy, %"), BANDS)
     yield _ends(records, NAMES)
 
 
 def _figure_4(records: Evidence) -> Iterator[Block]:
     pairs = {"DIP": ("fit-dip", "fit-idip"), "DAE": ("fit-dae", "fit-ride")}
-    for what, curve, label in (
-        ("Accuracy", accuracy_curve, "accuracy on attacked images, %"),
-        ("Distance to the clean image", distance_curve, "mean absolute distance, 0..255"),
+    for what, curve, label, text in (
+        ("Accuracy", accuracy_curve, "accuracy on attacked images, %", BANDS),
+        ("Distance to the clean image", distance_curve, "mean absolute distance, 0..255", ""),
     ):
         panels = {
             title: {
@@ -206,9 +208,8 @@ def _figure_4(records: Evidence) -> Iterator[Block]:
             for title, names in pairs.items()
         }
         if any(panels.values()):
-            yield Picture(
-                f"{what} with and without outer updates", curves(panels, "iterations", label)
-            )
+            title = f"{what} with and without outer updates"
+            yield Picture(title, curves(panels, "iterations", label), text)
 
 
 def _figure(

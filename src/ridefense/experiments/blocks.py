@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from ridefense.report.drawing import as_svg
+from ridefense.report.paper import Figure
 from ridefense.report.summary import Line
 from ridefense.report.tables import ROBUST, Cell, cells, departures, percent
 
@@ -27,7 +28,7 @@ class Picture:
     """A figure, drawn; `text` says what it shows."""
 
     title: str
-    figure: Figure
+    figure: Drawing
     text: str = ""
 
     @property
@@ -46,16 +47,20 @@ Block = Table | Picture
 
 def results(title: str, lines: Iterable[Line], text: str = "") -> Table:
     """A table of accuracies: the paper's figure, ours, n, its interval and the difference."""
-    columns = ("Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper", "Classifier")
+    lines = list(lines)
+    columns = ["Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper", "Classifier"]
+    if not any(line.paper for line in lines):
+        columns.remove("Paper")
     rows = [tuple(cells(line)[column] for column in columns) for line in lines]
-    return Table(title, columns, rows, text)
+    return Table(title, tuple(columns), rows, text)
 
 
 def matrix(title: str, lines: Iterable[Line], text: str = "", *, by_ball: bool = False) -> Table:
     """A table as the paper's gray-box ones: a row for each defence, a column for each attack.
 
     Args:
-        by_ball: a column for each norm and ε instead; whose attack it is stands with the defence.
+        by_ball: a column for each norm and ε instead; whose attack it is stands with the defence,
+            and what the paper states without its ε is left out.
     """
     lines = list(lines)
 
@@ -69,27 +74,36 @@ def matrix(title: str, lines: Iterable[Line], text: str = "", *, by_ball: bool =
     rows = []
     for found in defences.values():
         first = next(iter(found.values()))
-        shown = cells(first)
-        attacked = [_against(found.get(threat)) for threat in threats]
-        n = tuple(dict.fromkeys(told for line in found.values() for told in cells(line)["n"]))
+        most = max(found.values(), key=lambda line: line.score.mean.n)
+        shown, n = cells(first), cells(most)["n"]
+        attacked = [_against(found.get(threat), most, by_ball) for threat in threats]
         name, *more = shown["Defence"]
         if first.defence == "none" and by_ball:
             name = f"no purifier, {first.classifier}"
         attack = (f"under {first.threat.partition(', ')[0]}",) if by_ball else ()
-        rows.append(((name, *more, *attack), n, shown["Clean"], *attacked, shown["s/image"]))
+        clean = shown["Clean"]
+        if first.paper_clean and first.robust:
+            clean += (_beside(first.paper_clean, first.clean.mean.fraction),)
+        rows.append(((name, *more, *attack), n, clean, *attacked, shown["s/image"]))
     return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
 
 
-def _against(line: Line | None) -> Cell:
-    """A robust accuracy, the paper's, and the difference."""
+def _against(line: Line | None, most: Line, by_ball: bool) -> Cell:
+    """A robust accuracy, of how many images where others have more, and the paper's."""
     if line is None:
         return ("—",)
-    ours = cells(line)[ROBUST]
-    if line.paper is None or line.difference is None:
+    ours, n = cells(line)[ROBUST], line.score.mean.n
+    ours += (f"of {n}",) if n < most.score.mean.n else ()
+    if line.paper is None or (by_ball and line.paper.eps is None):
         return ours
+    told = _beside(line.paper, line.score.mean.fraction)
+    return (*ours, *filter(None, (told, departures(line))))
+
+
+def _beside(stated: Figure, ours: float) -> str:
+    """The paper's accuracy, and the difference."""
     # Of most weights the paper's cells are lost; Table 1 has the best of them.
     filters = ("Median", "TVBregman", "TVChambolle")
-    best = line.paper.setting is None and line.paper.defence in filters
-    stated = "paper's best" if best else "paper"
-    told = f"{stated} {percent(line.paper.accuracy)}: {100 * line.difference:+.1f}"
-    return (*ours, *filter(None, (told, departures(line))))
+    best = stated.setting is None and stated.defence in filters
+    name = "paper's best" if best else "paper"
+    return f"{name} {percent(stated.accuracy)}: {100 * (ours - stated.accuracy):+.1f}"

@@ -83,8 +83,11 @@ def _of_purifier(purifier: Purifier, image: Tensor) -> float:
     if not isinstance(purifier, Estimator):
         return _timed(lambda: purifier(image))
     begun = _few(purifier, image, 1)
-    each = (_few(purifier, image, 11) - begun) / 10  # what a fit begins with is paid once
-    return begun + max(each, 0.0) * purifier.total_steps
+    for steps in (10, 40, 160, 640):
+        longer = _few(purifier, image, 1 + steps)
+        if longer > 3 * begun:  # else what a fit begins with, which is paid once, hides its steps
+            break
+    return begun + max(longer - begun, 0.0) / steps * purifier.total_steps
 
 
 def _few(purifier: Estimator, image: Tensor, steps: int) -> float:

@@ -167,15 +167,14 @@ def _compose(records: Evidence) -> Iterator[Block]:
             for title, (distances, defended, adversarial) in shown.items()
         ],
     )
-    figure = distributions(
-        {
-            title: distances
-            for title, (distances, _, _) in shown.items()
-            if title != "no defence" and "CIFAR" not in title
-        },
-        "mean absolute distance, 0..255",
-    )
-    yield Picture("Distributions of the distances", figure)
+    panels = {
+        title: distances
+        for title, (distances, _, _) in shown.items()
+        if title != "no defence" and "CIFAR" not in title
+    }
+    if panels:
+        figure = distributions(panels, "mean absolute distance, 0..255")
+        yield Picture("Distributions of the distances", figure)
 
 
 FIGURE_7 = Experiment(

@@ -63,7 +63,7 @@ class Evidence:
         """What of each case is not there: why it could not be run, or how far it got."""
         found = {}
         for name, labels in self.planned.items():
-            if name in self.refused or name not in self.runs:
+            if name not in self.runs:
                 found[name] = self.refused.get(name, "not begun")
             elif short := self._short(self.runs[name], [CLEAN, *labels]):
                 found[name] = "; ".join(short)
@@ -73,11 +73,9 @@ class Evidence:
     def _short(run: Run, labels: list[str]) -> list[str]:
         """As "PGD, ℓ∞ 0.1: 4 of 20 images"."""
         expected = run.settings["dataset"]["images"] - len(run.unreadable)
-        told = {CLEAN: "clean"}
-        told |= {k: words.threat(a["name"], a["norm"], a["eps"]) for k, a in run.attacks.items()}
         counts = {label: len(complete_rows(run, label)) for label in labels}
         return [
-            f"{told.get(label, label)}: {n} of {expected} images"
+            f"{threat_of(run, label)}: {n} of {expected} images"
             for label, n in counts.items()
             if n < expected
         ]
@@ -85,6 +83,14 @@ class Evidence:
     def attacks(self, name: str) -> list[str]:
         """The labels of a case's planned attacks."""
         return self.planned.get(name, [])
+
+
+def threat_of(run: Run, label: str) -> str:
+    """As "PGD, ℓ∞ 0.1", or "clean"."""
+    if label == CLEAN:
+        return "clean"
+    attack = run.attacks.get(label)  # it has none yet of a plan that grew
+    return words.threat(attack["name"], attack["norm"], attack["eps"]) if attack else label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +215,7 @@ def _plan(path: Path) -> Plain:
                 raise ValueError(f"{name} is {plan[name]!r}")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is no plan ({error}); run ridefense reproduce {path.parent.name}"
+            f"{path} is no plan ({error}); delete it and run ridefense reproduce {path.parent.name}"
         ) from error
     return plan
 

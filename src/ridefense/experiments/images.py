@@ -8,7 +8,7 @@ from ridefense.attacks import PGD
 from ridefense.evaluate import Row, Run, Threat
 from ridefense.experiments.ablation import attack_of, field_of, histories, history
 from ridefense.experiments.blocks import Block, Picture
-from ridefense.experiments.experiment import Cases, Evidence, Experiment
+from ridefense.experiments.experiment import Cases, Evidence, Experiment, threat_of
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.experiments.plots import Shown, curves, grid
 from ridefense.experiments.tables import GRAY, ride_photographs
@@ -40,14 +40,15 @@ def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
 
     def compose(records: Evidence) -> Iterator[Block]:
         for name, run in records.runs.items():
-            rows = [row for row, _ in histories(records.rows(name, attack_of(records, name)))]
+            label = attack_of(records, name)
+            rows = [row for row, _ in histories(records.rows(name, label))]
             if len(rows) > index and run.has_images:  # published records have none
-                yield from _of_one(name, run, rows[index])
+                yield from _of_one(name, run, rows[index], threat_of(run, label))
 
     return compose
 
 
-def _of_one(name: str, run: Run, row: Row) -> Iterator[Block]:
+def _of_one(name: str, run: Run, row: Row, threat: str) -> Iterator[Block]:
     kept, classes = run.images(row), run.settings["dataset"]["classes"]
     past = row.history
     title = f"{name}, image {row.image}"
@@ -61,7 +62,9 @@ def _of_one(name: str, run: Run, row: Row) -> Iterator[Block]:
         for k in chosen
     }
     yield Picture(
-        f"Class scores, {title}", curves({"": scores}, "iterations", "probability on x_est")
+        f"Class scores, {title}",
+        curves({"": scores}, "iterations", "probability on x_est"),
+        f"Under {threat}.",
     )
     distances = {
         label: [(s, 255 * d, 255 * d, 255 * d) for s, d in zip(past.steps, values, strict=True)]
@@ -89,15 +92,22 @@ def _of_one(name: str, run: Run, row: Row) -> Iterator[Block]:
 
 
 def _name(classes: list[str], k: int) -> str:
-    """A class's first name."""
-    return classes[k].split(",")[0] if 0 <= k < len(classes) else str(k)
+    """A class's first name, and its number where another has that name too."""
+    if not 0 <= k < len(classes):
+        return str(k)
+    first = [name.split(",")[0] for name in classes]
+    return first[k] if first.count(first[k]) == 1 else f"{first[k]} ({k})"
+
+
+def _radius(field: FieldName) -> float:
+    return 0.1 if field == "mnist" else RADII[field][-1]
 
 
 def _grids(field: FieldName) -> Callable[[Lab], Cases]:
     """BPDA on each of three defences, after so many steps; RIDE at `fast` but on digits."""
 
     def cases(lab: Lab) -> Cases:
-        eps = 0.1 if field == "mnist" else RADII[field][-1]
+        eps = _radius(field)
         preset = lab.pick(
             smoke="paper", laptop="paper" if field == "mnist" else "fast", paper="paper"
         )
@@ -184,8 +194,8 @@ def _grid_figure(number: int, field: FieldName, title: str) -> Experiment:
         name=f"figure-{number}",
         source=f"Figure {number}",
         title=f"{title}: adversarial and defended images, failures included",
-        text="BPDA after 1, 4 and 10 steps of ε/5 on the median filter, total variation and RIDE, "
-        "each attacked by itself.",
+        text=f"BPDA, ℓ∞ {_radius(field):g}, after 1, 4 and 10 steps of ε/5 on the median filter, "
+        "total variation and RIDE, each attacked by itself.",
         cases=_grids(field),
         compose=_grid,
     )

@@ -1,6 +1,7 @@
 """An experiment's page, as HTML and as Markdown, from its records alone."""
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def _notes(records: Evidence, blocks: list[Block]) -> list[str]:
             "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Accuracies under "
             "an attack are upper bounds: a stronger one can only lower them."
         )
-    if any("Paper" in t.columns for t in tables) or "paper " in shown:
+    if any("Paper" in t.columns for t in tables) or re.search(r"paper(?:'s best)? \d", shown):
         notes.append(
             "Paper: its accuracy, of its own classifiers and images, then ours minus it in points; "
             "where the schedule or the attack is another too, that is said."

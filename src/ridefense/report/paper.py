@@ -69,13 +69,18 @@ FIGURES: tuple[Figure, ...] = (
 )
 """The accuracies that the paper states."""
 
-_FAMILIES = {"mnist": "MNIST", "digits": "MNIST", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
+_FAMILIES = {
+    "mnist": "MNIST",
+    "digits": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg75": "CIFAR-10",
+    "imagenet": "ImageNet",
+}
 
 
 def family(dataset: str) -> str | None:
-    """The paper's data set that a data set's name belongs to."""
-    name = dataset.removeprefix("foolbox-")
-    return next((title for key, title in _FAMILIES.items() if name.startswith(key)), None)
+    """The paper's data set that a data set's name belongs to; None for a folder, of any name."""
+    return _FAMILIES.get(dataset.removeprefix("foolbox-"))
 
 
 def figure(

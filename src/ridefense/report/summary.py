@@ -43,6 +43,7 @@ class Line:
         refits: how many fits collapsed and were begun anew.
         purify_seconds, attack_seconds: medians for one image, wall time.
         paper: what the paper states for this case.
+        paper_clean: what it states of clean images.
         departs: in what this differs from the case that the paper states: "schedule" where an
             estimator's preset is not `paper`, "attack" where BPDA is not ten single-draw steps of
             ε/5. The classifiers and images always differ.
@@ -70,6 +71,7 @@ class Line:
     purify_seconds: float
     attack_seconds: float
     paper: Figure | None
+    paper_clean: Figure | None
     departs: tuple[str, ...]
 
     @property
@@ -224,6 +226,7 @@ def _line(
     undefended = purifier["type"] == "Unchanged"
     if undefended and attack["name"] == "BPDA":  # there is nothing to approximate
         attack = {**attack, "name": "PGD"}
+    case = settings["dataset"]["name"], purifier["type"], words.setting_of(purifier)
     seconds = {
         kind: statistics.median(getattr(row, f"{kind}_seconds") for row in rows)
         for kind in ("purify", "attack")
@@ -255,14 +258,8 @@ def _line(
         refits=sum(row.refits for row in rows),
         purify_seconds=seconds["purify"],
         attack_seconds=seconds["attack"],
-        paper=figure(
-            settings["dataset"]["name"],
-            purifier["type"],
-            words.setting_of(purifier),
-            attack["name"],
-            attack["norm"],
-            attack["eps"],
-        ),
+        paper=figure(*case, attack["name"], attack["norm"], attack["eps"]),
+        paper_clean=figure(*case),
         departs=tuple(_departures(settings["preset"], attack)),
     )
 

@@ -77,7 +77,7 @@ def seconds(value: float) -> str:
     """With two digits that count, and none for what is too short to matter."""
     if value < 0.001:
         return "<0.001"
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def _knowledge(line: Line) -> Cell:
@@ -111,7 +111,9 @@ def _paper(line: Line) -> Cell:
 
 def departures(line: Line) -> str:
     """As "other schedule", where the paper's figure is of another; else empty."""
-    return f"other {' and '.join(line.departs)}" if line.departs else ""
+    told = [f"other {' and '.join(line.departs)}"] if line.departs else []
+    told += ["its ε not stated"] if line.paper and line.paper.eps is None else []
+    return ", ".join(told)
 
 
 def notes(summary: Summary) -> list[str]:

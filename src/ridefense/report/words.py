@@ -22,7 +22,8 @@ _TYPES = {
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
 
 
-_SETTINGS = ("kernel", "weight", "sigma", "bits", "quality")
+_SETTINGS = ("kernel", "weight", "bits", "quality", "deflections", "share", "smallest", "sigma")
+"""The number after the colon on the command line; the first that a purifier has."""
 
 
 QUERIES = ("SPSA", "NES", "Square", "HopSkipJump")
@@ -35,18 +36,20 @@ def is_fitted(purifier: Plain) -> bool:
 
 
 def setting_of(purifier: Plain) -> float | None:
-    """The one number of a filter: its kernel, weight or σ; none of an estimator, which has many."""
+    """The one number of a filter, as its kernel; none of an estimator, which has many."""
     if is_fitted(purifier):
         return None
     return next((purifier[k] for k in _SETTINGS if _is_number(purifier, k)), None)
 
 
 def defence(purifier: Plain) -> str:
-    """As "RIDE", "median 3", "none"."""
+    """As "RIDE", "RIDE with a U-Net", "median 3", "none"."""
     kind = str(purifier.get("type"))
     name = _TYPES.get(kind, kind)
+    if _network(purifier).get("type") == "UNet":
+        name += " with a U-Net"
     setting = setting_of(purifier)
-    return name if setting is None else f"{name} {setting:g}"
+    return name if setting is None else f"{name} {setting:.4g}"
 
 
 def threat(name: str, norm: str, eps: float) -> str:
@@ -74,11 +77,20 @@ def schedule(purifier: Plain, preset: str | None) -> str:
         if purifier.get("output") != "last"
         else "estimate from the last training step",
     ]
+    if _network(purifier).get("dropout") == 0:
+        parts.append("without dropout")
+    if purifier.get("noisy_target") is False:
+        parts.append("the target without noise")
     if purifier.get("halvings"):
         parts.append(f"coarse to fine over {purifier['halvings']} halvings")
     if purifier.get("crop"):
         parts.append(f"on random crops of {purifier['crop']} pixels")
     return ", ".join(parts)
+
+
+def _network(purifier: Plain) -> Plain:
+    found = purifier.get("network")
+    return found if isinstance(found, dict) else {}
 
 
 def attack(settings: Plain, undefended: bool = False) -> str:

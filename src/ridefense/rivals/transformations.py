@@ -30,6 +30,8 @@ class BitDepth(Filter):
 
     def __post_init__(self) -> None:
         check_whole("bits", self.bits, 1)
+        if self.bits > 16:
+            raise InputError(f"bits is {self.bits}; use 1 to 16")
 
     @property
     def stand_ins(self) -> tuple[nn.Module, ...]:
