@@ -202,7 +202,7 @@ def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_p
     ((defence, n, clean, pgd, fgsm, _),) = table.rows
     assert table.columns[3:5] == ("PGD, ℓ∞ 0.015", "FGSM, ℓ∞ 0.015")
     assert (defence[0], n) == ("RIDE", ("4",))
-    assert clean[-1] == "paper 61.8%: +38.2"  # of the two that PGD has attacked
+    assert clean[-2:] == ("paper 61.8%: +38.2", "other schedule")  # of PGD's two images
     assert "of 2" in pgd
     assert "paper 47.6%: +2.4" in pgd
     assert "other schedule, its ε not stated" in pgd

@@ -1,5 +1,6 @@
 """The published pages follow from the published records."""
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -38,4 +39,7 @@ def test_a_page_follows_from_its_records(unpacked, name):
 
 @pytest.mark.parametrize("name", sorted(WITH_IMAGES))
 def test_what_shows_images_is_left_out_without_them(unpacked, name):
-    assert not compose(EXPERIMENTS[name], gather(EXPERIMENTS[name], unpacked)).pictures
+    page = compose(EXPERIMENTS[name], gather(EXPERIMENTS[name], unpacked))
+    assert not page.pictures
+    sections = re.split(r"^(?=## )", (PUBLISHED / name / "report.md").read_text(), flags=re.M)
+    assert as_markdown(page) == "".join(part for part in sections if "![" not in part)

@@ -84,6 +84,7 @@ def matrix(title: str, lines: Iterable[Line], text: str = "", *, by_ball: bool =
         clean = shown["Clean"]
         if first.paper_clean and first.robust:
             clean += (_beside(first.paper_clean, first.clean.mean.fraction),)
+            clean += ("other schedule",) if "schedule" in first.departs else ()
         rows.append(((name, *more, *attack), n, clean, *attacked, shown["s/image"]))
     return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
 

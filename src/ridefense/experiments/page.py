@@ -125,15 +125,16 @@ def _notes(records: Evidence, blocks: list[Block]) -> list[str]:
     """What a reader of these tables must know."""
     notes = []
     tables = [block for block in blocks if isinstance(block, Table)]
-    shown = " ".join(part for t in tables for row in t.rows for cell in row for part in cell)
+    shown = [part for t in tables for row in t.rows for cell in row for part in cell]
     if records.scale == "smoke":
         notes.append("Scale smoke: it shows that the machinery runs; its numbers mean nothing.")
-    if "[" in shown:
+    if any("[" in part for part in shown):
         notes.append(
             "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Accuracies under "
             "an attack are upper bounds: a stronger one can only lower them."
         )
-    if any("Paper" in t.columns for t in tables) or re.search(r"paper(?:'s best)? \d", shown):
+    beside = any(re.match(r"paper(?:'s best)? \d", part) for part in shown)
+    if beside or any("Paper" in t.columns for t in tables):
         notes.append(
             "Paper: its accuracy, of its own classifiers and images, then ours minus it in points; "
             "where the schedule or the attack is another too, that is said."
