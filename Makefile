@@ -38,7 +38,9 @@ native: $(VENV)/installed
 clean:
 	rm -rf $(VENV) runs/demo site
 
-$(VENV)/installed: pyproject.toml constraints.txt $(wildcard native/cpp/* native/src/*/*)
+NATIVE := native/CMakeLists.txt native/pyproject.toml $(wildcard native/cpp/* native/src/*/*)
+
+$(VENV)/installed: pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "ridefense needs Python 3.11 or later; say which: make PYTHON=python3.12"; exit 1; }
 	@echo "Installing into $(VENV); PyTorch is large, so the first time takes minutes."

@@ -162,6 +162,10 @@ def test_what_cannot_be_loaded_is_said_in_one_line(model, tmp_path):
     vit_processor().save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"no weights for classifier\.bias"):
         huggingface.load(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="is no image classifier"):
+        huggingface.load(tmp_path)
 
 
 def defended(model, purify, *gradient, seed=7):

@@ -254,6 +254,20 @@ def test_settings_tell_the_attacks_apart():
     assert all("0x" not in text for text in seen)
 
 
+@pytest.mark.parametrize(("version", "classes"), [("standard", 4), ("rand", 3), ("standard", 7)])
+def test_autoattack_takes_as_many_targets_as_there_are(version, classes, held_out):
+    images = held_out[0][:2]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, classes))
+    labels = model(images).argmax(dim=1)
+    attack = AutoAttack(eps=0.02, version=version)
+    found = attack(model, images, labels, on_flag=lambda *_: None)
+    assert (found - images).abs().max() <= 0.02 + 1e-6
+    fewer = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 2))
+    with pytest.raises(InputError, match=f"AutoAttack {version} needs . classes, the model has 2"):
+        attack(fewer, images, labels % 2, on_flag=lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

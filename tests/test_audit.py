@@ -11,12 +11,14 @@ import torch
 from digits import QUICK
 from evaluations import numbers, weights
 from ridefense import DAE, DIP, RIDE, GaussianBlur, InputError, Median, Unchanged, classifiers
+from ridefense.attacks import AutoAttack, dlr
 from ridefense.audit import (
     BUDGETS,
     Audit,
     Budget,
     carry_out,
     gather,
+    plan,
     sanity,
     threats,
     verdicts,
@@ -27,6 +29,7 @@ from ridefense.audit.plan import stages
 from ridefense.audit.threats import purifications
 from ridefense.cli import main
 from ridefense.evaluate import Here, read
+from ridefense.imagefiles import save_image
 from ridefense.rivals import JPEG, BitDepth
 
 SCANT = Budget(
@@ -79,6 +82,8 @@ def median(tmp_path_factory):
         ({"radii": 0.2}, r"radii are 0\.2; give a tuple"),
         ({"purifier": "median"}, "purifier is 'median'; pass a callable"),
         ({"beside": {"x": lambda images: images}}, "let it accept all three"),
+        ({"name": "jpeg"}, "two runs of the audit are named 'jpeg'; rename one"),
+        ({"hardened": ("a/m.safetensors", "b/m.safetensors")}, "are named 'm'"),
     ],
 )
 def test_parts_that_cannot_be_audited_are_told_when_it_is_declared(change, told):
@@ -315,6 +320,44 @@ def test_a_hardened_classifier_stands_beside_by_its_file_name(tmp_path):
     audit = small(hardened=(str(file),))
     assert "cnn-adv0.1" in dict(audit.evaluations())
     assert audit.declared({})["hardened"] == ["cnn-adv0.1"]
+
+
+def three():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """A folder of 12 images of three classes, and no training split."""
+    for label in range(3):
+        (tmp_path / "data" / str(label)).mkdir(parents=True)
+        for i in range(4):
+            image = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(10 * label + i))
+            save_image(image, tmp_path / "data" / str(label) / f"{i}.png")
+    return str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("budget", ["small", "full"])
+def test_few_classes_get_the_attacks_that_they_allow(colours, budget):
+    own = {"dataset": colours, "classifier": f"{__name__}:three", "budget": BUDGETS[budget]}
+    evaluation = dict(small(**own).evaluations())["median"]
+    attacks = [threat.attack for threat in evaluation.threats]
+    assert any(getattr(attack, "loss", None) is dlr for attack in attacks)
+    assert all(getattr(attack, "targets", 0) == 0 for attack in attacks)  # which wants four
+    assert not any(isinstance(attack, AutoAttack) for attack in attacks)
+
+
+def test_without_a_training_split_the_surrogate_learns_from_the_other_images(colours, tmp_path):
+    scant = replace(SCANT, imitated=100, steps=(10,))
+    own = {"dataset": colours, "classifier": f"{__name__}:three", "budget": scant}
+    ride = replace(QUICK, steps=2, rounds=2)
+    audit = small(**own, purifier=ride, name="ride", limit=7, curve=())
+    learnt = plan._not_audited(audit)
+    audited, _ = dict(audit.evaluations())["ride"].load()
+    assert (len(learnt), len(audited)) == (5, 7)
+    assert not {*learnt.ids.tolist()} & {*audited.ids.tolist()}
+    assert plan._surrogate(replace(audit, limit=12), tmp_path) is None
 
 
 def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):

@@ -30,6 +30,7 @@ from ridefense.audit.checks import (
     white_over_black,
 )
 from ridefense.audit.findings import accuracy, compare, majority, picked, worst
+from test_records import row
 
 STRONG, MIDDLING, WEAK = [0] * 12, [2] * 12, [5] * 12
 
@@ -64,6 +65,17 @@ def test_a_check_passes_and_fails_by_the_records(check, right_way, wrong_way):
     assert good.name == bad.name
     assert good.sentence != bad.sentence
     assert good.numbers.keys() == bad.numbers.keys()
+
+
+def test_the_best_guess_is_the_class_that_most_images_have():
+    found = subject({bpda(0.5): MIDDLING}, radii=(0.5,))
+    assert found.chance == 0.1
+    labels = [3] * 10 + [1, 2]  # a defence that makes every image a 3 keeps ten of twelve
+    rows = tuple(replace(row(image), label=label) for image, label in enumerate(labels))
+    one = replace(found.subject, run=replace(found.subject.run, rows=rows))
+    found = replace(found, subject=one)
+    assert found.chance == 10 / 12
+    assert vanishing(found).outcome == "passed"
 
 
 def test_a_broken_defence_that_holds_fails_the_harness():

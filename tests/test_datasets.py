@@ -17,7 +17,6 @@ from ridefense import datasets
 from ridefense.datasets import Dataset, load, names
 from ridefense.errors import InputError
 from ridefense.extras import package
-from ridefense.imagefiles import save_image
 
 
 def encoded(array, format="PNG"):
@@ -253,85 +252,6 @@ def test_foolbox_samples_are_those_that_foolbox_gives(kind, shape):
     assert torch.equal(dataset.labels, labels)
 
 
-# --- Folders -----------------------------------------------------------------------------------
-
-
-def write_folder(root, groups, shape=(3, 8, 6)):
-    images = torch.from_numpy(pixels(sum(groups.values()), shape)).float() / 255
-    rest = iter(images)
-    for name, count in groups.items():
-        (root / name).mkdir(exist_ok=True)
-        for i in range(count):
-            save_image(next(rest), root / name / f"{i}.png")
-    return images
-
-
-def test_a_folder_of_classes_is_read_as_torchvision_reads_it(tmp_path):
-    from torchvision.datasets import ImageFolder
-
-    images = write_folder(tmp_path, {"cat": 2, "ant": 3})
-    dataset, oracle = load(str(tmp_path)), ImageFolder(str(tmp_path))
-    assert dataset.classes == tuple(oracle.classes) == ("ant", "cat")
-    assert dataset.labels.tolist() == oracle.targets
-    assert torch.equal(dataset.images, torch.cat([images[2:], images[:2]]))
-    assert dataset.title == tmp_path.name
-
-
-def test_sub_folders_named_by_numbers_are_those_labels(tmp_path):
-    write_folder(tmp_path, {"10": 1, "2": 2, "0": 1, "7": 0})
-    dataset = load(str(tmp_path))
-    assert dataset.labels.tolist() == [0, 2, 2, 10]
-    assert dataset.classes == tuple(map(str, range(11)))
-    assert load(str(tmp_path), per_class=1).labels.tolist() == [0, 2, 10]
-    (tmp_path / "02").mkdir()
-    refused(lambda: load(str(tmp_path)), "class 2 as 02 and 2", "keep one")
-
-
-def test_padded_numbers_are_labels_and_names(tmp_path):
-    write_folder(tmp_path, {"01": 1, "12": 1})
-    dataset = load(str(tmp_path))
-    assert dataset.labels.tolist() == [1, 12]
-    assert (dataset.classes[:3], dataset.classes[12]) == (("0", "01", "2"), "12")
-
-
-@pytest.mark.parametrize("name", ["a", "-1", "1.5", "²", "20240131", "9" * 200])
-def test_one_name_that_is_no_class_number_makes_all_of_them_names(tmp_path, name):
-    write_folder(tmp_path, {"0": 1, "11": 1, name: 1})
-    dataset = load(str(tmp_path))
-    assert dataset.classes == tuple(sorted(["0", "11", name]))
-    assert dataset.labels.tolist() == [0, 1, 2]
-
-
-def test_an_empty_sub_folder_is_a_class(tmp_path):
-    write_folder(tmp_path, {"ant": 1, "bee": 0, "cat": 1})
-    dataset = load(str(tmp_path))
-    assert dataset.classes == ("ant", "bee", "cat")
-    assert dataset.labels.tolist() == [0, 2]
-
-
-def test_a_flat_folder_has_no_labels(tmp_path):
-    images = write_folder(tmp_path, {"": 3}, shape=(1, 8, 6))
-    (tmp_path / "notes.txt").write_text("no image")
-    dataset = load(str(tmp_path))
-    assert torch.equal(dataset.images, images)
-    assert dataset.classes == ()
-    assert len(dataset.labels) == 0
-    assert dataset[1:].ids.tolist() == [1, 2]
-    refused(lambda: dataset.drawn(per_class=1), "no labels")
-
-
-def test_images_of_several_sizes_are_cropped_as_photographs(tmp_path):
-    Image.fromarray(pixels(1, (300, 500, 3))[0]).save(tmp_path / "a.png")
-    Image.fromarray(pixels(1, (290, 280))[0]).save(tmp_path / "b.png")
-    assert load(str(tmp_path)).bytes.shape == (2, 3, 224, 224)
-
-
-def test_folders_without_or_with_broken_images_are_named(tmp_path):
-    refused(lambda: load(str(tmp_path)), tmp_path.name, ".png")
-    (tmp_path / "broken.png").write_bytes(b"none")
-    refused(lambda: load(str(tmp_path)), "broken.png")
-
-
 # --- Parts -------------------------------------------------------------------------------------
 
 
@@ -343,6 +263,16 @@ def numbered(labels):
 
     ids, classes = torch.arange(len(labels)), ("a", "b", "c")
     return Dataset("n", "Numbers", "test", classes, ids, torch.tensor(labels), decode)
+
+
+def test_a_part_is_taken_by_a_mask():
+    dataset = numbered([0, 1, 2, 0, 1])
+    part = dataset[dataset.labels == 1]
+    assert (part.ids.tolist(), part.labels.tolist()) == ([1, 4], [1, 1])
+    assert dataset[[False] * 4 + [True]].ids.tolist() == [4]
+    assert len(dataset[[]]) == 0
+    refused(lambda: dataset[torch.tensor([True, False])], "(2,) for 5 images", "mask of all")
+    refused(lambda: dataset[0], "() for 5 images", "list of positions")
 
 
 def test_parts_keep_the_ids_of_the_whole():

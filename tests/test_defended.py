@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ridefense import RIDE, Defended, GaussianBlur, InputError, Median, Network
+from ridefense.attacks import PGD
 from ridefense.defended import views
 from ridefense.gradients import FrozenWeights, Identity, Surrogate, Trajectory, Unrolled
 from ridefense.noise import derive
@@ -221,6 +222,7 @@ def scaled_in_place(images, ids=None, seed=0):
         (lambda images, ids=None, seed=0: images[:, :, 1:], ("<lambda>", "tensor of their shape")),
         (lambda images, ids=None, seed=0: None, ("returned None",)),
         (scaled_in_place, ("scaled_in_place", "changes the images", "images.clone()")),
+        (lambda images, ids=None, seed=0: images.double(), ("float64 on cpu", "to(images)")),
     ],
 )
 def test_a_purifier_that_breaks_its_word_is_told(classifier, pictures, purifier, words):
@@ -229,6 +231,50 @@ def test_a_purifier_that_breaks_its_word_is_told(classifier, pictures, purifier,
         with pytest.raises(InputError) as caught:
             ask(images.clone())
         assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_images_of_nan_are_not_taken_for_changed(classifier, pictures):
+    images = pictures(2).float()
+    images[0, 0, 0, 0] = torch.nan
+    purified = Defended(classifier.float(), Takes()).purified(images)
+    assert purified.isnan().sum() == 1
+
+
+@dataclass
+class Answer:
+    logits: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(Answer, "a Answer"), (lambda x: x[:, 0], r"\(2,\)"), (lambda x: x[:1], r"\(1, 5\)")],
+)
+@pytest.mark.parametrize("gradient", [Identity(), Unrolled()])
+def test_a_classifier_whose_answer_is_no_logits_is_told(
+    classifier, pictures, answer, told, gradient
+):
+    class Wrapped(nn.Module):
+        def forward(self, images):
+            return answer(classifier(images))
+
+    images, labels = pictures(2).clamp(0, 1), torch.tensor([0, 1])
+    told = f"Wrapped returned {told} for 2 images; wrap it so that it returns logits"
+    for model in (Wrapped(), Defended(Wrapped(), GaussianBlur(0.5), gradient)):
+        with pytest.raises(InputError, match=told):
+            PGD(eps=0.1)(model, images, labels)
+
+
+def test_a_purifier_keeps_its_mode(classifier):
+    purifier = Takes().eval()
+    model = Defended(classifier, purifier).train()
+    assert model.training
+    assert not purifier.training
+
+
+def test_it_cannot_be_exported(classifier, pictures):
+    model = Defended(classifier, Median(3))
+    with pytest.raises(Exception, match="cannot be traced or exported; export its classifier"):
+        torch.export.export(model, (pictures(2),))
 
 
 def test_what_is_no_tensor_is_told(classifier):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from ridefense.attacks import FGSM, PGD, Attack
+from ridefense.attacks import FGSM, PGD, Attack, Transfer
 from ridefense.classifiers import (
     ARCHITECTURES,
     Architecture,
@@ -157,6 +157,13 @@ def test_the_attack_grows_in_the_first_half_of_the_steps():
     expected = [0.3 * min(1, (step + 1) / 6) for step in range(12)]
     assert attack.seen == pytest.approx(expected)
     assert set(attack.precision) == {torch.bfloat16}  # as the recipe has it: cheaper
+
+
+def test_steps_of_an_attack_grow_with_it():
+    own, given = PGD(eps=0.3), PGD(eps=0.3, step_size=0.1)
+    grown = [training._grown(attack, 0.5) for attack in (own, given)]
+    assert [attack.eps for attack in grown] == [0.15, 0.15]
+    assert [attack.step_size for attack in grown] == pytest.approx([0.03, 0.05])
 
 
 def test_one_seed_gives_the_same_weights_whatever_else_is_drawn(tmp_path):
@@ -346,12 +353,16 @@ def test_an_epoch_shows_each_image_once_and_every_other_epoch_its_mirror():
 # --- What it refuses -----------------------------------------------------------------------------
 
 
+TRANSFER = Transfer(source=torch.nn.Flatten(), attack=PGD(eps=0.1))
+
+
 @pytest.mark.parametrize(
     ("architecture", "dataset", "options", "words"),
     [
         ("mlp", coloured(), {}, ("mlp", "mnist-cnn")),
         ("tiny", coloured(), {"epochs": 0}, ("epochs is 0",)),
         ("tiny", coloured(7), {}, ("7 images", "8")),
+        ("tiny", coloured(), {"adversarial": TRANSFER}, ("is Transfer", "use PGD or FGSM")),
         ("tiny", coloured(side=9), {}, ("(3, 9, 9)", "(3, 8, 8)")),
         ("tiny", coloured(channels=1, classes=1), {}, ("(1, 8, 8)", "(3, 8, 8)")),
         ("tiny", coloured(classes=4), {}, ("Colours", "labels beyond 2")),

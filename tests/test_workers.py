@@ -109,6 +109,8 @@ def test_the_command_line_chooses_where():
     assert choices.workers(4, None) == Processes(4)
     assert choices.workers(None, "auto") == Cluster("auto", None)
     assert choices.workers(8, "ray://head:10001") == Cluster("ray://head:10001", 8)
+    with pytest.raises(InputError, match="count is 0"):
+        Processes(0)
 
 
 # --- Workers that die, without processes ---------------------------------------------------------

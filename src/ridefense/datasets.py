@@ -16,17 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ridefense import imagefolders
 from ridefense.errors import InputError
 from ridefense.extras import package
-from ridefense.imagefiles import (
-    SUFFIXES,
-    header,
-    load_image,
-    opened,
-    photograph,
-    save_image,
-    tensor,
-)
+from ridefense.imagefiles import load_image, opened, photograph, save_image, tensor
 from ridefense.noise import derive
 
 __all__ = ["CIFAR10_CLASSES", "Dataset", "data_root", "load", "load_image", "names", "save_image"]
@@ -72,8 +65,20 @@ class Dataset:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> "Dataset":
-        """The part of it at these positions; nothing is decoded."""
-        rows = rows if isinstance(rows, slice) else torch.as_tensor(rows, dtype=torch.int64)
+        """The part of it at these positions, or where a mask [N] is true; nothing is decoded.
+
+        Raises:
+            InputError: for a single position, and a mask of another length.
+        """
+        if not isinstance(rows, slice):
+            rows = torch.as_tensor(rows)
+            is_mask = rows.dtype == torch.bool
+            if rows.ndim != 1 or (is_mask and len(rows) != len(self)):
+                raise InputError(
+                    f"rows have shape {tuple(rows.shape)} for {len(self)} images; "
+                    "use a slice, a list of positions, or a mask of all images"
+                )
+            rows = rows if is_mask else rows.to(torch.int64)
         labels = self.labels[rows] if len(self.labels) else self.labels
         return replace(self, ids=self.ids[rows], labels=labels)
 
@@ -140,9 +145,12 @@ def load(
             "foolbox-mnist", "foolbox-cifar10", "foolbox-imagenet": the 20 samples of foolbox;
             or the path of a folder of images, one sub-folder a class, or none at all. Sub-folders
             whose names are all whole numbers give those as labels; others are numbered from 0 in
-            the order of their names. An empty one is a class without images.
+            the order of their names. An empty one is a class without images. What is hidden (its
+            name begins with a dot) is left alone. Where all sub-folders are named train, test,
+            validation or val, they are the splits.
         split: "train" or "test". ImageNet's test labels are secret: its "test" is the validation
-            split. The foolbox samples are "test"; a folder of images has no splits.
+            split, as that of a folder with validation or val and no test. The foolbox samples are
+            "test", and so is a folder of images without sub-folders for splits.
         limit: at most so many images, drawn by `seed`.
         seed: of the draw.
         root: folder with local copies; by default the environment's RIDEFENSE_DATA.
@@ -159,7 +167,7 @@ def load(
     elif name in _HOSTED:
         dataset = _hosted(name, split, data_root(root))
     elif Path(name).is_dir():
-        dataset = _folder(Path(name))
+        dataset = _folder(Path(name), split)
     else:
         known = ", ".join(names())
         raise InputError(f"no data set {name!r}; use {known} or the path of a folder of images")
@@ -336,51 +344,11 @@ def _foolbox(name: str, split: str) -> Dataset:
     return Dataset(name, title, split, classes, torch.arange(len(paths)), labels, decode)
 
 
-def _folder(root: Path) -> Dataset:
-    """One sub-folder a class, or flat; see `_classes` for the labels.
-
-    Images of one size are taken as they are, others resized and cropped as ImageNet's.
-    """
-    label_of = _classes(root)
-    folders = [root / name for name in label_of] or [root]
-    paths = [sorted(p for p in f.rglob("*") if p.suffix.lower() in SUFFIXES) for f in folders]
-    files = [path for group in paths for path in group]
-    if not files:
-        raise InputError(f"{root} holds no images; put {', '.join(sorted(SUFFIXES))} files there")
-    groups = zip(label_of.values(), paths, strict=False)  # a flat folder has no label
-    labels = [label for label, group in groups for _ in group]
-    names = {label: name for name, label in label_of.items()}
-    classes = tuple(names.get(label, str(label)) for label in range(max(names, default=-1) + 1))
-    shapes = {header(path) for path in files}
-    same_size = len({size for size, _ in shapes}) == 1
-    grey = all(is_grey for _, is_grey in shapes)
-
-    def decode(i: int) -> Tensor:
-        image = opened(files[i], str(files[i]))
-        image = image if same_size else photograph(image, str(files[i]))
-        return tensor(image.convert("L" if grey else "RGB"))
-
-    ids = torch.arange(len(files))
-    labels = torch.tensor(labels, dtype=torch.int64)
-    return Dataset(str(root), root.resolve().name, "test", classes, ids, labels, decode)
-
-
-def _classes(root: Path) -> dict[str, int]:
-    """The label of each sub-folder by its name, in the order of the labels.
-
-    The number that it is named by where all are, so that a class may be missing; else its place
-    among the sorted names, as torchvision's ImageFolder has it.
-    """
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    # Greater ones, as dates, number no classes.
-    if not all(name.isascii() and name.isdecimal() and int(name) < 10**6 for name in names):
-        return {name: label for label, name in enumerate(names)}
-    found: dict[int, str] = {}
-    for name in names:
-        other = found.setdefault(int(name), name)
-        if other != name:
-            raise InputError(f"{root} has class {int(name)} as {other} and {name}; keep one")
-    return {found[label]: label for label in sorted(found)}
+def _folder(root: Path, split: str) -> Dataset:
+    found = imagefolders.read(root, split)
+    ids, labels = torch.arange(len(found.files)), torch.tensor(found.labels, dtype=torch.int64)
+    title = root.resolve().name
+    return Dataset(str(root), title, split, found.classes, ids, labels, found.decode)
 
 
 def _check_split(name: str, split: str, splits: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class Defended(nn.Module):
             seed: of this draw; by default every call draws anew.
 
         Raises:
-            InputError: inside `torch.jit.trace`, and exporters that use it.
+            InputError: inside `torch.jit.trace` and `torch.export`, and exporters that use them.
 
         The value is the defender's real output. Where the gradient mode has several views (see
         `views`), the gradient is that of their mean logits.
@@ -73,7 +74,7 @@ class Defended(nn.Module):
 
         An attack averages its loss over the views.
         """
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
             # Engines leave PyTorch: a trace would keep this input's result for every input.
             raise InputError("a Defended cannot be traced or exported; export its classifier")
         if not isinstance(images, Tensor):
@@ -83,8 +84,14 @@ class Defended(nn.Module):
             purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
         else:
             purified = purified_by(self.purifier, images, ids, seed)[None]
-        logits = self.classifier(purified.flatten(0, 1))
+        logits = logits_of(self.classifier, purified.flatten(0, 1))
         return logits.unflatten(0, purified.shape[:2])
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode of the classifier; a purifier that is a module keeps its own."""
+        self.training = mode
+        self.classifier.train(mode)
+        return self
 
     def purified(
         self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
@@ -161,7 +168,8 @@ def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, s
     """What a purifier makes of images [N, C, H, W].
 
     Raises:
-        InputError: where that is no tensor of their shape, or where it has changed the images.
+        InputError: where that is no tensor of their shape and dtype on their device, or where it
+            has changed the images.
     """
     before = images.detach().clone()
     found = purifier(images, ids=ids, seed=seed)
@@ -171,7 +179,13 @@ def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, s
             f"purifier {_named(purifier)} returned {made} for images {tuple(images.shape)}; "
             "let it return a tensor of their shape"
         )
-    if not torch.equal(before, images.detach()):
+    if (found.dtype, found.device) != (images.dtype, images.device):
+        raise InputError(
+            f"purifier {_named(purifier)} returned {found.dtype} on {found.device} for images of "
+            f"{images.dtype} on {images.device}; let it return purified.to(images)"
+        )
+    now = images.detach()
+    if not torch.equal(before, now) and not bool(((before == now) | now.isnan()).all()):
         raise InputError(
             f"purifier {_named(purifier)} changes the images that it is given; "
             "let it work on images.clone()"
@@ -191,4 +205,21 @@ def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int
     """Logits [M, N, classes] of a defended model's views, or of a plain model's one."""
     if isinstance(model, Defended):
         return model.views(images, ids, seed)
-    return model(images)[None]
+    return logits_of(model, images)[None]
+
+
+def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """A classifier's logits [N, classes].
+
+    Raises:
+        InputError: where it returns anything else.
+    """
+    found = classifier(images)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(images):
+        made = tuple(found.shape) if isinstance(found, Tensor) else _named(found)
+        raise InputError(
+            f"classifier {type(classifier).__name__} returned {made} for {len(images)} images; "
+            "wrap it so that it returns logits [N, classes] (ridefense.adapters.huggingface has "
+            "it for theirs)"
+        )
+    return found

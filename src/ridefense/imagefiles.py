@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
@@ -113,9 +113,10 @@ def photograph(image: Image.Image, name: str) -> Image.Image:
 
 
 def header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Size, and whether it is grey, without decoding."""
+    """Size as it is seen upright, and whether it is grey, without decoding."""
     try:
         with _header(path) as image:
-            return image.size, image.mode in ("1", "L", "LA")
+            lies = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[:: -1 if lies else 1], image.mode in ("1", "L", "LA")
     except Exception as error:  # as in opened
         raise InputError(f"{path} is no readable image; remove it or save it again") from error

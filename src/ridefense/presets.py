@@ -26,7 +26,8 @@ def write(
         about: how they were found; for the reader.
 
     Raises:
-        InputError: for a network that is none of Table 3's, whatever its dropout and output.
+        InputError: for a network that is none of Table 3's, whatever its dropout and output, and
+            for a path that cannot be written.
     """
     name = next((n for n, own in NETWORKS.items() if own.channels == settings.network.channels), "")
     if not name or type(settings.network) is not Network:
@@ -34,7 +35,10 @@ def write(
     own = type(settings)(network=NETWORKS[name])
     changed = {key: value for key, (value, _) in settings.differences(own).items()}
     plain = {"network": name, "settings": changed, **(about or {})}
-    Path(path).write_text(json.dumps(plain, indent=1, default=asdict) + "\n")
+    try:
+        Path(path).write_text(json.dumps(plain, indent=1, default=asdict) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
 
 
 def read(path: str | os.PathLike[str], network: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ridefense.classifiers.classifier import Classifier, Info, Normalise
@@ -37,7 +38,7 @@ def load(name: str | os.PathLike[str]) -> Classifier:
             output_loading_info=True,
         )
         processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"{name} is no image classifier of transformers that can be loaded "
             f"({_first_line(error)}); it needs config.json, preprocessor_config.json and "
@@ -147,7 +148,9 @@ class _Network(nn.Module):
     def __init__(self, model: nn.Module, processor: Any) -> None:
         super().__init__()
         self.model, self.processor = model, processor
-        channels = len(processor.image_mean) if processor.do_normalize else 3
+        channels = getattr(model.config, "num_channels", 3)
+        if processor.do_normalize:
+            channels = len(processor.image_mean)
         self.size = self.resized(torch.zeros(1, channels, 97, 97)).shape[-2:]
 
     def forward(self, pixels: Tensor) -> Tensor:

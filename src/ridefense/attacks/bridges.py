@@ -186,6 +186,7 @@ class AutoAttack(_Bridge):
 
     def _one(self, model, image, label, id_, seed, case) -> Tensor:
         library = package("pyautoattack", "autoattack")
+        classes = self._classes(case, image)
         # The library counts over a whole process what it takes for a dynamic defence.
         counts = library.autoattack.checks.funcs
         counts.update(dict.fromkeys(counts, 0))
@@ -197,6 +198,8 @@ class AutoAttack(_Bridge):
             seed=seed,
             version=self.version,
         )
+        for targeted in (attack.apgd_targeted, attack.fab):
+            targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)
         ungated = model.random and self.version == "rand"
         if ungated:
             attack.attacks_to_run = []  # only its checks
@@ -211,6 +214,18 @@ class AutoAttack(_Bridge):
         for flag in dict.fromkeys(flags):
             case.callback(id_, flag)
         return adversarial
+
+    def _classes(self, case: Case, image: Tensor) -> int:
+        """How many the model has, without a query of its randomness."""
+        model = case.model.classifier if isinstance(case.model, Defended) else case.model
+        with torch.no_grad():
+            found, needed = model(image).shape[1], 3 if self.version == "rand" else 4
+        if found < needed:
+            raise InputError(
+                f"AutoAttack {self.version} needs {needed} classes, the model has {found}; use "
+                "APGD with loss=margin"
+            )
+        return found
 
 
 def _worst(case: Case, points: list[Tensor], label: Tensor, id_: int, draws: int) -> Tensor:

@@ -22,7 +22,8 @@ class Budget:
         decisions: steps of HopSkipJump, of about 75 decisions each; 0 leaves it out.
         autoattack: whether AutoAttack is run, with all the steps that its version prescribes.
         targets: classes that the targeted DLR loss aims at.
-        imitated: images of the train split that the surrogate learns from.
+        imitated: images that the surrogate learns from: of the train split where there is one, else
+            of the test split without those that are audited.
         thorough: whether every attack that applies is run; otherwise those alone that do most for
             their cost, as a schedule of seconds a fit demands, and the rest of it is not used.
     """

@@ -34,7 +34,8 @@ class Check:
 
     Attributes:
         name: what sound attacks do.
-        outcome: "not run" where the attacks that it needs are not finished.
+        outcome: "not run" where the attacks that it needs are not finished, or the images are too
+            few to fail it.
         numbers: what it was decided by.
         sentence: the same for a reader.
     """
@@ -73,7 +74,7 @@ def vanishing(findings: Findings) -> Check:
         "failed" if left.interval[0] > findings.chance else "passed",
         {"eps": radius, "accuracy": left.fraction, "n": left.n, "chance": findings.chance},
         f"At ε {radius:g}, where any image can be made grey, {left.fraction:.1%} of {left.n} "
-        f"images survive the worst attack; a guess is right on {findings.chance:.0%}.",
+        f"images survive the worst attack; the best guess is right on {findings.chance:.0%}.",
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -262,8 +263,10 @@ class Findings:
 
     @property
     def chance(self) -> float:
-        """The accuracy of a guess."""
-        return 1 / max(1, len(self.subject.run.settings["dataset"]["classes"]))
+        """The accuracy of the best guess: every image taken for the class that most have."""
+        labels = {row.image: row.label for row in self.subject.run.rows}
+        most = max(Counter(labels.values()).values(), default=0) / max(1, len(labels))
+        return max(most, 1 / max(1, len(self.subject.run.settings["dataset"]["classes"])))
 
 
 def gather(folder: str | os.PathLike[str]) -> Findings:

@@ -5,10 +5,12 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -16,7 +18,8 @@ from torch import nn
 from ridefense import classifiers, datasets
 from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
-from ridefense.audit.threats import basic, in_order, purifications, threats
+from ridefense.audit.threats import basic, in_order, purifications, suited, threats
+from ridefense.datasets import Dataset
 from ridefense.defended import Purifier, check_purifier
 from ridefense.describe import Plain
 from ridefense.errors import InputError
@@ -26,6 +29,7 @@ from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
+from ridefense.report.paper import family
 from ridefense.rivals import JPEG
 from ridefense.settings import Settings
 
@@ -44,7 +48,8 @@ class Audit:
 
     Attributes:
         dataset, classifier, limit, batch, device: as in `Evaluation`.
-        name: of the purifier's run folder, as "ride-paper".
+        name: of the purifier's run folder, as "ride-paper"; not "none" or "jpeg", which are those
+            of the bare classifier and of the control.
         purifier: the one that is audited.
         beside: other defences by the names of their folders; the undefended classifier and a
             defence that is known to be broken are always added.
@@ -87,6 +92,10 @@ class Audit:
             raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
         if any(not 0 < eps <= 1 for eps in self.radii):
             raise InputError(f"radii are {self.radii}; use numbers above 0, to 1")
+        taken = [UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)]
+        for name in taken:
+            if taken.count(name) > 1:
+                raise InputError(f"two runs of the audit are named {name!r}; rename one of them")
 
     def evaluations(self, surrogate: nn.Module | None = None) -> Iterator[tuple[str, Evaluation]]:
         """Folder and declaration of every run, the audited defence last."""
@@ -95,7 +104,7 @@ class Audit:
             yield _folder(name), self._declare(Unchanged(), name)
         yield BROKEN, self._declare(JPEG())
         for name, purifier in self.beside.items():
-            if name not in (UNDEFENDED, BROKEN, self.name):
+            if name not in (UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)):
                 yield name, self._declare(purifier)
         yield self.name, self._declare(self.purifier, surrogate=surrogate)
 
@@ -116,8 +125,17 @@ class Audit:
     def _declare(
         self, purifier: Purifier, classifier: str | None = None, surrogate: nn.Module | None = None
     ) -> Evaluation:
-        name = classifier or self.classifier
-        model = classifiers.load(name)
+        bare = Evaluation(
+            dataset=self.dataset,
+            classifier=classifier or self.classifier,
+            purifier=purifier,
+            limit=self.limit,
+            image_seed=self.image_seed,
+            draws=self.draws,
+            batch=self.batch,
+            device=self.device,
+        )
+        model = classifiers.load(bare.classifier)
         found = [
             threat
             for eps in sorted(self.radii)
@@ -126,17 +144,7 @@ class Audit:
         found += [
             threat for eps in self.curve for threat in basic(model, purifier, eps, self.budget)
         ]
-        return Evaluation(
-            dataset=self.dataset,
-            classifier=name,
-            purifier=purifier,
-            threats=in_order(found, purifier),
-            limit=self.limit,
-            image_seed=self.image_seed,
-            draws=self.draws,
-            batch=self.batch,
-            device=self.device,
-        )
+        return replace(bare, threats=in_order(list(suited(found, bare.classes)), purifier))
 
 
 def carry_out(
@@ -203,12 +211,19 @@ def _agree(path: Path, declared: Plain) -> None:
 
 
 def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
-    """The network that imitates the audited purifier, learnt once on images of the train split."""
+    """The network that imitates the audited purifier, learnt once on images that are not audited.
+
+    None where the purifier has a derivative, where the budget has none, and where there are no
+    other images.
+    """
     if getattr(audit.purifier, "differentiable", False) or not audit.budget.imitated:
         return None
     eps = max(audit.radii)
     path = folder / f"{audit.name}.surrogate-{audit.budget.imitated}-{eps:g}.safetensors"
-    other = datasets.load(audit.dataset, "train", audit.budget.imitated).images.to(audit.device)
+    learnt = _not_audited(audit)
+    if not len(learnt):
+        return None
+    other = learnt.images.to(audit.device)
     if not path.exists():
         made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=eps)
         write_atomically(path, save(made.state_dict()))
@@ -218,3 +233,16 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read; delete it, and it is learnt anew") from error
     return network.to(audit.device).requires_grad_(False).eval()
+
+
+def _not_audited(audit: Audit) -> Dataset:
+    """As many images as the budget says: of the train split, or else the rest of the test split."""
+    count = audit.budget.imitated
+    with suppress(InputError):
+        # Of ImageNet the hub would send all of the train split.
+        if family(audit.dataset) != "ImageNet":
+            return datasets.load(audit.dataset, "train", count)
+    whole = datasets.load(audit.dataset)
+    audited = whole.drawn(audit.limit, seed=audit.image_seed).ids
+    rest = whole[~torch.isin(whole.ids, audited)]
+    return rest.drawn(count) if len(rest) else rest

@@ -1,6 +1,6 @@
 """What a purifier is attacked with: a declared list for each radius, cheapest first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from torch import nn
@@ -95,6 +95,22 @@ def in_order(found: list[Threat], purifier: Purifier) -> tuple[Threat, ...]:
     """Each once, cheapest first."""
     unique = {threat.label: threat for threat in found}
     return tuple(sorted(unique.values(), key=lambda threat: purifications(threat, purifier)))
+
+
+def suited(found: Iterable[Threat], classes: int) -> Iterator[Threat]:
+    """Those that can be run on so many classes, aiming at no more than are wrong."""
+    for threat in found:
+        attack = threat.attack
+        if getattr(attack, "targets", 0) >= classes:
+            attack = replace(attack, targets=classes - 1)
+            threat = replace(threat, attack=attack)
+        needed = 0
+        if getattr(attack, "loss", None) is dlr:
+            needed = 4 if attack.targets else 3
+        elif isinstance(attack, AutoAttack):
+            needed = 3 if attack.version == "rand" else 4
+        if classes >= needed:
+            yield threat
 
 
 def purifications(threat: Threat, purifier: Purifier) -> int:

@@ -79,7 +79,7 @@ def headline(findings: Findings, found: list[Verdict], checks: list[Check]) -> l
         names = "; ".join(check.name for check in broken)
         told.append(
             f"{len(broken)} of {len(checks)} sanity checks failed ({names}): the attacks are not "
-            "as strong as they could be, and the true figures are lower still."
+            "as strong as they could be, and the true figures may be lower."
         )
     open_checks = [check for check in checks if check.outcome == "not run"]
     if open_checks:

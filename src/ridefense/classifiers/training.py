@@ -9,7 +9,7 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -69,10 +69,15 @@ def train(
 
     Raises:
         InputError: for an unknown architecture, a data set that does not fit it, epochs under 1,
-            a checkpoint of another run, and a loss that is not finite.
+            a checkpoint of another run, an attack without an eps of its own, and a loss that is
+            not finite.
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"no architecture {architecture!r}; use {' or '.join(ARCHITECTURES)}")
+    if adversarial is not None and "eps" not in {field.name for field in fields(adversarial)}:
+        raise InputError(
+            f"adversarial is {type(adversarial).__name__}, whose eps cannot grow; use PGD or FGSM"
+        )
     if start is not None and start.info.architecture != architecture:
         raise InputError(f"start is a {start.info.architecture}; pass weights of {architecture}")
     made = ARCHITECTURES[architecture]
@@ -102,8 +107,7 @@ def train(
     for rows, images in _batches(pixels, recipe, epochs, seed, first=run.step):
         images, wanted = images.to(device), labels[rows].to(device)
         if adversarial is not None:
-            grown = min(1.0, 2 * (run.step + 1) / run.steps)
-            attack = replace(adversarial, eps=grown * adversarial.eps)
+            attack = _grown(adversarial, min(1.0, 2 * (run.step + 1) / run.steps))
             attack_seed = derive(seed, "attack", run.step)
             with recipe.autocast(images.device):
                 images = attack(classifier.eval(), images, wanted, seed=attack_seed)
@@ -113,6 +117,15 @@ def train(
         if progress is not None:
             progress(run.step, run.steps, loss)
     return run.result(test)
+
+
+def _grown(attack: Attack, share: float) -> Attack:
+    """The attack in a part of its ball, by steps of that part."""
+    grown = replace(attack, eps=share * attack.eps)
+    length = getattr(attack, "step_size", None)
+    if length is None or grown.step_size != length:  # it follows eps by itself
+        return grown
+    return replace(grown, step_size=share * length)
 
 
 def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 100) -> int:

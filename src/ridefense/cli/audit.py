@@ -8,6 +8,7 @@ import typer
 
 from ridefense import classifiers
 from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed
+from ridefense.audit.plan import BROKEN, UNDEFENDED
 from ridefense.cli import choices
 from ridefense.cli.choices import EngineName
 from ridefense.cli.console import bar
@@ -70,7 +71,7 @@ def audit(
       ridefense audit --images 8 --eps 0.2
       ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.2 --budget quick
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
-      ridefense audit --dataset cifar10 --hardened r18-adv0.031.safetensors
+      ridefense audit --dataset cifar10 --hardened r18-adv.safetensors
     """
     family = choices.family_of(dataset, network)
     name = classifier or family.classifier
@@ -79,7 +80,7 @@ def audit(
     declared = Audit(
         dataset=dataset,
         classifier=name,
-        name=choices.slug(purifier, preset),
+        name=_folder(choices.slug(purifier, preset)),
         purifier=choices.purifier(purifier, preset, family.network, engine),
         radii=tuple(dict.fromkeys(eps or [family.eps])),
         budget=BUDGETS[budget],
@@ -97,6 +98,11 @@ def audit(
         carry_out(declared, folder, move, choices.workers(workers, ray))
     if any(failed(show_audit(folder).checks)):
         raise typer.Exit(UNCHECKED)
+
+
+def _folder(slug: str) -> str:
+    """Of what is audited: another than those of what always stands beside it."""
+    return f"audited-{slug}" if slug in (UNDEFENDED, BROKEN) else slug
 
 
 def _shipped(classifier: str) -> list[str]:

@@ -171,11 +171,23 @@ class Evaluation:
         Raises:
             InputError: where one is missing or they do not fit together.
         """
-        images = (self.dataset, self.split, self.limit, self.image_seed, self.per_class)
-        loaded = _load(images, self.classifier, self.device)
+        images, classifier, _ = _load(self._drawn, self.classifier, self.device)
         if isinstance(self.purifier, Inside):
-            _try(images, self.classifier, self.device, self.purifier)
-        return loaded
+            _try(self._drawn, self.classifier, self.device, self.purifier)
+        return images, classifier
+
+    @property
+    def classes(self) -> int:
+        """How many the classifier has, which may be more than the images'.
+
+        Raises:
+            InputError: as `load`.
+        """
+        return _load(self._drawn, self.classifier, self.device)[2]
+
+    @property
+    def _drawn(self) -> "_Drawn":
+        return self.dataset, self.split, self.limit, self.image_seed, self.per_class
 
     def declared(self) -> Plain:
         """What `run.json` says: everything that decides the numbers."""
@@ -228,10 +240,13 @@ def check_names(**given: object) -> None:
             )
 
 
+_Drawn = tuple[str, str, int | None, int, int | None]
+"""What decides which images are loaded."""
+
+
 @lru_cache(maxsize=2)
-def _load(
-    drawn: tuple[str, str, int | None, int, int | None], name: str, device: str
-) -> tuple[Dataset, Classifier]:
+def _load(drawn: _Drawn, name: str, device: str) -> tuple[Dataset, Classifier, int]:
+    """Images, classifier, and how many classes that has."""
     dataset, split, limit, seed, per_class = drawn
     images = datasets.load(dataset, split, limit, seed, per_class=per_class)
     if not len(images.labels):
@@ -252,15 +267,13 @@ def _load(
             "choose one made for these images"
         )
     _check_named(dataset, images, name, classes)
-    return images, classifier
+    return images, classifier, classes
 
 
 @lru_cache(maxsize=2)
-def _try(
-    drawn: tuple[str, str, int | None, int, int | None], name: str, device: str, inside: Inside
-) -> None:
+def _try(drawn: _Drawn, name: str, device: str, inside: Inside) -> None:
     """Refuse a defence that finds no place in this classifier."""
-    images, classifier = _load(drawn, name, device)
+    images, classifier, _ = _load(drawn, name, device)
     with torch.no_grad():
         inside.defend(classifier)(_first(images).to(device))
 

@@ -70,6 +70,10 @@ class Processes:
 
     count: int
 
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError(f"count is {self.count}; use at least 1 process")
+
     def map(
         self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
     ) -> Found:
