@@ -31,6 +31,7 @@ def records(cases, planned=(ATTACK,), scale="laptop"):
         "dataset": {"name": "mnist", "title": "MNIST", "classes": list("0123456789")},
         "purifier": {"type": "RIDE", "steps": 10, "rounds": 3},
         "seeds": [0],
+        "device": "cpu",
     }
     runs = {
         name: Run(

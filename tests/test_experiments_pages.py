@@ -156,6 +156,19 @@ def test_figure_7_shows_both_ways():
     assert panels == [title for title in shown if title != "no defence"]
 
 
+def test_cost_is_of_every_fit_of_a_case():
+    fits = [
+        row(0, engine="native", purify_seconds=2.0, peak_megabytes=None),
+        row(0, ATTACK, engine="native", purify_seconds=4.0, peak_megabytes=70.0),
+        row(1, ATTACK, engine="eager", purify_seconds=120.0, peak_megabytes=90.4),
+    ]
+    found = records({"mnist-cost": {CLEAN: fits[:1], ATTACK: fits[1:]}})
+    (table,), _ = tables("text-cost", found)
+    ((_, *cells, engines),) = table.rows
+    assert [cell[0] for cell in cells] == ["3", "30", "4", "90"]
+    assert engines == ("eager, native", "cpu")
+
+
 def test_figure_7_of_no_defence_alone_has_a_table():
     bpda = Threat(attack=PGD(eps=0.1), gradient=Identity()).label
     (table,), pictures = tables("figure-7", records({"mnist-bpda-none": {bpda: [row(0, bpda)]}}))

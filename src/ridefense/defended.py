@@ -209,13 +209,13 @@ def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
-    """A classifier's logits [N, classes].
+    """A classifier's logits [N, classes], or what else a model makes of each of N images.
 
     Raises:
-        InputError: where it returns anything else.
+        InputError: where it returns no tensor of that kind.
     """
     found = classifier(images)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(images):
+    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != len(images):
         made = tuple(found.shape) if isinstance(found, Tensor) else _named(found)
         raise InputError(
             f"classifier {type(classifier).__name__} returned {made} for {len(images)} images; "

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,7 +116,9 @@ def header(path: Path) -> tuple[tuple[int, int], bool]:
     """Size as it is seen upright, and whether it is grey, without decoding."""
     try:
         with _header(path) as image:
-            lies = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            lies = False
+            with suppress(Exception):  # a tag that cannot be read is told when it is decoded
+                lies = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return image.size[:: -1 if lies else 1], image.mode in ("1", "L", "LA")
     except Exception as error:  # as in opened
         raise InputError(f"{path} is no readable image; remove it or save it again") from error

@@ -169,10 +169,12 @@ def _lines(title: str, clean: bool = False) -> Callable[[Evidence], Iterator[Blo
 def _cost(records: Evidence) -> Iterator[Block]:
     rows = []
     for name, run in records.runs.items():
-        times = [row.purify_seconds for row in records.rows(name)]
+        # Attacked images too: a fit of one is the same work.
+        fitted = [row for row in run.rows if row.engine]
+        times = [row.purify_seconds for row in fitted]
         if times:
-            engines = sorted({row.engine or "—" for row in records.rows(name)})
-            peaks = [row.peak_megabytes for row in records.rows(name) if row.peak_megabytes]
+            engines = sorted({row.engine for row in fitted})
+            peaks = [row.peak_megabytes for row in fitted if row.peak_megabytes]
             steps = run.settings["purifier"]["steps"] * run.settings["purifier"]["rounds"]
             rows.append(
                 (
