@@ -92,9 +92,8 @@ class Audit:
             raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
         if any(not 0 < eps <= 1 for eps in self.radii):
             raise InputError(f"radii are {self.radii}; use numbers above 0, to 1")
-        taken = [UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)]
-        for name in taken:
-            if taken.count(name) > 1:
+        for name in self._folders:
+            if self._folders.count(name) > 1:
                 raise InputError(f"two runs of the audit are named {name!r}; rename one of them")
 
     def evaluations(self, surrogate: nn.Module | None = None) -> Iterator[tuple[str, Evaluation]]:
@@ -104,9 +103,14 @@ class Audit:
             yield _folder(name), self._declare(Unchanged(), name)
         yield BROKEN, self._declare(JPEG())
         for name, purifier in self.beside.items():
-            if name not in (UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)):
+            if name not in self._folders:
                 yield name, self._declare(purifier)
         yield self.name, self._declare(self.purifier, surrogate=surrogate)
+
+    @property
+    def _folders(self) -> tuple[str, ...]:
+        """Of every run but those of what stands beside by choice."""
+        return UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)
 
     def declared(self, evaluations: Mapping[str, Evaluation]) -> Plain:
         """What `audit.json` says: which folder is what, and all that is to be run."""

@@ -173,7 +173,7 @@ class Evaluation:
         """
         images, classifier, _ = _load(self._drawn, self.classifier, self.device)
         if isinstance(self.purifier, Inside):
-            _try(self._drawn, self.classifier, self.device, self.purifier)
+            _check_inside(self._drawn, self.classifier, self.device, self.purifier)
         return images, classifier
 
     @property
@@ -271,7 +271,7 @@ def _load(drawn: _Drawn, name: str, device: str) -> tuple[Dataset, Classifier, i
 
 
 @lru_cache(maxsize=2)
-def _try(drawn: _Drawn, name: str, device: str, inside: Inside) -> None:
+def _check_inside(drawn: _Drawn, name: str, device: str, inside: Inside) -> None:
     """Refuse a defence that finds no place in this classifier."""
     images, classifier, _ = _load(drawn, name, device)
     with torch.no_grad():
