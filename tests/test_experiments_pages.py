@@ -79,6 +79,39 @@ def test_the_ablation_tells_the_end_and_the_best_on_the_way():
     assert list(lines["n = 1"]) == pytest.approx([100 / 3, 200 / 3, 100])
 
 
+def test_table_1_compares_the_images_of_the_full_schedule():
+    """Median 7 is right on all of four images but 2; RIDE has images 1 and 2 attacked, 1 clean."""
+    past = history((1, 3, 3, 1, 3), steps=(2, 4, 6, 8, 10))
+    right = [replace(row(image, ATTACK), predictions=(3,), label=3) for image in range(4)]
+    wrong = [replace(found, predictions=(1,)) for found in right]
+    clean = [replace(found, attack=CLEAN) for found in right]
+    cases = {
+        "imagenet-median-7": {CLEAN: clean, ATTACK: [*right[:2], wrong[2], right[3]]},
+        "imagenet-ride-paper": {
+            CLEAN: clean[1:2],
+            ATTACK: [replace(right[1], history=past), replace(wrong[2], history=past)],
+        },
+    }
+    found = records(cases)
+    attack = {"name": "PGD", "norm": "Linf", "eps": 0.1, "knows": "classifier"}
+    for name, run in found.runs.items():
+        classifier = {"name": "c", "weights": "w"}
+        settings = {**run.settings, "classifier": classifier, "draws": 1, "preset": None}
+        settings["dataset"] = {**run.settings["dataset"], "images": 4, "split": "test"}
+        if "median" in name:
+            settings["purifier"] = {"type": "Median", "size": 7}
+        found.runs[name] = replace(run, settings=settings, attacks={ATTACK: attack})
+    (whole, same, steps), pictures = tables("table-1", found)
+    assert [cells[3][0] for cells in whole.rows] == ["75.0%", "50.0%"]
+    assert [cells[1] for cells in same.rows] == [("2",), ("2",)]
+    assert [cells[2][0] for cells in same.rows] == ["100.0%", "100.0%"]
+    assert [cells[2][-1] for cells in same.rows] == ["of 1", "of 1"]
+    assert [cells[3][0] for cells in same.rows] == ["50.0%", "50.0%"]
+    assert pictures.keys() == {"RIDE over its schedule"}
+    assert steps.columns[1:] == tuple(f"step {step}" for step in (2, 4, 6, 8, 10))
+    assert [cell[0] for cell in steps.rows[0][1:]] == ["0.0%", "100.0%", "100.0%", "0.0%", "100.0%"]
+
+
 # --- Claims --------------------------------------------------------------------------------------
 
 

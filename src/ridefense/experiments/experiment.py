@@ -58,6 +58,17 @@ class Evidence:
             return []
         return [rows[0] for _, rows in sorted(complete_rows(self.runs[name], attack).items())]
 
+    def alike(self, name: str) -> "Evidence":
+        """Of each attack, and of clean images, the images alone that a begun case has."""
+        labels = (CLEAN, *self.attacks(name))
+        images = {label: complete_rows(self.runs[name], label).keys() for label in labels}
+
+        def few(run: Run) -> Run:
+            rows = (row for row in run.rows if row.image in images.get(row.attack, ()))
+            return replace(run, rows=tuple(rows))
+
+        return replace(self, runs={other: few(run) for other, run in self.runs.items()})
+
     @property
     def missing(self) -> dict[str, str]:
         """What of each case is not there: why it could not be run, or how far it got."""

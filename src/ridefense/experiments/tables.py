@@ -1,15 +1,17 @@
 """The gray-box tables, on ImageNet: 1, 4, 5 and 6."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from ridefense.attacks import FGSM, PGD
 from ridefense.evaluate import CLEAN, Threat
 from ridefense.experiments.ablation import BANDS, accuracy_curve, histories
-from ridefense.experiments.blocks import Block, Picture, matrix
+from ridefense.experiments.blocks import Block, Picture, Table, matrix
 from ridefense.experiments.experiment import Cases, Evidence, Experiment, threat_of
 from ridefense.experiments.lab import Lab
-from ridefense.experiments.plots import curves
+from ridefense.experiments.plots import Curve, curves
 from ridefense.filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
+from ridefense.report.summary import Line
 
 KERNELS = (3, 5, 7, 9, 11)
 BREGMAN = (0.075, 0.125, 0.25, 0.5, 0.75)
@@ -90,15 +92,36 @@ def _table_1_cases(lab: Lab) -> Cases:
 def _table_1(records: Evidence) -> Iterator[Block]:
     title, name = "Gray box, ImageNet", "imagenet-ride-paper"
     yield matrix(title, records.lines())
+    if name not in records.runs:
+        return
+    text = "Each column is of the images that RIDE's full schedule has, so that its rows compare."
+    yield matrix("On the same images", map(_whole, records.alike(name).lines()), text)
     drawn = {}
     for label in (CLEAN, *records.attacks(name)):
         if histories(rows := records.rows(name, label)):
             told = threat_of(records.runs[name], label)
             drawn[f"{told}, n = {len(rows)}"] = accuracy_curve(rows)
     if drawn:
+        title = "RIDE over its schedule"
         text = f"Of the images' estimates x_est after so many steps of the full schedule. {BANDS}"
-        picture = curves({"": drawn}, "iterations", "accuracy, %")
-        yield Picture("RIDE over its schedule", picture, text)
+        yield Picture(title, curves({"": drawn}, "iterations", "accuracy, %"), text)
+        yield _by_step(f"{title}, in figures", drawn)
+
+
+def _whole(line: Line) -> Line:
+    """The line without what it lacks, and without the paper's figures of other images."""
+    return replace(line, expected=line.score.mean.n, paper=None, paper_clean=None)
+
+
+def _by_step(title: str, drawn: dict[str, Curve], columns: int = 5) -> Table:
+    """Some points of curves over the same steps, back from the last."""
+    some = {name: curve[:: -max(1, len(curve) // columns)][::-1] for name, curve in drawn.items()}
+    steps = max(([str(step) for step, *_ in curve] for curve in some.values()), key=len)
+    rows = [
+        ((name,), *((f"{y:.1f}%", f"[{low:.1f}, {high:.1f}]") for _, y, low, high in curve))
+        for name, curve in some.items()
+    ]
+    return Table(title, ("Images", *(f"step {step}" for step in steps)), rows)
 
 
 def _gray(title: str) -> Callable[[Evidence], Iterator[Block]]:
