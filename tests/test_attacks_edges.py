@@ -16,6 +16,7 @@ from torch import nn
 
 from attacked import RIDE_TINY, classifier, images, labels
 from ridefense import Defended, GaussianBlur, InputError
+from ridefense.adapters import CutToRange
 from ridefense.attacks import (
     FGSM,
     PGD,
@@ -171,6 +172,31 @@ def test_bad_calls(classifier, images, labels):
         attack(classifier, images, labels, seed=-1)
 
 
+@pytest.mark.parametrize("attack", [PGD(eps=0.1, targets=2), PGD(eps=0.1, restarts=2)])
+def test_labels_that_the_model_has_not(classifier, images, labels, attack):
+    with pytest.raises(InputError, match=r"a label is 1\d, the model has 10 classes"):
+        attack(classifier, images, labels + 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("more", [{"restarts": 2}, {"targets": 2}])
+def test_logits_of_another_dtype(classifier, images, labels, dtype, more):
+    class Cast(nn.Module):
+        def forward(self, x):
+            return classifier(x.to(torch.float64)).to(dtype)
+
+    x = images.float()
+    attacked = PGD(eps=0.2, loss=margin, **more)(Cast(), x, labels)
+    assert attacked.dtype == torch.float32
+    assert correct(Cast(), attacked, labels) < correct(Cast(), x, labels)
+
+
+def test_a_defended_inside_another_model_is_refused(classifier, images, labels):
+    model = nn.Sequential(CutToRange(), Defended(classifier, GaussianBlur(1.0)))
+    with pytest.raises(InputError, match=r"a Sequential around a Defended.*pass the Defended"):
+        PGD(eps=0.1)(model, images, labels)
+
+
 def test_a_model_without_a_gradient(classifier, images, labels):
     class Detached(nn.Module):
         def forward(self, x):
@@ -214,3 +240,12 @@ def test_settings_are_plain():
     assert Unattacked().settings() == {"attack": "Unattacked"}
     with pytest.raises(InputError, match="settings of a partial cannot be recorded"):
         PGD(eps=0.1, loss=functools.partial(margin)).settings()
+    with pytest.raises(InputError, match=r"loss is .*<lambda>, which records cannot tell"):
+        PGD(eps=0.1, loss=lambda logits, labels: margin(logits, labels)).settings()
+    own = PGD(eps=0.1, loss=cross_entropy).settings()["loss"]
+    assert own == "test_attacks_edges.cross_entropy"  # not the library's
+
+
+def cross_entropy(logits, labels):
+    """A loss of the user's that has the name of another."""
+    return margin(logits, labels)

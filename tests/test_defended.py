@@ -231,6 +231,32 @@ def test_a_purifier_that_breaks_its_word_is_told(classifier, pictures, purifier,
         with pytest.raises(InputError) as caught:
             ask(images.clone())
         assert all(word in str(caught.value) for word in words), caught.value
+    for mode in (Identity(), Trajectory(), Surrogate(nn.Identity())):  # an attacker is told too
+        with pytest.raises(InputError) as caught:
+            Defended(classifier, purifier, mode)(images.clone().requires_grad_())
+        assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_purifier_that_breaks_its_word_is_told_where_its_own_derivative_is_taken(
+    classifier, pictures
+):
+    model = Defended(classifier, Averaged(), Unrolled())
+    with pytest.raises(InputError, match="tensor of their shape"):
+        model(pictures(2).requires_grad_())
+
+
+class Averaged:
+    """Returns one image for all."""
+
+    differentiable = True
+
+    def __call__(self, images, ids=None, seed=0):
+        return images.mean(dim=0, keepdim=True)
+
+
+def test_what_would_draw_the_same_for_ever_is_refused(classifier):
+    with pytest.raises(InputError, match="put its classifier into DataParallel"):
+        Defended(classifier, PURIFY)._replicate_for_data_parallel()  # as DataParallel begins
 
 
 def test_images_of_nan_are_not_taken_for_changed(classifier, pictures):

@@ -18,6 +18,7 @@ from ridefense import (
     alpha_from_lambda,
 )
 from ridefense.estimators import ESTIMATORS, PRESETS
+from ridefense.networks import UNet
 
 SHORT = {
     "network": Network(channels=(1, 5, 5, 1), dropout_after=(1,)),
@@ -155,6 +156,9 @@ def test_work_is_counted():
     assert replace(small, crop=3).flops(5, 6) == 3 * 2 * 9 * 8 * 9 * 2 * 30
     one, three = replace(small, rounds=1), replace(small, rounds=3, halvings=2)
     assert three.flops(8, 6) == one.flops(2, 1) + one.flops(4, 3) + one.flops(8, 6)
+    unet = replace(small, network=UNet(channels=(1, 4, 8, 1)))
+    full, half = 1 * 4 + 4 * 4 + 12 * 4 + 4 * 4 + 4 * 1, 4 * 8 + 8 * 8  # of 5×6 and of 3×3 pixels
+    assert unet.flops(5, 6) == 3 * 2 * 9 * (full * 30 + half * 9) * 2 * 30
     # The paper's work at 224×224, 10,000 steps.
     assert RIDE().flops(224, 224) == pytest.approx(171e12, rel=0.01)
 

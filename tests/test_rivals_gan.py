@@ -1,10 +1,12 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ridefense import Defended, InputError, classifiers, datasets
 from ridefense.attacks import PGD
+from ridefense.describe import describe
 from ridefense.noise import Keys, Stream
 from ridefense.rivals import (
     DefenseGAN,
@@ -46,8 +48,11 @@ def test_weights_survive_a_file(tmp_path):
     assert not any(weight.requires_grad for weight in again.parameters())
     assert (tmp_path / "again.safetensors").stat().st_size < 1e6
     images = digits(2).images
-    named = DefenseGAN(restarts=1, steps=3, generator=str(tmp_path / "again.safetensors"))
+    named = DefenseGAN(restarts=1, steps=3, generator=again)
     assert torch.equal(named(images), DefenseGAN(restarts=1, steps=3)(images))
+    other = replace(named, generator=Generator())
+    assert not torch.equal(named(images), other(images))
+    assert describe(named) != describe(other)  # records tell them apart
 
 
 def test_training_approaches_what_it_is_shown():
@@ -146,7 +151,8 @@ def test_clean_digits_pass_and_a_strong_attack_breaks_through():
         (lambda: DefenseGAN(rate=0), "rate is 0"),
         (lambda: DefenseGAN(momentum=1), "momentum is 1"),
         (lambda: QUICK(torch.rand(1, 3, 28, 28)), r"shape \(1, 3, 28, 28\)"),
-        (lambda: DefenseGAN(generator="nowhere.safetensors")(digits(1).images), "no generator at"),
+        (lambda: DefenseGAN(generator="mine.safetensors"), "generator is 'mine.safetensors'"),
+        (lambda: load_generator("nowhere.safetensors"), "no generator at"),
         (lambda: train_generator(torch.rand(4, 1, 32, 32)), r"shape \(4, 1, 32, 32\)"),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ridefense import InputError
+from ridefense import Defended, InputError
 from ridefense.attacks import PGD
 from ridefense.classifiers.architectures import cifar10_resnet18, mnist_cnn
 from ridefense.evaluate import Evaluation, Threat, run
@@ -74,6 +74,23 @@ def test_logits_depend_on_seed_and_id_alone(defence):
     assert torch.equal(classifier(images), plain(images))  # and nothing is left in the classifier
 
 
+@each_defence
+def test_it_is_not_taken_for_a_purifier(defence):
+    with pytest.raises(InputError, match=r"sits in the classifier; use purifier.defend"):
+        Defended(network(), defence)
+    with pytest.raises(InputError, match=r"classifier is .*; pass an nn.Module"):
+        defence.defend(lambda images: images)
+
+
+@each_defence
+def test_its_images_are_checked_as_a_purifiers(defence):
+    model = defence.defend(network())
+    with pytest.raises(InputError, match=r"scale or clamp them to \[0, 1\]"):
+        model(255 * picture(1, 1, 28, 28))
+    with pytest.raises(InputError, match=r"images are None; pass a torch.Tensor"):
+        model(None)
+
+
 # --- Stochastic activation pruning ---------------------------------------------------------------
 
 
@@ -88,7 +105,9 @@ def test_factors_are_those_of_algorithm_1():
         assert 1 <= kept.sum() <= draws
         assert not kept[0]  # a zero is never drawn
         torch.testing.assert_close(factors[0][kept], 1 / (1 - (1 - p[kept]) ** draws))
-        assert torch.equal(h[1] * factors[1], h[1])  # all zero stays so, and finite
+        for dead in (h[1], h[1].float()):  # all zero stays so, and finite
+            found = defence.factors(dead[None], keys_of(seed, 1), 1)
+            assert torch.equal(dead * found[0], dead)
         seen.add(tuple(kept.tolist()))
     assert len(seen) == 7  # every set of one to three of the three
 
@@ -191,6 +210,16 @@ def test_thermometer_by_hand():
     expected = ["0000000000", "1111110000", "1000000000", "1111111110"]
     rows = encoded[0].flatten(1).T
     assert ["".join(str(int(v)) for v in row) for row in rows] == expected
+
+
+def test_thermometer_keeps_the_first_convolution_as_it_is():
+    def build(**changes):
+        return nn.Sequential(nn.Conv2d(2, 4, 3, padding=2, dilation=2, **changes))
+
+    (_, (wider,)) = thermometer(lambda: build(padding_mode="reflect"), 5)
+    assert (wider.in_channels, wider.dilation, wider.padding_mode) == (10, (2, 2), "reflect")
+    with pytest.raises(InputError, match="0 has 2 groups"):
+        thermometer(lambda: build(groups=2))
 
 
 def test_thermometer_keeps_channels_apart():

@@ -188,6 +188,14 @@ def test_resize_and_pad_has_the_papers_proportions(size, least):
     torch.testing.assert_close(placed.sum(dim=(1, 2, 3)), (heights * widths).float())
 
 
+@pytest.mark.parametrize(("share", "shape"), [(0.4, (28, 1)), (0.01, (20, 30)), (0.01, (1, 1))])
+def test_resize_and_pad_leaves_a_pixel(share, shape):
+    white = torch.ones(20, 1, *shape)
+    placed = ResizeAndPad(share)(white)
+    assert placed.shape == white.shape
+    assert (placed.sum(dim=(1, 2, 3)) >= 0.99).all()
+
+
 def test_resize_and_pad_is_pillows_resize():
     images = picture(6, 3, 30, 20).float()
     placed = ResizeAndPad(0.8)(images, seed=4)

@@ -29,6 +29,8 @@ def test_rate_of_each_step():
         ({"refits": -1}, "refits is -1"),
         ({"halvings": -1}, "halvings is -1"),
         ({"crop": 2}, "crop is 2"),
+        ({"crop": 4, "noisy_input": False}, "crop is 4, halvings 0; a fixed input"),
+        ({"halvings": 1, "noisy_input": False}, "crop is None, halvings 1; a fixed input"),
         ({"alpha": -0.1}, "alpha is -0.1"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"mask_ratio": 1.0}, "mask_ratio is 1"),

@@ -116,6 +116,8 @@ def test_no_searched_image_is_reported(folder):
     assert len(elsewhere) == 2000
     with pytest.raises(InputError, match=r"100 images of .* are not reported, limit is 101"):
         search(folder, limit=101).load()
+    few = search(folder, split="train", limit=8, per_class=1).load()[0]
+    assert sorted(few.labels.tolist()) == sorted(set(few.labels.tolist()))
     with pytest.raises(InputError, match="0 images"):
         search(folder, reported=declare(folder, limit=None), limit=None).load()
 
@@ -153,12 +155,13 @@ def test_other_workers_find_the_same(folder, trials, tmp_path):
     assert found.loss == here.loss
 
 
-def test_an_unreadable_image_is_left_out_of_the_loss(folder, tmp_path):
+@pytest.mark.parametrize("place", [0, 2])
+def test_an_unreadable_image_is_left_out_of_the_loss(folder, tmp_path, place):
     part = datasets.load("digits", limit=5)
     for i, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
         (tmp_path / "data" / str(int(label))).mkdir(parents=True, exist_ok=True)
         save_image(image, tmp_path / "data" / str(int(label)) / f"{i}.png")
-    broken = sorted((tmp_path / "data").rglob("*.png"))[2]
+    broken = sorted((tmp_path / "data").rglob("*.png"))[place]
     broken.write_bytes(broken.read_bytes()[:60])
     data, reported = str(tmp_path / "data"), declare(folder, limit=4)
     here = search(folder, dataset=data, limit=5, reported=reported)
@@ -222,6 +225,19 @@ def test_bad_grid_files(tmp_path, text):
 def test_bad_grids_run_nothing(folder, tmp_path, grid, message):
     with pytest.raises(InputError, match=message):
         tune(search(folder), grid, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        (RIDE(network=Network(channels=(1, 4, 1))), r"no preset is for channels \(1, 4, 1\)"),
+        (DAE.preset("fast", network="mnist"), "cannot change alpha of DAE, which make it what it"),
+    ],
+)
+def test_what_could_not_be_written_in_the_end_is_not_searched(folder, tmp_path, base, message):
+    with pytest.raises(InputError, match=message):
+        tune(search(folder, purifier=base), [{"alpha": 0.5}], tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,7 +1,6 @@
 """A classifier behind a purifier, as one `nn.Module` that any attack can take."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -10,9 +9,7 @@ from torch import Tensor, nn
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import derive
-
-Purifier = Callable[..., Tensor]
-"""(images, ids=None, seed=0) to purified images of the same shape, dtype and device."""
+from ridefense.purifier import Purifier, check_purifier, named, purified_by
 
 
 class Defended(nn.Module):
@@ -26,8 +23,8 @@ class Defended(nn.Module):
         seed: of the purifier's randomness.
 
     Raises:
-        InputError: for a classifier that is no module, a purifier without this call, or a gradient
-            that is no mode.
+        InputError: for a classifier that is no module, a purifier without this call or one that
+            sits in the classifier (`purifier.defend(classifier)`), or a gradient that is no mode.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class Defended(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_parts(classifier, purifier, gradient)
+        self._check_parts(classifier, purifier, gradient)
         self.classifier = classifier
         self.purifier = purifier
         self.gradient = Identity() if gradient is None else gradient
@@ -74,12 +71,7 @@ class Defended(nn.Module):
 
         An attack averages its loss over the views.
         """
-        if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            # Engines leave PyTorch: a trace would keep this input's result for every input.
-            raise InputError("a Defended cannot be traced or exported; export its classifier")
-        if not isinstance(images, Tensor):
-            raise InputError(f"images are {_named(images)}; pass a torch.Tensor [N, C, H, W]")
-        seed = self._fresh_seed() if seed is None else seed
+        seed = self._seed_of_call(images, seed)
         if torch.is_grad_enabled() and images.requires_grad:
             purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
         else:
@@ -118,87 +110,42 @@ class Defended(nn.Module):
         """
         return getattr(self.purifier, "is_dynamic", True)
 
+    def _seed_of_call(self, images: object, seed: int | None) -> int:
+        """The seed of a call with these images: the one given, or a fresh one."""
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            # Engines leave PyTorch: a trace would keep this input's result for every input.
+            raise InputError("a Defended cannot be traced or exported; export its classifier")
+        if not isinstance(images, Tensor):
+            raise InputError(f"images are {named(images)}; pass a torch.Tensor [N, C, H, W]")
+        return self._fresh_seed() if seed is None else seed
+
     def _fresh_seed(self) -> int:
         self._calls += 1
         return derive(self.seed, "call", self._calls)
 
+    def _replicate_for_data_parallel(self) -> Self:
+        # Every replica would count its calls from here again, and draw the same for ever.
+        raise InputError("a Defended cannot be replicated; put its classifier into DataParallel")
 
-def _check_parts(classifier: object, purifier: object, gradient: object) -> None:
-    """Refuse what would fail at the first image, or swapped arguments."""
-    if not isinstance(classifier, nn.Module):
-        raise InputError(
-            f"classifier is {_named(classifier)}; pass an nn.Module, then the purifier: "
-            "Defended(classifier, purifier)"
-        )
-    check_purifier(purifier)
-    if gradient is not None and (
-        isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
-    ):
-        raise InputError(
-            f"gradient is {_named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
-        )
-
-
-def check_purifier(purifier: object) -> None:
-    """Refuse what cannot be called as a `Purifier` is.
-
-    Raises:
-        InputError: for what is no callable, or does not take (images, ids=…, seed=…).
-    """
-    if not callable(purifier):
-        raise InputError(f"purifier is {_named(purifier)}; pass a callable, as Median(3)")
-    call = purifier
-    if isinstance(purifier, nn.Module) and type(purifier).__call__ is nn.Module.__call__:
-        call = purifier.forward
-    try:
-        signature = inspect.signature(call)
-    except (TypeError, ValueError):  # it has none: compiled code
-        signature = None
-    try:
-        if signature is not None:
-            signature.bind(None, ids=None, seed=0)
-    except TypeError as error:
-        raise InputError(
-            f"purifier is {_named(purifier)}, which cannot take (images, ids=…, seed=…): {error}; "
-            "let it accept all three, and pass the classifier before it"
-        ) from error
-
-
-def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
-    """What a purifier makes of images [N, C, H, W].
-
-    Raises:
-        InputError: where that is no tensor of their shape and dtype on their device, or where it
-            has changed the images.
-    """
-    before = images.detach().clone()
-    found = purifier(images, ids=ids, seed=seed)
-    if not isinstance(found, Tensor) or found.shape != images.shape:
-        made = tuple(found.shape) if isinstance(found, Tensor) else _named(found)
-        raise InputError(
-            f"purifier {_named(purifier)} returned {made} for images {tuple(images.shape)}; "
-            "let it return a tensor of their shape"
-        )
-    if (found.dtype, found.device) != (images.dtype, images.device):
-        raise InputError(
-            f"purifier {_named(purifier)} returned {found.dtype} on {found.device} for images of "
-            f"{images.dtype} on {images.device}; let it return purified.to(images)"
-        )
-    now = images.detach()
-    if not torch.equal(before, now) and not bool(((before == now) | now.isnan()).all()):
-        raise InputError(
-            f"purifier {_named(purifier)} changes the images that it is given; "
-            "let it work on images.clone()"
-        )
-    return found
-
-
-def _named(value: object) -> str:
-    """What it is, in few words of one line."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return f"{value!r:.60}"
-    name = getattr(value, "__name__", None)
-    return f"{name}, a {type(value).__name__}" if name else f"a {type(value).__name__}"
+    def _check_parts(self, classifier: object, purifier: object, gradient: object) -> None:
+        """Refuse what would fail at the first image, or swapped arguments."""
+        if not isinstance(classifier, nn.Module):
+            raise InputError(
+                f"classifier is {named(classifier)}; pass an nn.Module, then the purifier: "
+                "Defended(classifier, purifier)"
+            )
+        check_purifier(purifier)
+        if hasattr(purifier, "defend"):
+            raise InputError(
+                f"purifier is {named(purifier)}, which sits in the classifier; "
+                "use purifier.defend(classifier)"
+            )
+        if gradient is not None and (
+            isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
+        ):
+            raise InputError(
+                f"gradient is {named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
+            )
 
 
 def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
@@ -216,7 +163,7 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     """
     found = classifier(images)
     if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != len(images):
-        made = tuple(found.shape) if isinstance(found, Tensor) else _named(found)
+        made = tuple(found.shape) if isinstance(found, Tensor) else named(found)
         raise InputError(
             f"classifier {type(classifier).__name__} returned {made} for {len(images)} images; "
             "wrap it so that it returns logits [N, classes] (ridefense.adapters.huggingface has "

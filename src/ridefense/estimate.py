@@ -330,7 +330,7 @@ class _Run:
 
 def _collapsed(images: Tensor, estimates: Tensor) -> Tensor:
     """Which estimates lost nearly all of their input's contrast, bool [N]."""
-    spread = [batch.detach().flatten(1).std(dim=1) for batch in (estimates, images)]
+    spread = [batch.detach().flatten(1).std(dim=1, correction=0) for batch in (estimates, images)]
     return spread[0] < _COLLAPSED * spread[1]
 
 

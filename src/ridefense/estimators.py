@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
 
 from torch import Tensor
@@ -68,6 +68,12 @@ class Estimator(Settings):
         )
 
     @classmethod
+    def traits(cls) -> list[str]:
+        """The settings that make it another estimator than RIDE, which no preset changes."""
+        of_ride = {f.name: f.default for f in fields(RIDE)}
+        return [f.name for f in fields(cls) if f.default != of_ride[f.name]]
+
+    @classmethod
     def preset(
         cls,
         name: str | os.PathLike[str] = "paper",
@@ -102,12 +108,11 @@ class Estimator(Settings):
             raise InputError(
                 f"preset is {name!r}; use one of {', '.join(PRESETS)}, or a .json file of one"
             )
-        # What makes DIP or DAE themselves stays, whatever the preset says of RIDE.
-        for trait in ("noisy_input", "noisy_target", "suppression", "alpha"):
-            if getattr(own, trait) != getattr(RIDE(), trait):
-                settings.pop(trait, None)
+        for trait in cls.traits():
+            settings.pop(trait, None)
         if not own.noisy_input:  # DIP's fixed input belongs to the whole image
             settings.pop("crop", None)
+            settings.pop("halvings", None)
         return replace(own, **settings)
 
 

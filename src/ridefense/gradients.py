@@ -27,6 +27,7 @@ from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
 from ridefense.noise import Keys, Stream
+from ridefense.purifier import purified_by
 from ridefense.settings import Settings
 
 
@@ -58,7 +59,7 @@ class Identity(_Named):
     """BPDA (Athalye et al. 2018), the paper's attack: ∂(purified)/∂(input) = I."""
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
-        purified = purify(images.detach(), ids=ids, seed=seed).detach()
+        purified = purified_by(purify, images.detach(), ids, seed).detach()
         return moving_with(purified, images)[None]
 
 
@@ -117,7 +118,7 @@ class Unrolled(_Named):
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
         if getattr(purify, "differentiable", False):
-            return purify(images, ids=ids, seed=seed)[None]
+            return purified_by(purify, images, ids, seed)[None]
         steps = purify.total_steps if isinstance(purify, Settings) else 0
         return _through_the_fit(purify, images, ids, seed, steps)
 
@@ -129,7 +130,7 @@ class Surrogate(_Named):
     network: nn.Module
 
     def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
-        purified = purify(images.detach(), ids=ids, seed=seed).detach()
+        purified = purified_by(purify, images.detach(), ids, seed).detach()
         return moving_with(purified, self.network(images))[None]
 
 
@@ -175,7 +176,7 @@ def imitator(channels: int, width: int = 32, seed: int = 0) -> nn.Sequential:
     sizes = (channels, width, width, width, width, channels)
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for c_in, c_out in itertools.pairwise(sizes):
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers[:-1], nn.Sigmoid())

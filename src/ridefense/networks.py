@@ -71,6 +71,11 @@ class Network:
         return tuple(zip(self.channels, self.channels[1:], strict=False))
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """How often each convolution's image has been halved."""
+        return (0,) * len(self.convolutions)
+
+    @property
     def size(self) -> int:
         """P, the number of weights and biases: 57,251 for ImageNet's."""
         return sum(9 * c_in * c_out + c_out for c_in, c_out in self.convolutions)
@@ -140,6 +145,13 @@ class UNet(Network):
             up += [(previous + width, width), (width, width)]
             previous = width
         return (*down, *up, (previous, image))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        deepest = len(self.channels) - 3
+        down = [level for level in range(deepest + 1) for _ in range(2)]
+        up = [level for level in reversed(range(deepest)) for _ in range(2)]
+        return (*down, *up, 0)
 
     def forward(self, weights: Tensor, inputs: Tensor, keep: Keep | None = None) -> Tensor:
         layers = _Layers(self, weights, keep)

@@ -26,12 +26,9 @@ def write(
         about: how they were found; for the reader.
 
     Raises:
-        InputError: for a network that is none of Table 3's, whatever its dropout and output, and
-            for a path that cannot be written.
+        InputError: as `network_of`, and for a path that cannot be written.
     """
-    name = next((n for n, own in NETWORKS.items() if own.channels == settings.network.channels), "")
-    if not name or type(settings.network) is not Network:
-        raise InputError(f"no preset is for channels {settings.network.channels}; use Table 3's")
+    name = network_of(settings)
     own = type(settings)(network=NETWORKS[name])
     changed = {key: value for key, (value, _) in settings.differences(own).items()}
     plain = {"network": name, "settings": changed, **(about or {})}
@@ -39,6 +36,18 @@ def write(
         Path(path).write_text(json.dumps(plain, indent=1, default=asdict) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
+
+
+def network_of(settings: Settings) -> str:
+    """The name of the network that a preset of these settings is for.
+
+    Raises:
+        InputError: for a network that is none of Table 3's, whatever its dropout and output.
+    """
+    name = next((n for n, own in NETWORKS.items() if own.channels == settings.network.channels), "")
+    if not name or type(settings.network) is not Network:
+        raise InputError(f"no preset is for channels {settings.network.channels}; use Table 3's")
+    return name
 
 
 def read(path: str | os.PathLike[str], network: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Settings:
         steps: K, gradient steps a round.
         rounds: T, rounds; after each the estimate x is updated.
         batch: n, noisy inputs a step, each with its own target, mask and dropout.
-        alpha: α of Eq. 9, the share of the old x that an update keeps; 1 never updates x.
+        alpha: α of Eq. 9, the share of the old x that an update keeps; at 1 only suppression
+            changes x.
         suppression: non-maximum suppression at the update (appendix): pixels whose difference lies
             "below" the image's median are replaced; "above" reverses it; "off" leaves it out.
         noisy_input: whether z is x + σ·noise, fresh every step (DAE, RIDE), or one fixed image of
@@ -50,10 +51,11 @@ class Settings:
         samples: m, how many z the expectation over z is taken from.
         normalisation: where given, the network works on images normalised so, else on [0, 1].
         crop: where given, each step fits a random crop of this many pixels a side; an image that
-            has fewer, at the lowest of its resolutions, is fitted whole.
+            has fewer, at the lowest of its resolutions, is fitted whole. Not with a fixed input.
         halvings: how many of the first rounds fit at lower resolution, each at twice that of the
             one before: with 2, round 1 at a quarter of the height and width, round 2 at half. The
             weights are those of 3×3 convolutions, so they carry over; x_est is always full size.
+            Not with a fixed input.
         tolerance: where given, an image's rounds stop early once its x_est moves by less than
             this mean absolute difference between two rounds, in the units of σ.
         refits: how often an image whose estimate collapsed to a constant is fitted again, with
@@ -105,6 +107,11 @@ class Settings:
         for name in ("noisy_input", "noisy_target", "amsgrad", "check_descent"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; use True or False")
+        if not self.noisy_input and (self.crop is not None or self.halvings):
+            raise InputError(
+                f"crop is {self.crop}, halvings {self.halvings}; a fixed input (DIP, I-DIP) "
+                "belongs to the whole image: use None and 0"
+            )
         if self.batch > 256 or self.samples > 256:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
         for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
@@ -159,11 +166,16 @@ class Settings:
 
     def flops(self, height: int, width: int) -> int:
         """Operations of a whole fit of one image, 2 a multiply-add, backward = 2 × forward."""
-        weights = sum(c_in * c_out for c_in, c_out in self.network.convolutions)
         shrinks = [2 ** self.halvings_in(t) for t in range(self.rounds)]
         crops = self.crop is not None and self.crop <= min(height, width) >> self.halvings
-        pixels = sum(self.crop**2 if crops else (height // s) * (width // s) for s in shrinks)
-        return 3 * 2 * 9 * weights * pixels * self.batch * self.steps
+        sizes = [(self.crop,) * 2 if crops else (height // s, width // s) for s in shrinks]
+        layers = zip(self.network.convolutions, self.network.levels, strict=True)
+        products = sum(
+            c_in * c_out * math.prod(math.ceil(side / 2**level) for side in size)
+            for (c_in, c_out), level in layers
+            for size in sizes
+        )
+        return 3 * 2 * 9 * products * self.batch * self.steps
 
     def halvings_in(self, t: int) -> int:
         """How often a round, 0 ≤ t < T, halves the image that it fits."""

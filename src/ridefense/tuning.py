@@ -77,7 +77,7 @@ class Search(Evaluation):
                 f"{len(images)} images of {images.title} ({images.split}) are not reported, limit "
                 f"is {self.limit}; report or search on fewer, or search on another split"
             )
-        return images.drawn(self.limit, seed=self.image_seed), classifier
+        return images.drawn(self.limit, self.per_class, self.image_seed), classifier
 
     def declared(self) -> dict[str, Any]:
         """What `run.json` says, with the images that were kept apart."""
@@ -134,13 +134,15 @@ def tune(
 
     Raises:
         InputError: for a base that is no estimator, an empty grid, a setting that there is not or
-            a value that it does not take; before anything is run.
+            a value that it does not take, one that makes the estimator what it is, or a network
+            that no preset is for; before anything is run.
     """
     if not isinstance(search.purifier, Estimator):
         raise InputError("purifier is no estimator; tune one of ride, dae, idip, dip")
     thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
+    presets.network_of(search.purifier)
     shared = search.threats
     if isinstance(workers, Here):
         shared = tuple(
@@ -221,6 +223,11 @@ def _changed(base: Estimator, changes: Changes) -> Estimator:
     if unknown:
         known = ", ".join(sorted(_SETTINGS))
         raise InputError(f"a grid cannot change {', '.join(unknown)}; it can {known}")
+    if fixed := sorted(changes.keys() & set(base.traits())):
+        raise InputError(
+            f"a grid cannot change {', '.join(fixed)} of {base.name}, which make it what it is; "
+            "tune ride"
+        )
     return replace(base, **changes)
 
 
@@ -232,8 +239,8 @@ def _slug(changes: Changes) -> str:
 
 def _trial(evaluation: Search, changes: Changes, done: Run) -> Trial:
     readable = [row for row in done.rows if UNREADABLE not in row.faults]
-    images, classifier = evaluation.load()
-    height, width = images[:1].bytes.shape[-2:]
+    _, classifier = evaluation.load()
+    height, width = done.images(readable[0])["purified"].shape[-2:]
     losses, scores = [], {}
     for attack in (CLEAN, *evaluation.attacks):
         rows = [row for row in readable if row.attack == attack]

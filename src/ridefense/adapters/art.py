@@ -4,11 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ridefense.defended import Defended, Purifier
+from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import derive
+from ridefense.purifier import Purifier
 
 _ART = package("art.defences.preprocessor.preprocessor", "art")
 

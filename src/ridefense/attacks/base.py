@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ridefense.attacks.losses import LOSSES
 from ridefense.attacks.norms import NORMS, NormName, project
+from ridefense.defended import Defended
 from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
 from ridefense.errors import InputError
@@ -45,7 +47,7 @@ class Attack(ABC):
 
         Args:
             model: pixels [N, C, H, W] in [0, 1] to logits [N, classes]; a `Defended`, or any
-                module. It is left in the mode (`train` or `eval`) that it is in.
+                module without one inside. It is left in the mode (`train` or `eval`) that it is in.
             images: float [N, C, H, W], pixels in [0, 1]; they are not changed.
             labels: int64 [N], the true ones.
             ids: of the images, by default 0, 1, …; with `seed` they decide every random number,
@@ -65,7 +67,7 @@ class Attack(ABC):
             InputError: for a setting that cannot be told.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        losses = {k: v.__name__ for k, v in values.items() if isinstance(v, FunctionType)}
+        losses = {k: _told(k, v) for k, v in values.items() if isinstance(v, FunctionType)}
         told = {"attack": self.name, **describe(values | losses)}
         return told | ({"revision": self.revision} if self.revision > 1 else {})
 
@@ -80,6 +82,18 @@ class Attack(ABC):
     @abstractmethod
     def _run(self, case: "Case") -> Tensor:
         """Images [N, C, H, W], near enough to the ball that rounding is all that is left."""
+
+
+def _told(setting: str, function: FunctionType) -> str:
+    """A function by its name, which has to be its own for records to tell it from others."""
+    if LOSSES.get(function.__name__) is function:
+        return function.__name__
+    if "<" in function.__qualname__:
+        raise InputError(
+            f"{setting} is {function.__qualname__}, which records cannot tell from another; "
+            "define it at the top of a module"
+        )
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,12 @@ class Case:
             raise InputError(f"{len(labels)} labels for {len(images)} images; pass one an image")
         if labels.min() < 0:
             raise InputError(f"a label is {labels.min()}; use class numbers from 0")
+        inside = any(isinstance(part, Defended) for part in model.modules())
+        if inside and not isinstance(model, Defended):
+            raise InputError(
+                f"the model is a {type(model).__name__} around a Defended, whose seeds no attack "
+                "could set; pass the Defended itself"
+            )
         keys = Keys.of(seed, ids, len(images), images.device)
         with torch.inference_mode(False):
             own = images.detach().clone()

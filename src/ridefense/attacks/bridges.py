@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ridefense.attacks.base import Attack, Case, check_ball
-from ridefense.attacks.losses import cross_entropy
+from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.norms import NormName
 from ridefense.attacks.objective import JUDGED, Objective, Value
-from ridefense.defended import Defended
+from ridefense.defended import Defended, logits_of
 from ridefense.describe import Plain
 from ridefense.engines import Progress
 from ridefense.errors import InputError
@@ -66,7 +66,7 @@ class _Bridge(Attack):
         seed = derive(case.seed, self.name, id_)
         for attempt in range(_ATTEMPTS):
             seed = derive(seed, "again", attempt) if attempt else seed
-            model = _Queried(case.model, image, id_, seed, self.purifier_seed, self.redraws)
+            model = _Queried(case.model, image, label, id_, seed, self.purifier_seed, self.redraws)
             with _seeded(seed, image.device):
                 found = self._one(model, image, label, id_, seed, case).detach()
             left_alone = torch.equal(found.to(image), image) and model.calls < _FEW
@@ -88,6 +88,7 @@ class _Queried(nn.Module):
         self,
         model: nn.Module,
         image: Tensor,
+        label: Tensor,
         id_: int,
         seed: int,
         purifier_seed: int | None,
@@ -102,11 +103,14 @@ class _Queried(nn.Module):
         def ask(x: Tensor) -> Tensor:
             self.calls += 1
             x = cut_to_range(x.to(image.dtype))
-            if not isinstance(model, Defended):
-                return model(x)
-            draw = derive(seed, "query", self.calls * redraws)
-            own = draw if purifier_seed is None else purifier_seed
-            return model(x, ids=[id_] * len(x), seed=own)
+            if isinstance(model, Defended):
+                draw = derive(seed, "query", self.calls * redraws)
+                own = draw if purifier_seed is None else purifier_seed
+                logits = model(x, ids=[id_] * len(x), seed=own)
+            else:
+                logits = logits_of(model, x)
+            check_labels(label, logits.shape[1])
+            return logits
 
         self.ask = ask
 
@@ -124,7 +128,10 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Global generators seeded inside, and outside as they were."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         try:

@@ -96,7 +96,9 @@ class Iterative(Attack):
         progress: Progress | None = None,
         callback: Callable[[Iterate], None] | None = None,
     ) -> Tensor:
-        """As every attack's call; `callback` sees each `Iterate` but the last, which is returned.
+        """As every attack's call; `callback` sees each `Iterate` that the model is asked about.
+
+        So not PGD's last, which is returned unseen; APGD returns the worst of those seen.
 
         Warns:
             RuntimeWarning: that names the images whose logits or gradients were not finite.

@@ -24,8 +24,9 @@ class HeldWeights(PGD):
 
     The gradient is that of `FrozenWeights`, whatever mode the `Defended` has, at a fraction of its
     purifications: `eot` for every `hold` steps, where PGD takes `eot` for each. With `hold=1` both
-    are the same attack, but where a network without a sigmoid leaves [0, 1]: here the cut hides
-    nothing. It suits estimators whose network sees the image (RIDE, DAE).
+    are the same attack but for two things. Where a network without a sigmoid leaves [0, 1], here
+    the cut hides nothing; and where the output is that of the last training step, what is held are
+    the weights that this step made. It suits estimators whose network sees the image (RIDE, DAE).
 
     Attributes:
         steps: in all; 5 times 10 by default.

@@ -54,12 +54,26 @@ LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, margi
 """By name."""
 
 
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that the model does not have.
+
+    Raises:
+        InputError: for one of `classes` or more.
+    """
+    if labels.max() >= classes:
+        raise InputError(
+            f"a label is {labels.max()}, the model has {classes} classes; "
+            "use the model's own numbers, from 0"
+        )
+
+
 def likeliest_others(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """The `count` likeliest wrong classes of each image, int64 [count, N], likeliest first.
 
     Raises:
-        InputError: where there are not as many.
+        InputError: where there are not as many, or a label is none of the model's.
     """
+    check_labels(labels, logits.shape[1])
     if not count < logits.shape[1]:
         raise InputError(
             f"targets is {count}, the model has {logits.shape[1]} classes; "

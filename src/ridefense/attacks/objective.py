@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from ridefense.attacks.losses import Loss
+from ridefense.attacks.losses import Loss, check_labels
 from ridefense.defended import views
 from ridefense.errors import InputError
 from ridefense.noise import derive
@@ -38,7 +38,7 @@ class Value:
         return Value(*(torch.where(rows, mine, theirs) for mine, theirs in columns))
 
     def put(self, rows: Tensor, part: "Value") -> None:
-        self.loss[rows], self.wrong[rows] = part.loss, part.wrong
+        self.loss[rows], self.wrong[rows] = part.loss.to(self.loss), part.wrong.to(self.wrong)
 
     def above(self, other: "Value") -> Tensor:
         """Which images are worse off here: more often misclassified, then with a higher loss."""
@@ -138,11 +138,7 @@ class Objective:
         ids = self.ids_of(rows, draws)
         with torch.set_grad_enabled(differentiate):
             seen = views(self.model, x, ids, seed)
-            if labels.max() >= seen.shape[-1]:
-                raise InputError(
-                    f"a label is {labels.max()}, the model has {seen.shape[-1]} classes; "
-                    "use the model's own numbers, from 0"
-                )
+            check_labels(labels, seen.shape[-1])
             loss = torch.stack([self._loss(logits, labels, targets) for logits in seen]).mean(0)
         final = seen.detach() if self.views_are_draws else seen[-1:].detach()
         wrong = final.isfinite().all(dim=2) & (final.argmax(dim=2) != labels)

@@ -20,7 +20,6 @@ from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
 from ridefense.audit.threats import basic, in_order, purifications, suited, threats
 from ridefense.datasets import Dataset
-from ridefense.defended import Purifier, check_purifier
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
@@ -29,6 +28,7 @@ from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
+from ridefense.purifier import Purifier, check_purifier
 from ridefense.report.paper import family
 from ridefense.rivals import JPEG
 from ridefense.settings import Settings

@@ -21,7 +21,7 @@ from ridefense.attacks import (
     margin,
 )
 from ridefense.audit.budgets import Budget
-from ridefense.defended import Defended, Purifier
+from ridefense.defended import Defended
 from ridefense.estimators import DAE, DIP, Estimator
 from ridefense.evaluate import Threat
 from ridefense.extras import package
@@ -36,6 +36,7 @@ from ridefense.gradients import (
     Unrolled,
 )
 from ridefense.networks import NETWORKS
+from ridefense.purifier import Purifier
 from ridefense.settings import Settings
 
 KNOWN_SEED = 7

@@ -93,7 +93,7 @@ def train(
         training=_described(epochs, seed, adversarial, start),
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "weights"))
+        torch.default_generator.manual_seed(derive(seed, "weights"))
         classifier = Classifier(made.normalisation, made.build(), info)
     if start is not None:
         classifier.network.load_state_dict(start.network.state_dict())

@@ -14,12 +14,12 @@ from torch import Tensor
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.attacks.base import check_ball
 from ridefense.audit.threats import EOT, sees_the_image, strongest
-from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
 from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from ridefense.gradients import FrozenWeights, Identity
+from ridefense.purifier import Purifier
 from ridefense.report.paper import family
 from ridefense.rivals import (
     JPEG,

@@ -1,4 +1,4 @@
-"""The reference engine: PyTorch on any device, float32 or float64, all images in one batch.
+"""The reference engine: PyTorch on a CPU or CUDA, float32 or float64, all images in one batch.
 
 Each step is a function of (weights, moments, x) and of the counter-based streams, so it can be
 differentiated (`gradients.py`) and recomputed (checkpointing), and other engines are tested

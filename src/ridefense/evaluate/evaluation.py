@@ -17,7 +17,6 @@ from ridefense import classifiers, datasets
 from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.defended import Purifier, check_purifier
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
 from ridefense.estimators import PRESETS, Estimator
@@ -25,6 +24,7 @@ from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
+from ridefense.purifier import Purifier, check_purifier
 from ridefense.rivals.base import Inside
 
 _PACKAGES = (

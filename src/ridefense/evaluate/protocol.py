@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ridefense import memory, threads
 from ridefense.datasets import Dataset
-from ridefense.defended import Defended, Purifier, purified_by, views
+from ridefense.defended import Defended, views
 from ridefense.errors import InputError, RideError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
@@ -17,6 +17,7 @@ from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import Watch
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
 from ridefense.noise import derive
+from ridefense.purifier import Purifier, purified_by
 from ridefense.rivals.base import Inside
 
 FAULTS = {

@@ -249,7 +249,7 @@ FIGURE_5C = _figure(
         "fit-ride-alpha-0.8": "α = 0.8",
         "fit-ride": "α = 0.9",
         "fit-ride-alpha-0.95": "α = 0.95",
-        "fit-ride-alpha-1": "α = 1",
+        "fit-ride-alpha-1": "α = 1, suppression alone",
     },
 )
 FIGURE_5D = _figure(

@@ -12,10 +12,10 @@ from ridefense import threads
 from ridefense.attacks import FGSM
 from ridefense.audit.threats import purifications
 from ridefense.classifiers import Classifier
-from ridefense.defended import Purifier
 from ridefense.estimators import Estimator
 from ridefense.evaluate import Evaluation, Threat, chunks_of, read
 from ridefense.experiments.experiment import run_folder
+from ridefense.purifier import Purifier
 
 _ENOUGH = 0.2  # seconds that a measurement takes at least
 

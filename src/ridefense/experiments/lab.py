@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from ridefense.defended import Purifier
 from ridefense.errors import InputError
 from ridefense.estimators import RIDE, Estimator
 from ridefense.evaluate import Evaluation, Threat
 from ridefense.filters import Unchanged
+from ridefense.purifier import Purifier
 
 ScaleName = Literal["smoke", "laptop", "paper"]
 FieldName = Literal["mnist", "cifar10", "imagenet"]

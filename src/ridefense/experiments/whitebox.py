@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 
 from ridefense.attacks import PGD
-from ridefense.defended import Purifier
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import Block, Table, matrix
 from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity, Unrolled
+from ridefense.purifier import Purifier
 from ridefense.report.paper import FIGURES, Figure
 from ridefense.report.summary import Line
 from ridefense.report.tables import interval, percent

@@ -12,6 +12,7 @@ from ridefense.errors import InputError
 from ridefense.filters import Filter
 from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Keys
+from ridefense.purifier import named
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,14 @@ class DefendedInside(Defended):
         self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
     ) -> Tensor:
         """Logits [1, N, classes]; by default every call draws anew."""
-        seed = self._fresh_seed() if seed is None else seed
+        seed = self._seed_of_call(images, seed)
+        check_images(images)
         keys = Keys.of(seed, ids, len(images), images.device)
         return self.purifier.logits(self.classifier, images, keys)[None]
+
+    def _check_parts(self, classifier: object, purifier: object, gradient: object) -> None:
+        if not isinstance(classifier, nn.Module):
+            raise InputError(f"classifier is {named(classifier)}; pass an nn.Module")
 
 
 def check_whole(name: str, value: object, low: int) -> None:

@@ -1,6 +1,7 @@
 """Defense-GAN of Samangouei, Kabkab & Chellappa (ICLR 2018), on MNIST."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,14 +27,14 @@ class DefenseGAN(RandomFilter):
         steps: L, of each restart; 200 in the paper.
         rate: of the descent on the mean squared error of pixels, chosen on 30 held-out digits.
         momentum: of the descent; 0.7 in the authors' release.
-        generator: path of weights by `train_generator`; by default those that ship.
+        generator: one by `train_generator` or `load_generator`; by default the one that ships.
     """
 
     restarts: int = 10
     steps: int = 200
     rate: float = 50.0
     momentum: float = 0.7
-    generator: str | None = None
+    generator: Generator | None = None
     differentiable = False
     is_dynamic = True
 
@@ -44,15 +45,17 @@ class DefenseGAN(RandomFilter):
             raise InputError(f"rate is {self.rate}; use a positive number")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum is {self.momentum}; use a number from 0, below 1")
+        if not isinstance(self.generator, Generator | None):
+            raise InputError(f"generator is {self.generator!r}; use load_generator(path)")
 
     def draw(self, images: Tensor, keys: Keys) -> Tensor:
         if images.shape[1:] != (1, 28, 28):
             raise InputError(
                 f"images have shape {tuple(images.shape)}; Defense-GAN is for digits [N, 1, 28, 28]"
             )
-        generator = _generator(self.generator, images.device)
         starts = keys.normal(Stream.FIXED, range(self.restarts), LATENT).float()
         with torch.inference_mode(False), torch.enable_grad():
+            generator = deepcopy(self.generator or _shipped()).to(images.device)
             # One image at a time, so that no neighbour changes the last bit of a long descent.
             nearest = [
                 self._nearest(generator, image, z)
@@ -73,7 +76,6 @@ class DefenseGAN(RandomFilter):
         return made[(made - image).square().mean(dim=(1, 2, 3)).argmin()]
 
 
-@lru_cache(maxsize=4)
-def _generator(path: str | None, device: torch.device) -> Generator:
-    with torch.inference_mode(False):
-        return (load_generator() if path is None else load_generator(path)).to(device)
+@lru_cache(maxsize=1)
+def _shipped() -> Generator:
+    return load_generator()

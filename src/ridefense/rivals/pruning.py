@@ -63,4 +63,6 @@ class ActivationPruning(Inside):
         kept = torch.zeros_like(p).scatter_(1, chosen, 1.0)
         # 1 - (1 - p)^r, exact for the smallest p too.
         probability = -torch.expm1(draws * torch.log1p(-p))
-        return (kept / probability.clamp_min(torch.finfo(p.dtype).tiny)).view_as(h).to(h.dtype)
+        # What is 0 is never drawn, unless all are: then nothing is pruned that could be seen.
+        factors = torch.where(p > 0, kept / probability, 0.0)
+        return factors.view_as(h).to(h.dtype)

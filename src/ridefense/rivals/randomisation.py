@@ -32,12 +32,12 @@ class ResizeAndPad(RandomFilter):
 
     def draw(self, images: Tensor, keys: Keys) -> Tensor:
         height, width = images.shape[-2:]
-        least = round(self.smallest * height)
+        least = max(1, round(self.smallest * height))
         placed = []
         drawn = keys.uniform(Stream.CROP, [0], 3)[:, 0].tolist()
         for image, (a, b, c) in zip(images, drawn, strict=True):
             tall = least + int(a * (height - least + 1))
-            wide = round(width * tall / height)
+            wide = max(1, round(width * tall / height))
             top, left = int(b * (height - tall + 1)), int(c * (width - wide + 1))
             resized = F.interpolate(image[None], (tall, wide), mode="bilinear", antialias=True)
             border = (left, width - wide - left, top, height - tall - top)

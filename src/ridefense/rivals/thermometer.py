@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ridefense.errors import InputError
 from ridefense.rivals.base import check_whole
 
 
@@ -38,15 +39,22 @@ def thermometer(build: Callable[[], nn.Module], levels: int = 16) -> nn.Sequenti
     """The network that `build` makes, with fresh weights, on thermometer-encoded pixels.
 
     Its first convolution takes `levels` channels for each that it took.
+
+    Raises:
+        InputError: where that is a convolution in groups, which would mix channels and levels.
     """
     network = build()
     name, first = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if first.groups > 1:
+        raise InputError(f"{name} has {first.groups} groups; use a network whose first has one")
     wider = nn.Conv2d(
         first.in_channels * levels,
         first.out_channels,
         first.kernel_size,
         stride=first.stride,
         padding=first.padding,
+        dilation=first.dilation,
+        padding_mode=first.padding_mode,
         bias=first.bias is not None,
     )
     network.set_submodule(name, wider)

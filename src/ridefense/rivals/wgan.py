@@ -96,7 +96,7 @@ def train_generator(
     if images.shape[1:] != (1, 28, 28):
         raise InputError(f"images have shape {tuple(images.shape)}; pass [N, 1, 28, 28]")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "weights"))
+        torch.default_generator.manual_seed(derive(seed, "weights"))
         generator, critic = Generator(), _critic()
     random = torch.Generator().manual_seed(derive(seed, "training"))
     average = {name: t.clone() for name, t in generator.state_dict().items()}
