@@ -122,9 +122,21 @@ def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
 
 @pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd"])
 def test_steps_are_obeyed(name):
-    attack = choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE()).attack
-    assert attack.steps == 3
-    assert attack.step_size == (0.2 if name == "apgd" else 0.05)
+    assert choices.threat(AttackName(name), 0.1, None, 3, RIDE()).attack.steps == 3
+    if name != "apgd":
+        assert choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE()).attack.step_size == 0.05
+
+
+@pytest.mark.parametrize("name", ["none", "fgsm", "square", "autoattack"])
+def test_steps_that_an_attack_has_not_are_refused(name):
+    with pytest.raises(InputError, match=f"steps is 3, which {name} does not have; it is of pgd"):
+        choices.threat(AttackName(name), 0.1, None, 3, RIDE())
+
+
+@pytest.mark.parametrize("name", ["none", "fgsm", "apgd", "square", "autoattack"])
+def test_a_step_size_that_an_attack_has_not_is_refused(name):
+    with pytest.raises(InputError, match=f"step-size is 0.05, which {name} does not have"):
+        choices.threat(AttackName(name), 0.1, 0.05, None, RIDE())
 
 
 @pytest.mark.parametrize("purifier", [Median(), DIP(), replace(RIDE(), tolerance=0.1)])

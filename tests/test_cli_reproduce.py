@@ -8,6 +8,7 @@ import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import redirect_stderr
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -19,13 +20,14 @@ from ridefense.cli import main
 from ridefense.evaluate import CLEAN, read
 from ridefense.experiments import EXPERIMENTS, Lab, cost, gather
 from ridefense.experiments.blocks import Picture, Table
+from ridefense.experiments.lab import SCALES
 from ridefense.imagefiles import save_image
 from ridefense.report.paper import FIGURES
 
 CITED = sum(figure.cited for figure in FIGURES)
 ROWS = {
     # A row for each case, a column for each attack.
-    "table-1": [1 + 2 + 5 + 2 + 2],
+    "table-1": [1 + 2 + 5 + 2 + 2, 1 + 2 + 5 + 2 + 2, 1 + 4],
     "table-2": [4 + 4 + 3 + 7, 4 + 2 + 2 + 5, 4 + 1 + 3, CITED],
     "table-4": [1 + 5],
     "table-5": [1 + 5 + 3],
@@ -238,15 +240,19 @@ def test_classes_with_odd_names(call, tmp_path):
     assert any(text and text.startswith("<i>$a_|b") for text in texts)
 
 
-def test_what_has_no_weights_is_left_out(call, tmp_path):
+def test_what_has_no_weights_is_left_out(call, monkeypatch, tmp_path):
     arguments = ("reproduce", "theorem-1", "--scale", "smoke", "--out", tmp_path)
-    code, told = call(*arguments, "--classifier", "mnist=nowhere.safetensors")
-    assert code == 0
+    here = SCALES["smoke"]["mnist"]
+    monkeypatch.setitem(SCALES["smoke"], "mnist", replace(here, classifier="nowhere.safetensors"))
+    code, told = call(*arguments)
+    assert code == 2
+    assert told.endswith("none of it could be run, for the reasons above; supply what is missing\n")
     reason = "no weights at nowhere.safetensors; correct the path or train some"
     assert f"theorem-1: fit-theorem was not run: {reason}" in told
     assert f"- fit-theorem: {reason}" in (tmp_path / "theorem-1" / "report.md").read_text()
     assert not (tmp_path / "runs").exists()
     # With weights it is run, in the same folder.
+    monkeypatch.setitem(SCALES["smoke"], "mnist", here)
     code, told = call(*arguments)
     assert (code, "was not run" in told) == (0, False)
     assert "Not run" not in (tmp_path / "theorem-1" / "report.md").read_text()
@@ -262,7 +268,10 @@ def test_what_has_no_weights_is_left_out(call, tmp_path):
         (("table-1", "--dataset", "=x"), "dataset of ''; use one of mnist, cifar10, imagenet"),
         (("table-1", "--classifier", "mnist="), "classifier is 'mnist='; write it as"),
         (("table-1", "--classifier", "hugo=x"), "classifier of 'hugo'; use one of"),
-        (("table-1", "--workers", "0"), "--workers"),
+        (("table-1", "--classifier", "mnist=nope"), "no classifier 'nope'; use "),
+        (("table-1", "--dataset", "mnist=nope"), "nope"),
+        (("table-1", "--workers", "0"), "'--workers': Input should be greater than or equal"),
+        (("table-1", "--workers", "0"), "to 1, not '0'"),
         ((), "NAME..."),
     ],
 )

@@ -30,6 +30,22 @@ def test_words_tell_the_number_of_the_command_line(name):
     assert told.endswith(f" {number:g}")
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "undefended", "told"),
+    [
+        ("BPDA", "classifier, purifier", False, "classifier, purifier"),
+        ("PGD", "classifier", False, "classifier"),
+        ("PGD", "classifier", True, "everything"),
+        ("Square Identity", "classifier, purifier", False, "queries"),
+        ("Square Identity", "classifier, purifier", True, "queries"),
+        ("HopSkipJumpAttack Identity", "classifier, purifier, seed", False, "decisions, seed"),
+    ],
+)
+def test_words_tell_what_an_attacker_knows(name, known, undefended, told):
+    assert words.knows({"name": name, "knows": known}, undefended) == told
+    assert "Identity" not in words.threat(name, "Linf", 0.1)
+
+
 def test_words_tell_what_is_unlike_the_preset():
     plain = RIDE.preset("paper", network="mnist")
     assert words.defence(describe(plain)) == "RIDE"

@@ -176,7 +176,7 @@ def _by_radius(findings: Findings) -> Iterator[Table]:
 
 
 def _attack(attack: Attacked) -> list[str]:
-    score, knows = attack.score, str(attack.settings["knows"])
+    score, knows = attack.score, words.knows(attack.settings)
     return [
         attack.title,
         f"{knows}; {GRAY_BOX}" if knows == "classifier" else knows,

@@ -91,7 +91,8 @@ class Audit:
         if not isinstance(self.radii, tuple) or not self.radii:
             raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
         if any(not 0 < eps <= 1 for eps in self.radii):
-            raise InputError(f"radii are {self.radii}; use numbers above 0, to 1")
+            told = ", ".join(f"{eps:g}" for eps in self.radii)
+            raise InputError(f"eps is {told}; use numbers above 0, to 1")
         for name in self._folders:
             if self._folders.count(name) > 1:
                 raise InputError(f"two runs of the audit are named {name!r}; rename one of them")

@@ -4,6 +4,7 @@ import importlib
 import os
 import pickle
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def _torchvision(name: str) -> Classifier:
     extra = inception if name in ("inception_v3", "googlenet") else {}
     network = torchvision.models.get_model(name, weights=None, **extra)
     try:
-        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with redirect_stdout(sys.stderr):  # where it says what it downloads
+            state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         network.load_state_dict(state)
     except OSError as error:
         raise _not_downloaded(f"torchvision:{name}", error) from error
@@ -215,5 +217,5 @@ def _failed(what: str, code: str, error: Exception) -> InputError:
 
 
 def _not_downloaded(name: str, error: OSError) -> InputError:
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(getattr(error, "reason", error)).split())
     return InputError(f"weights of {name} were not downloaded ({reason}); check the network")

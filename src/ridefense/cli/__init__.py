@@ -60,8 +60,11 @@ def _usage(error: typer.TyperException) -> str:
     known = get_command(app).commands  # the error itself does not always tell its command
     command = " ".join(["ridefense", *(word for word in sys.argv[1:2] if word in known)])
     # The prefix is pydantic's, by which typer reads options.
-    told = _one_line(error.format_message()).replace("Value error, ", "", 1)
-    return f"{told.rstrip('.')}. See {command} --help."
+    told = _one_line(error.format_message()).replace("Value error, ", "", 1).rstrip(".")
+    found = getattr(error.__cause__, "errors", list)()  # pydantic's, which know what was given
+    given = repr(found[0]["input"]) if found else ""
+    told += f", not {given}" if given not in told else ""
+    return f"{told}. See {command} --help."
 
 
 def _one_line(text: str) -> str:

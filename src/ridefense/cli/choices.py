@@ -195,6 +195,13 @@ def slug(name: str, preset: str) -> str:
     return f"{name}-{Path(preset).stem}" if name in ESTIMATORS else name.replace(":", "-")
 
 
+_HAVE = {
+    "steps": (AttackName.pgd, AttackName.bpda, AttackName.held, AttackName.apgd),
+    "step-size": (AttackName.pgd, AttackName.bpda, AttackName.held),
+}
+"""The attacks that take an option."""
+
+
 def threat(
     name: AttackName, eps: float, step_size: float | None, steps: int | None, purifier: Purifier
 ) -> Threat | None:
@@ -203,8 +210,12 @@ def threat(
     Without `steps` an attack takes its own number of them.
 
     Raises:
-        InputError: where it cannot be made on this purifier.
+        InputError: where it cannot be made on this purifier, or has no steps of that kind.
     """
+    for option, given in (("steps", steps), ("step-size", step_size)):
+        if given is not None and name not in _HAVE[option]:
+            known = ", ".join(_HAVE[option])
+            raise InputError(f"{option} is {given}, which {name} does not have; it is of {known}")
     own = {} if steps is None else {"steps": steps}
     random = getattr(purifier, "is_randomised", True)
     match name:

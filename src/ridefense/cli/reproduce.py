@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ridefense import threads
+from ridefense import classifiers, datasets, threads
 from ridefense.cli import choices
 from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
@@ -70,6 +70,9 @@ def reproduce(
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
     device = choices.device(device)
     lab = Lab.at(scale, _pairs("dataset", dataset), _pairs("classifier", classifier), device)
+    for option, given in (("dataset", dataset), ("classifier", classifier)):
+        for name in _pairs(option, given).values():
+            _load(option, name)
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, lab, folder) for experiment in chosen}
     merged = merge(cases.values())
@@ -84,6 +87,16 @@ def reproduce(
         say(f"wrote {folder / experiment.name / 'report.html'}")
     write_index(folder, EXPERIMENTS.values())
     say(f"wrote {folder / 'report.html'}")
+    if not merged:
+        raise InputError("none of it could be run, for the reasons above; supply what is missing")
+
+
+def _load(option: str, name: str) -> None:
+    """Refuse what was named and is not there: what is merely missing is left out later."""
+    if option == "dataset":
+        datasets.load(name, "test", 1)
+    else:
+        classifiers.load(name)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -188,7 +188,7 @@ def _cost(records: Evidence) -> Iterator[Block]:
             )
     columns = (
         "Images",
-        "n",
+        "Fits",
         "Steps of a fit",
         "Seconds an image, median",
         "Peak of the process, MB",

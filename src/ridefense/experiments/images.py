@@ -86,7 +86,7 @@ def _of_one(name: str, run: Run, row: Row, threat: str) -> Iterator[Block]:
     yield Picture(
         f"Reconstructions, {title}",
         grid({"": shown}),
-        f"Under each the probability of its true class, {_name(classes, row.label)}; red where the "
+        f"Above each the probability of its true class, {_name(classes, row.label)}; red where the "
         "classifier is wrong.",
     )
 
@@ -149,9 +149,9 @@ def _grid(records: Evidence) -> Iterator[Block]:
             yield Picture(
                 f"After {steps} {word} of the attack",
                 grid(rows),
-                "Under an adversarial image the bare classifier's prediction, under a defended one "
+                "Above an adversarial image the bare classifier's prediction, under a defended one "
                 "the defended classifier's; red where it is wrong. The first images, then "
-                "failures of RIDE among the others.",
+                "failures of RIDE among the others, if there are any.",
             )
 
 

@@ -261,7 +261,8 @@ TABLE_2 = Experiment(
     text="PGD of ten steps of ε/5 through the defence with the identity gradient, the defence run "
     "with fresh noise in each step; ε in [0, 1] pixels. Rivals are attacked through their exact "
     "derivative where they have one, with ten draws of EOT where they draw (Defense-GAN, the "
-    "slowest, with one). BPDA is a weak attack on RIDE: the audit has stronger ones.",
+    "slowest, with one). These attacks of ten steps are not the strongest: the audit leaves RIDE "
+    "and bit depth far less, and Defense-GAN and the thermometer have met no stronger one.",
     cases=lambda lab: {**_fixed(lab), **_trained(lab), **_rivals(lab), **ride(lab)},
     compose=_compose,
 )

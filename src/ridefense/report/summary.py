@@ -242,7 +242,7 @@ def _line(
         threat=words.threat(attack["name"], attack["norm"], attack["eps"])
         if label != CLEAN
         else "no attack",
-        knows="everything" if undefended and label != CLEAN else attack["knows"],
+        knows=words.knows(attack, undefended and label != CLEAN),
         gray_box=attack["knows"] == "classifier" and not undefended,
         clean=_score(clean),
         robust=_score(found) if label != CLEAN else None,

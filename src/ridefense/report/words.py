@@ -54,7 +54,18 @@ def defence(purifier: Plain) -> str:
 
 def threat(name: str, norm: str, eps: float) -> str:
     """As "BPDA, ℓ∞ 0.1"."""
+    if name.startswith(QUERIES):
+        name = name.removesuffix(" Identity")
     return f"{name}, {_NORMS.get(norm, norm)} {eps:g}"
+
+
+def knows(settings: Plain, undefended: bool = False) -> str:
+    """What an attacker knows of a defended classifier, who may do no more than ask it."""
+    name, known = str(settings["name"]), str(settings["knows"])
+    asked = "decisions" if name.startswith("HopSkipJump") else "queries"
+    if name.startswith(QUERIES):
+        return known.replace("classifier, purifier", asked)
+    return "everything" if undefended else known
 
 
 def schedule(purifier: Plain, preset: str | None) -> str:
