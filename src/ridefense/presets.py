@@ -60,7 +60,8 @@ def read(path: str | os.PathLike[str], network: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_bytes())
         settings, made_for = dict(content["settings"]), content["network"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no preset file ({error!r}); write it by tuning") from error
+        told = error.strerror if isinstance(error, OSError) else repr(error)
+        raise InputError(f"{path} is no preset file ({told}); write it by tuning") from error
     if made_for != network:
         raise InputError(f"{path} is a preset for {made_for}, not for {network}; use its network")
     unknown = sorted(settings.keys() - {field.name for field in fields(Settings)})

@@ -190,7 +190,7 @@ def product(values: Mapping[str, Sequence[Any]]) -> list[Changes]:
     """Every combination of the values of each setting: the discretised Θ of Eq. 6."""
     for name, choices in values.items():
         if isinstance(choices, str) or not isinstance(choices, Sequence):
-            raise InputError(f"{name} is {choices!r}; list its values, as in [{choices!r}]")
+            raise InputError(f"{name} is {choices!r}; list its values in brackets, even one")
     return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
 
 

@@ -58,7 +58,7 @@ def audit(
         Path | None, typer.Option("--out", help="a folder a defence inside of it  [runs/audit]")
     ] = None,
 ) -> None:
-    """Attack a defence with everything that applies, and write a page that ends in a verdict.
+    """Attack a defence with all of a budget that applies, and write a page that ends in a verdict.
 
     Beside it stand no defence, other purifiers, and adversarially trained classifiers. Cheap
     attacks come first. Interrupted or killed, the same command goes on where it stopped, and how

@@ -171,7 +171,9 @@ def purifier(name: str, preset: str, network: NetworkName, engine: EngineName) -
         InputError: for another name, or a number that does not suit.
     """
     kind, colon, number = name.partition(":")
-    if kind in ESTIMATORS and not colon:
+    if kind in ESTIMATORS:
+        if colon:
+            raise InputError(f"purifier is {name!r}; leave out {colon + number!r}")
         return replace(ESTIMATORS[kind].preset(preset, network=network), engine=str(engine))
     if kind not in FILTERS:
         known = ", ".join([*FILTERS, *ESTIMATORS])
