@@ -292,7 +292,7 @@ class _Run:
             self.rows = self.rows[going]
 
     def _keys(self) -> Keys:
-        return Keys(self.keys.seed, self.keys.ids[self.rows], self.keys.attempts[self.rows])
+        return self.keys.narrow(self.rows)
 
     def _put(self, whole: Tensor, part: Tensor) -> Tensor:
         """`whole` with the rows that are still being fitted replaced."""

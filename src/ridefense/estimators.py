@@ -22,19 +22,14 @@ _NORMALISATIONS = {"mnist": MNIST, "cifar10": IMAGENET, "imagenet": IMAGENET}
 class Estimator(Settings):
     """A purifier that fits a network to each image; change a setting by `dataclasses.replace`."""
 
+    is_randomised = True
+    """Whether another seed gives another result."""
+    is_dynamic = True
+    """Whether it optimises at test time."""
+
     @property
     def name(self) -> str:
         return type(self).__name__
-
-    @property
-    def is_randomised(self) -> bool:
-        """Whether another seed gives another result."""
-        return True
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether it optimises at test time."""
-        return True
 
     def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device; the input is not changed.

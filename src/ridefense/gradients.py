@@ -267,7 +267,7 @@ class _TailFits:
 
     def narrow(self, rows: Tensor) -> None:
         self.head.narrow(rows)
-        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        self.keys = self.keys.narrow(rows)
         if self.state is not None:
             self.state = (self.state[0][rows], self.state[1][:, rows])
 

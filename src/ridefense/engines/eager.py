@@ -81,7 +81,7 @@ class EagerFits:
         )
 
     def narrow(self, rows: Tensor) -> None:
-        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        self.keys = self.keys.narrow(rows)
         self.weights, self.moments = self.weights[rows], self.moments[:, rows]
 
 

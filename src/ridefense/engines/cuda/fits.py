@@ -81,7 +81,7 @@ class CudaFits:
         self.state.moments[..., : self.plan.size] = packed
 
     def narrow(self, rows: Tensor) -> None:
-        self.keys = Keys(self.keys.seed, self.keys.ids[rows], self.keys.attempts[rows])
+        self.keys = self.keys.narrow(rows)
         self._begin(self.weights[rows], self.moments[:, rows])
 
     def fit(
