@@ -15,7 +15,7 @@ from ridefense.experiments import EXPERIMENTS
 from ridefense.experiments.ablation import accuracy_curve, distance_curve
 from ridefense.experiments.blocks import Picture, Table
 from ridefense.experiments.distances import OverwrittenPGD
-from ridefense.experiments.images import _name
+from ridefense.experiments.images import _caption, _name
 from ridefense.experiments.page import Page, as_html, as_markdown
 from ridefense.experiments.plots import Shown, curves, distributions, grid
 from ridefense.gradients import Identity
@@ -212,6 +212,13 @@ def test_figure_7_of_no_defence_alone_has_a_table():
 def test_classes_of_one_name_are_told_by_their_number():
     classes = ["crane, a bird", "jay", "crane, a machine"]
     assert [_name(classes, k) for k in range(4)] == ["crane (0)", "jay", "crane (2)", "3"]
+
+
+def test_a_caption_fits_over_a_small_image():
+    classes = ["minibus", "West Highland white terrier, Westie", "x" * 40]
+    assert _caption(classes, 0) == "minibus"
+    assert _caption(classes, 1) == "West Highland\nwhite terrier"
+    assert max(map(len, _caption(classes, 2).split("\n"))) <= 14
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,5 +1,6 @@
 """The figures that show images: trajectories of one fit (2 and 6) and grids (10 to 12)."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,6 +19,7 @@ from ridefense.gradients import Identity
 
 _CLASSES = 5  # of the highest scores, whose curves are drawn
 _MOMENTS = 8  # reconstructions that are shown
+_LETTERS = 14  # of a caption's line
 _COLUMNS = 6  # images of a grid, then as many failures
 STEPS = (1, 4, 10)
 """Of the attack, in Figures 10 to 12."""
@@ -133,26 +135,24 @@ def _grid(records: Evidence) -> Iterator[Block]:
     if not all(run.has_images for run in records.runs.values()):
         return
     for steps, labels in zip(STEPS, _by_steps(records), strict=True):
-        rows: dict[str, list[Shown | None]] = {}
-        chosen = _chosen(records, labels)
+        if not (chosen := _chosen(records, labels)):
+            continue
+        name, run = next(iter(records.runs.items()))  # they all have the same images
+        clean = {row.image: row for row in records.rows(name)}
+        rows = {"clean": [_shown(run, clean.get(image)) for image in chosen]}
         for name, run in records.runs.items():
             found = {row.image: row for row in records.rows(name, labels[name])}
             title = name.partition("-grid-")[2]
-            classes = run.settings["dataset"]["classes"]
-            for kind in ("final", "purified"):
-                rows[f"{title}\n{'adversarial' if kind == 'final' else 'defended'}"] = [
-                    _shown(run, found[image], kind, classes) if image in found else None
-                    for image in chosen
-                ]
-        if chosen:
-            word = "step" if steps == 1 else "steps"
-            yield Picture(
-                f"After {steps} {word} of the attack",
-                grid(rows),
-                "Above an adversarial image the bare classifier's prediction, under a defended one "
-                "the defended classifier's; red where it is wrong. The first images, then "
-                "failures of RIDE among the others, if there are any.",
-            )
+            for kind in ("adversarial", "defended"):
+                rows[f"{title}\n{kind}"] = [_shown(run, found.get(image), kind) for image in chosen]
+        word = "step" if steps == 1 else "steps"
+        yield Picture(
+            f"After {steps} {word} of the attack",
+            grid(rows),
+            "Above a clean image its true class, above an adversarial one the bare classifier's "
+            "prediction, above a defended one the defended classifier's; red where it is wrong. "
+            "The first images, then failures of RIDE among the others, if there are any.",
+        )
 
 
 def _by_steps(records: Evidence) -> list[dict[str, str]]:
@@ -169,10 +169,18 @@ def _chosen(records: Evidence, labels: dict[str, str]) -> list[int]:
     return [row.image for row in rows[:_COLUMNS]] + failed[: _COLUMNS // 2]
 
 
-def _shown(run: Run, row: Row, kind: str, classes: list[str]) -> Shown:
-    predicted = row.bare if kind == "final" else row.predictions[0]
-    caption = _name(classes, predicted)[:12]
-    return Shown(run.images(row)[kind], caption, predicted != row.label)
+def _shown(run: Run, row: Row | None, kind: str = "clean") -> Shown | None:
+    """An image under its class, or under what it is taken for; None where there is none."""
+    if row is None:
+        return None
+    told = {"clean": row.label, "adversarial": row.bare, "defended": row.predictions[0]}[kind]
+    image = run.images(row)["purified" if kind == "defended" else "final"]
+    return Shown(image, _caption(run.settings["dataset"]["classes"], told), told != row.label)
+
+
+def _caption(classes: list[str], k: int) -> str:
+    """A class's name in the width of a small image."""
+    return textwrap.fill(_name(classes, k), _LETTERS, max_lines=2, placeholder="…")
 
 
 def _trajectory_figure(number: int, index: int) -> Experiment:

@@ -60,7 +60,7 @@ def distributions(panels: Mapping[str, Mapping[str, Sequence[float]]], x: str) -
 
 @dataclass(frozen=True)
 class Shown:
-    """An image [C, H, W] in [0, 1] with what is written under it."""
+    """An image [C, H, W] in [0, 1] with what is written above it."""
 
     image: Tensor
     caption: str
