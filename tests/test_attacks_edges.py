@@ -166,6 +166,8 @@ def test_bad_calls(classifier, images, labels):
     ):
         with pytest.raises(InputError, match=message):
             attack(classifier, *arguments)
+    with pytest.raises(InputError, match=r"model is a Tensor; pass an nn.Module"):
+        attack(images, images, labels)
     with pytest.raises(InputError, match="2 ids for 8 images"):
         attack(classifier, images, labels, ids=[1, 2])
     with pytest.raises(InputError, match="seed is -1"):

@@ -19,6 +19,7 @@ from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.images import check_images
 from ridefense.noise import Keys, derive
+from ridefense.purifier import named
 
 
 class Attack(ABC):
@@ -117,6 +118,8 @@ class Case:
             raise InputError(f"{len(labels)} labels for {len(images)} images; pass one an image")
         if labels.min() < 0:
             raise InputError(f"a label is {labels.min()}; use class numbers from 0")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model is {named(model)}; pass an nn.Module, as Defended(…)")
         inside = any(isinstance(part, Defended) for part in model.modules())
         if inside and not isinstance(model, Defended):
             raise InputError(
