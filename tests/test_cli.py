@@ -45,8 +45,10 @@ TRAIN = ("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", "x.saf
 
 
 def evaluation(classifier, out, *more):
-    some = ("--images", 4, "--steps", 2, "--purifier", "median", "--eps", 0.1)
-    return ("evaluate", "--classifier", classifier, "--out", out, *some, *more)
+    some = ("--images", 4, "--purifier", "median", "--eps", 0.1)
+    attack = more[more.index("--attack") + 1] if "--attack" in more else "bpda"
+    steps = ("--steps", 2) if attack in ("pgd", "bpda") else ()
+    return ("evaluate", "--classifier", classifier, "--out", out, *some, *steps, *more)
 
 
 def test_evaluate_keeps_records_and_prints_the_table(cli, classifier, tmp_path):
