@@ -172,9 +172,12 @@ def test_folders_that_are_no_audit_are_refused(tmp_path, median):
     (tmp_path / "audit.json").write_text(json.dumps(declared))
     with pytest.raises(InputError, match="no finished clean images"):
         gather(tmp_path)
-    for changes in ({"radii": ()}, {"radii": (0.1, -1.0)}):
-        with pytest.raises(InputError, match="radii"):
-            small(**changes)
+    for radii, told in (
+        ((), r"radii are \(\)"),
+        ((0.1, -1.0), "eps is 0.1, -1; use numbers above 0"),
+    ):
+        with pytest.raises(InputError, match=told):
+            small(radii=radii)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"subject": "median"}', '"planned": {', "null"])

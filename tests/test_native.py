@@ -45,7 +45,6 @@ VARIANTS = {
     "output train": {"output": "train"},
     "output last": {"output": "last"},
     "crop": {"crop": 4, "batch": 2},
-    "crop, fixed input": {"crop": 5, "noisy_input": False},
     "suppression off": {"suppression": "off"},
     "tolerance": {"tolerance": 2e-3},
     "no dropout": {"network": replace(GREY, dropout_after=())},
