@@ -69,9 +69,10 @@ def reproduce(
         raise InputError(f"no experiment {unknown[0]!r}; use {', '.join(EXPERIMENTS)} or {ALL}")
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
     device = choices.device(device)
-    lab = Lab.at(scale, _pairs("dataset", dataset), _pairs("classifier", classifier), device)
-    for option, given in (("dataset", dataset), ("classifier", classifier)):
-        for name in _pairs(option, given).values():
+    own = {"dataset": _pairs("dataset", dataset), "classifier": _pairs("classifier", classifier)}
+    lab = Lab.at(scale, *own.values(), device)
+    for option, pairs in own.items():
+        for name in pairs.values():
             _load(option, name)
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, lab, folder) for experiment in chosen}
