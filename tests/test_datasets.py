@@ -330,3 +330,10 @@ def test_no_images_are_named(tmp_path):
 
 def test_every_name_is_listed():
     assert {"mnist", "cifar10", "imagenet", "digits", "foolbox-mnist"} <= set(names())
+
+
+def test_the_family_of_a_name_is_told():
+    assert datasets.family("digits") == datasets.family("foolbox-mnist") == "MNIST"
+    assert datasets.family("cifar10-jpeg75") == "CIFAR-10"
+    assert datasets.family("foolbox-imagenet") == "ImageNet"
+    assert datasets.family("cifar100") is datasets.family("mnist_photographs/test") is None

@@ -18,7 +18,6 @@ from ridefense.report import (
     figure,
     summarise,
 )
-from ridefense.report.paper import family
 from test_records import images, row
 
 RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigma": [0.154]}
@@ -322,8 +321,6 @@ def test_figures_are_found_by_their_case():
     assert figure("imagenet", "RIDE", attack="PGD", eps=0.02).accuracy == 0.476
     assert figure("imagenet", "Unchanged").accuracy == 0.775
     assert figure("a folder", "RIDE", attack="BPDA", eps=0.1) is None
-    assert family("foolbox-imagenet") == "ImageNet"
-    assert family("cifar100") is family("mnist_photographs/test") is None
 
 
 def test_the_best_cells_of_the_appendix_are_the_first_table():

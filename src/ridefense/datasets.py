@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,17 @@ from ridefense.extras import package
 from ridefense.imagefiles import load_image, opened, photograph, save_image, tensor
 from ridefense.noise import derive
 
-__all__ = ["CIFAR10_CLASSES", "Dataset", "data_root", "load", "load_image", "names", "save_image"]
+__all__ = [
+    "CIFAR10_CLASSES",
+    "Dataset",
+    "Family",
+    "data_root",
+    "family",
+    "load",
+    "load_image",
+    "names",
+    "save_image",
+]
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -179,6 +190,26 @@ def load(
 def names() -> list[str]:
     """The names that `load` knows, beside paths."""
     return [*_HOSTED, "digits", *_FOOLBOX]
+
+
+Family = Literal["MNIST", "CIFAR-10", "ImageNet"]
+"""A data set of the paper."""
+
+_FAMILIES: dict[str, Family] = {
+    "mnist": "MNIST",
+    "digits": "MNIST",
+    "foolbox-mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg75": "CIFAR-10",
+    "foolbox-cifar10": "CIFAR-10",
+    "imagenet": "ImageNet",
+    "foolbox-imagenet": "ImageNet",
+}
+
+
+def family(name: str) -> Family | None:
+    """The paper's data set that a data set's name belongs to; None for a folder, of any name."""
+    return _FAMILIES.get(name)
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:

@@ -29,7 +29,6 @@ from ridefense.evaluate.running import Progress
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
 from ridefense.purifier import Purifier, check_purifier
-from ridefense.report.paper import family
 from ridefense.rivals import JPEG
 from ridefense.settings import Settings
 
@@ -245,7 +244,7 @@ def _not_audited(audit: Audit) -> Dataset:
     count = audit.budget.imitated
     with suppress(InputError):
         # Of ImageNet the hub would send all of the train split.
-        if family(audit.dataset) != "ImageNet":
+        if datasets.family(audit.dataset) != "ImageNet":
             return datasets.load(audit.dataset, "train", count)
     whole = datasets.load(audit.dataset)
     audited = whole.drawn(audit.limit, seed=audit.image_seed).ids

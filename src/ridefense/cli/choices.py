@@ -11,6 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
+from ridefense import datasets
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.attacks.base import check_ball
 from ridefense.audit.threats import EOT, sees_the_image, strongest
@@ -20,7 +21,6 @@ from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from ridefense.gradients import FrozenWeights, Identity
 from ridefense.purifier import Purifier
-from ridefense.report.paper import family
 from ridefense.rivals import (
     JPEG,
     ActivationPruning,
@@ -150,7 +150,7 @@ _FAMILIES = {
 
 def family_of(dataset: str, network: NetworkName | None = None) -> Family:
     """The defaults for a data set, or for a network; a folder is taken for photographs."""
-    found = _FAMILIES[family(dataset) or "ImageNet"]
+    found = _FAMILIES[datasets.family(dataset) or "ImageNet"]
     if network is not None:
         found = next(known for known in _FAMILIES.values() if known.network is network)
     # A classifier trained on MNIST has seen the digits; theirs has not.

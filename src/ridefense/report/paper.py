@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ridefense import datasets
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -69,19 +71,6 @@ FIGURES: tuple[Figure, ...] = (
 )
 """The accuracies that the paper states."""
 
-_FAMILIES = {
-    "mnist": "MNIST",
-    "digits": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg75": "CIFAR-10",
-    "imagenet": "ImageNet",
-}
-
-
-def family(dataset: str) -> str | None:
-    """The paper's data set that a data set's name belongs to; None for a folder, of any name."""
-    return _FAMILIES.get(dataset.removeprefix("foolbox-"))
-
 
 def figure(
     dataset: str,
@@ -99,7 +88,8 @@ def figure(
     cases = [
         f
         for f in FIGURES
-        if (f.family, f.defence, f.attack, f.norm) == (family(dataset), defence, attack, norm)
+        if (f.family, f.defence, f.attack, f.norm)
+        == (datasets.family(dataset), defence, attack, norm)
         and f.eps in (None, eps)
         and f.setting in (None, setting)
     ]
