@@ -23,7 +23,7 @@ from ridefense.classifiers import (
     train,
 )
 from ridefense.datasets import load as load_dataset
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.images import IMAGENET, MNIST
 
 
@@ -250,7 +250,9 @@ def test_only_what_can_be_rebuilt_is_saved(tmp_path):
     info = Info(name="x", architecture="vgg", dataset="d")
     other = Classifier(IMAGENET, nn.Identity(), info)
     refused(lambda: save(other, tmp_path / "x.safetensors"), "vgg", "mnist-cnn")
-    refused(lambda: save(fresh(), tmp_path / "no" / "x.safetensors"), "x.safetensors")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RideError, match=r"x\.safetensors"):
+        save(fresh(), tmp_path / "file" / "x.safetensors")
 
 
 def test_unknown_names_and_missing_files_are_named(tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ridefense.errors import InputError
+from disks import files_of_at_most
+from ridefense.errors import InputError, RideError
 from ridefense.imagefiles import header, load_image, opened, photograph, save_image, tensor
 
 
@@ -86,7 +87,18 @@ def test_what_is_no_image_is_not_saved(tmp_path, image, word):
 def test_paths_that_cannot_be_written_are_named(tmp_path):
     image = torch.zeros(1, 3, 3)
     refused(lambda: save_image(image, tmp_path / "image.jpg"), "image.jpg", ".png")
-    refused(lambda: save_image(image, tmp_path / "no" / "image.png"), "image.png", "writable")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RideError, match=r"image\.png"):
+        save_image(image, tmp_path / "file" / "image.png")
+
+
+def test_a_full_disk_does_not_destroy_the_image_that_is_replaced(tmp_path):
+    path = tmp_path / "photo.png"
+    save_image(torch.zeros(1, 9, 9), path)
+    noise = torch.rand(3, 90, 90, generator=torch.Generator().manual_seed(0))
+    with files_of_at_most(1000), pytest.raises(RideError, match=r"photo\.png"):
+        save_image(noise, path)
+    assert torch.equal(load_image(path), torch.zeros(1, 9, 9))
 
 
 def test_missing_files_and_folders_are_named(tmp_path):

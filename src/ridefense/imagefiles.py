@@ -1,5 +1,6 @@
 """Image files: read with suspicion, written as 8-bit PNG."""
 
+import io
 import os
 import re
 import warnings
@@ -13,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms import functional as transforms
 
 from ridefense.errors import InputError
+from ridefense.files import write_atomically
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded."""
@@ -40,7 +42,8 @@ def save_image(image: Tensor, path: str | os.PathLike[str]) -> None:
     Each value becomes the nearest of the 256 levels, round(255·x), halves to the even level.
 
     Raises:
-        InputError: for another shape or range, another suffix than .png, or an unwritable path.
+        InputError: for another shape or range, or another suffix than .png.
+        RideError: if the file cannot be written.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
         raise InputError(f"image has shape {tuple(image.shape)}; pass [1, H, W] or [3, H, W]")
@@ -50,10 +53,9 @@ def save_image(image: Tensor, path: str | os.PathLike[str]) -> None:
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path} does not end in .png; images are written as PNG, without loss")
     levels = (image.float() * 255).round().byte()
-    try:
-        transforms.to_pil_image(levels).save(path, format="PNG")
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
+    encoded = io.BytesIO()
+    transforms.to_pil_image(levels).save(encoded, format="PNG")
+    write_atomically(path, encoded.getvalue())
 
 
 def opened(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ridefense.errors import InputError
+from ridefense.files import write_atomically
 from ridefense.images import Normalisation
 from ridefense.networks import NETWORKS, Network
 from ridefense.settings import Settings
@@ -26,16 +27,14 @@ def write(
         about: how they were found; for the reader.
 
     Raises:
-        InputError: as `network_of`, and for a path that cannot be written.
+        InputError: as `network_of`.
+        RideError: if the file cannot be written.
     """
     name = network_of(settings)
     own = type(settings)(network=NETWORKS[name])
     changed = {key: value for key, (value, _) in settings.differences(own).items()}
     plain = {"network": name, "settings": changed, **(about or {})}
-    try:
-        Path(path).write_text(json.dumps(plain, indent=1, default=asdict) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
+    write_atomically(path, (json.dumps(plain, indent=1, default=asdict) + "\n").encode())
 
 
 def network_of(settings: Settings) -> str:

@@ -23,7 +23,7 @@ from ridefense.audit.findings import (
 from ridefense.audit.plots import plots
 from ridefense.audit.verdict import Verdict, headline, verdicts
 from ridefense.evaluate import FAULTS
-from ridefense.evaluate.records import write_atomically
+from ridefense.files import write_atomically
 from ridefense.report import words
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND, in_markdown, interval, percent, seconds
 

@@ -24,8 +24,8 @@ from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
 from ridefense.evaluate.evaluation import check_names
-from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
+from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
 from ridefense.purifier import Purifier, check_purifier
@@ -170,7 +170,7 @@ def carry_out(
         RideError: where the folder cannot be written to.
     """
     folder = Path(folder)
-    with alone_in(folder):
+    with FolderLock(folder, wait=True):
         evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
         _agree(folder / "audit.json", audit.declared(evaluations))
     for name, evaluation in stages(evaluations):

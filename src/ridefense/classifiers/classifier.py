@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ridefense.classifiers.architectures import ARCHITECTURES
 from ridefense.errors import InputError
+from ridefense.files import write_atomically
 from ridefense.images import Normalisation
 
 _INFO = "ridefense"  # the key of a weight file's metadata
@@ -75,14 +76,14 @@ class Classifier(nn.Sequential):
 
 
 def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
-    """Write weights and `info` as metadata, atomically: a safetensors file.
+    """Write weights and `info` as metadata, atomically, as a safetensors file.
 
     The weights keep their dtype, unless float16 holds all of them without loss: what `train` gives
     is rounded to it, and takes half the space. `load` turns either into float32.
 
     Raises:
-        InputError: for an architecture that `load` could not rebuild, weights that are not finite,
-            or an unwritable path.
+        InputError: for an architecture that `load` cannot rebuild, or weights that are not finite.
+        RideError: if the file cannot be written.
     """
     info = classifier.info
     if info.architecture not in ARCHITECTURES:
@@ -104,12 +105,7 @@ def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
         state |= halves
     about = {key: value for key, value in vars(info).items() if key != "name"}
     metadata = {_INFO: json.dumps(about)}  # one key, for several are written in random order
-    partial = Path(f"{path}.partial")
-    try:
-        partial.write_bytes(serialised(state, metadata=metadata))
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error}); choose a writable folder") from error
+    write_atomically(path, serialised(state, metadata=metadata))
 
 
 def read(

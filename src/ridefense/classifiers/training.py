@@ -4,6 +4,7 @@ Every random choice is derived from the seed and the epoch or step, so that an i
 continues to the weights that it would have had.
 """
 
+import io
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Rec
 from ridefense.classifiers.classifier import Classifier, Info
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
+from ridefense.files import write_atomically
 from ridefense.noise import derive
 
 CHECKPOINT_STEPS = 200
@@ -191,9 +193,9 @@ class _Run:
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
         }
-        partial = Path(f"{path}.partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(path, buffer.getvalue())
 
     def resume(self, path: Path, settings: str) -> None:
         """Continue from a checkpoint if there is one."""

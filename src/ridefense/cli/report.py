@@ -8,8 +8,8 @@ import typer
 from ridefense.audit import Page
 from ridefense.audit import write as write_audit
 from ridefense.cli.console import out, say
-from ridefense.evaluate.records import write_atomically
 from ridefense.experiments import EXPERIMENTS, planned, write, write_index
+from ridefense.files import write_atomically
 from ridefense.report import Summary, as_html, as_json, as_markdown, as_table, summarise
 from ridefense.report.tables import notes
 

@@ -6,12 +6,10 @@ row is written and synchronised to the disk once its images are, so a killed run
 torn line, at the end; the next run cuts it off and goes on. One process writes at a time.
 """
 
-import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,8 +19,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ridefense.describe import Plain, differences
-from ridefense.errors import InputError, RideError
+from ridefense.errors import InputError
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Key, Row
+from ridefense.files import FolderLock, Journal, write_atomically
 
 FORMAT = 1
 """Of run folders; a folder of another format is refused."""
@@ -93,8 +92,8 @@ class Records:
     """A run folder that is being written to; use as a context manager."""
 
     run: Run
-    _lock: int
-    _file: int
+    _lock: FolderLock
+    _journal: Journal
     _keys: set[Key] = field(default_factory=set)
 
     @classmethod
@@ -112,26 +111,17 @@ class Records:
             RideError: where it cannot be written to.
         """
         folder = Path(folder)
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FolderLock(folder, wait=False)
         try:
-            _take(lock, folder)
             declared = _agreed(folder, declared)
             rows, sound = _rows(folder, _content(folder), declared["attacks"])
-            with _writing(folder):
-                write_atomically(folder / "run.json", json.dumps(declared, indent=1).encode())
-                file = os.open(
-                    folder / "records.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644
-                )
-                os.ftruncate(file, sound)
-                os.fsync(file)
-                _synchronise(folder)
+            write_atomically(folder / "run.json", json.dumps(declared, indent=1).encode())
+            journal = Journal(folder / "records.jsonl", sound)
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
         run = _run(folder, declared, rows)
-        return cls(run, lock, file, {row.key for row in rows})
+        return cls(run, lock, journal, {row.key for row in rows})
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -145,22 +135,14 @@ class Records:
         """
         if row.key in self:
             raise InputError(f"there is a row for {row.key} already; each is written once")
-        path, line = self.run.folder / image_path(row.key), row.line()
-        with _writing(self.run.folder):
-            write_atomically(path, packed(images))
-            end = os.fstat(self._file).st_size
-            try:
-                if os.write(self._file, line) != len(line):
-                    raise OSError("the disk is full")
-                os.fsync(self._file)
-            except OSError:
-                os.ftruncate(self._file, end)
-                raise
+        line = row.line()
+        write_atomically(self.run.folder / image_path(row.key), packed(images))
+        self._journal.append(line)
         self._keys.add(row.key)
 
     def close(self) -> None:
-        os.close(self._file)
-        os.close(self._lock)
+        self._journal.close()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -191,71 +173,6 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise InputError(f"{folder} holds no runs; pass what was given to evaluate as --out")
     return found
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in here for that folder, which is created where missing.
-
-    Raises:
-        RideError: where it cannot be written to.
-    """
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """A file with all of the content or, after a kill, as it was before; one process at a time.
-
-    Raises:
-        RideError: where it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _synchronise(path.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Make the names in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns an OSError into a RideError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise RideError(
-            f"cannot write to {folder} ({error.strerror or error}); "
-            "mend that and start the same command again"
-        ) from error
-
-
-def _take(lock: int, folder: Path) -> None:
-    """The folder's lock, which the system gives back when its holder ends, however it ends."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"another process is writing to {folder}; wait for it or choose another folder"
-        ) from error
 
 
 def _agreed(folder: Path, declared: Plain) -> Plain:

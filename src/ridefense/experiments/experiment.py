@@ -9,11 +9,11 @@ from pathlib import Path
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
-from ridefense.evaluate.records import alone_in, write_atomically
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
 from ridefense.experiments.lab import Lab
+from ridefense.files import FolderLock, write_atomically
 from ridefense.report import words
 from ridefense.report.summary import Line, checked, complete_rows, lines
 
@@ -146,7 +146,7 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
     planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
     plan = {"scale": lab.scale, "planned": planned, "refused": refused}
     path = _plan_path(experiment, folder)
-    with alone_in(path.parent):
+    with FolderLock(path.parent, wait=True):
         write_atomically(path, json.dumps(plan, indent=1).encode())
     return cases
 

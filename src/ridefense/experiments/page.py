@@ -9,9 +9,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from ridefense.evaluate.records import write_atomically
 from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Evidence, Experiment, gather, planned
+from ridefense.files import write_atomically
 from ridefense.report import words
 from ridefense.report.drawing import as_png
 from ridefense.report.tables import in_markdown

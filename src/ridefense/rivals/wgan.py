@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
+from ridefense.files import write_atomically
 from ridefense.noise import derive
 
 LATENT = 64
@@ -45,7 +46,8 @@ class Generator(nn.Sequential):
 
 def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
     """Write the weights in float16: a safetensors file of 0.3 MB."""
-    save_file({key: t.half().contiguous() for key, t in generator.state_dict().items()}, path)
+    halves = {key: t.half().contiguous() for key, t in generator.state_dict().items()}
+    write_atomically(path, save(halves))
 
 
 def load_generator(path: str | os.PathLike[str] = SHIPPED) -> Generator:
