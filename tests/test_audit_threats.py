@@ -3,9 +3,9 @@
 import pytest
 
 from ridefense import DAE, DIP, RIDE, Median, Unchanged, classifiers
-from ridefense.audit import BUDGETS, threats
+from ridefense.audit import BUDGETS
 from ridefense.audit.findings import Attacked
-from ridefense.audit.threats import purifications
+from ridefense.audit.threats import purifications, threats
 from ridefense.rivals import JPEG, BitDepth
 
 

@@ -12,7 +12,8 @@ from ridefense.classifiers.architectures import cifar10_resnet18, mnist_cnn
 from ridefense.evaluate import Evaluation, Threat, run
 from ridefense.gradients import Identity
 from ridefense.noise import Keys
-from ridefense.rivals import ActivationPruning, CropEnsemble, Thermometer, thermometer
+from ridefense.rivals import ActivationPruning, CropEnsemble, Thermometer
+from ridefense.rivals.thermometer import thermometer
 
 DEFENCES = [ActivationPruning(), ActivationPruning(0.3), CropEnsemble(5, 0.7)]
 each_defence = pytest.mark.parametrize("defence", DEFENCES, ids=lambda d: d.name)

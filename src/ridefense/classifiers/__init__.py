@@ -1,20 +1,5 @@
 """Classifiers to defend: pixels in [0, 1] to logits, normalisation their first layer."""
 
-from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
-from ridefense.classifiers.classifier import Classifier, Info, save
-from ridefense.classifiers.loading import load, names
-from ridefense.classifiers.training import Progress, count_correct, train
+import lazy_loader
 
-__all__ = [
-    "ARCHITECTURES",
-    "Architecture",
-    "Classifier",
-    "Info",
-    "Progress",
-    "Recipe",
-    "count_correct",
-    "load",
-    "names",
-    "save",
-    "train",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

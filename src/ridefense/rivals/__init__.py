@@ -4,32 +4,6 @@ Adversarial training (Madry et al. 2018) is an option of `ridefense.classifiers.
 thermometer's classifiers are architectures of that.
 """
 
-from ridefense.rivals.base import DefendedInside, Inside, RandomFilter
-from ridefense.rivals.defense_gan import DefenseGAN
-from ridefense.rivals.deflection import PixelDeflection, Wavelet
-from ridefense.rivals.pruning import ActivationPruning
-from ridefense.rivals.randomisation import ResizeAndPad
-from ridefense.rivals.thermometer import Thermometer, thermometer
-from ridefense.rivals.transformations import JPEG, BitDepth, CropEnsemble, TVMinimisation
-from ridefense.rivals.wgan import Generator, load_generator, save_generator, train_generator
+import lazy_loader
 
-__all__ = [
-    "JPEG",
-    "ActivationPruning",
-    "BitDepth",
-    "CropEnsemble",
-    "DefendedInside",
-    "DefenseGAN",
-    "Generator",
-    "Inside",
-    "PixelDeflection",
-    "RandomFilter",
-    "ResizeAndPad",
-    "TVMinimisation",
-    "Thermometer",
-    "Wavelet",
-    "load_generator",
-    "save_generator",
-    "thermometer",
-    "train_generator",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,36 @@
+from .cluster import Cluster
+from .evaluation import Evaluation, Threat
+from .history import History
+from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
+from .records import Records, Run, find, read
+from .rows import CLEAN, UNREADABLE, Row
+from .running import run
+from .statistics import Accuracy, Score, clopper_pearson, score, sign_flip_test
+from .workers import Here, Processes, Workers
+
+__all__ = [
+    "CLEAN",
+    "FAULTS",
+    "UNREADABLE",
+    "Accuracy",
+    "Chunk",
+    "Cluster",
+    "Evaluation",
+    "Here",
+    "History",
+    "Processes",
+    "Records",
+    "Row",
+    "Run",
+    "Score",
+    "Threat",
+    "Workers",
+    "chunks_of",
+    "clopper_pearson",
+    "evaluate_chunk",
+    "find",
+    "read",
+    "run",
+    "score",
+    "sign_flip_test",
+]
