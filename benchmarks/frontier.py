@@ -101,7 +101,7 @@ def schedule(name: str, network: str) -> RIDE:
 
 def operations(settings: RIDE, height: int, width: int) -> float:
     """Counted operations of an estimate: the fit's, and the forward passes of x_est's samples."""
-    once = replace(settings, steps=1, rounds=1, batch=1, crop=None, halvings=0)
+    once = replace(settings, steps=1, rounds=1, batch=1, crop=None)
     return settings.flops(height, width) + settings.rounds * settings.samples * (
         once.flops(height, width) / 3
     )

@@ -223,22 +223,6 @@ def test_an_image_does_not_see_its_neighbours(alone, pictures):
     assert torch.equal(pair.weights[:1], one.weights)
 
 
-def test_going_on_with_some_images(pictures):
-    images = images_for(pictures, PLAIN)
-    _, fits = both(PLAIN, images)
-    run(fits, PLAIN, images, range(1))
-    weights, moments = fits.weights[1:], fits.moments[:, 1:]
-    fits.narrow(torch.tensor([1]))
-    assert torch.equal(fits.weights, weights)
-    assert torch.equal(fits.moments, moments)
-    other = CudaFits(PLAIN, images, keys())
-    run(other, PLAIN, images, range(2))
-    run(fits, PLAIN, images[1:], range(1, 2))
-    assert torch.equal(fits.weights, other.weights[1:])
-    fits.moments = torch.zeros_like(moments)
-    assert not fits.moments.any()
-
-
 def test_a_whole_estimate(pictures):
     settings = RIDE(
         network=NETWORK,

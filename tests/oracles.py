@@ -189,9 +189,6 @@ class Reference:
 
     def loss(self, x, step):
         s = self.s
-        for _ in range(max(0, s.halvings - step // s.steps)):
-            even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-            x = sum(even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
         if s.crop:
             words, (height, width) = self.source.block(CROP, step, 0), x.shape[-2:]
             top = words[0] * (height - s.crop + 1) >> 32
@@ -236,8 +233,6 @@ class Reference:
         fit.x.append(image)
         previous = None
         for t in range(s.rounds):
-            if t and s.carry == "nothing":
-                self.reset()
             if t and s.carry == "weights":
                 self.restart_adam()
             end = (t + 1) * s.steps
@@ -257,7 +252,7 @@ class Reference:
                 fit.losses.append(loss.item())
                 fit.weights.append(self.flat())
             if s.output != "last":
-                x_est = self.estimate(x, end, s.samples, OUTPUT, s.output == "train")
+                x_est = self.estimate(x, end, s.samples, OUTPUT, dropout=False)
             after = self.denoising_loss(x, end)
             distance = 0.0 if previous is None else float((x - previous).pow(2).mean())
             weight = s.alpha / (1 - s.alpha) if s.alpha < 1 else 0.0
@@ -281,11 +276,7 @@ def updated(s, x, x_est):
     median, new = np.median(difference), torch.empty_like(x)
     for i in range(height):
         for j in range(width):
-            replaced = {
-                "off": False,
-                "below": difference[i, j] < median,
-                "above": difference[i, j] > median,
-            }[s.suppression]
+            replaced = s.suppression == "below" and difference[i, j] < median
             share = 0.0 if replaced else s.alpha
             new[:, i, j] = share * x[:, i, j] + (1 - share) * x_est[:, i, j]
     return new

@@ -35,7 +35,6 @@ def test_kernels(file, interpret):
         (SETTINGS, torch.float64, "float64"),
         (replace(SETTINGS, network=UNet((1, 8, 16, 1))), torch.float32, "UNet"),
         (replace(SETTINGS, network=Network((1, 144, 1))), torch.float32, "wider than 128"),
-        (replace(SETTINGS, halvings=1), torch.float32, "without halvings"),
     ],
 )
 def test_what_it_cannot_do(settings, dtype, reason):

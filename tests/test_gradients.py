@@ -42,13 +42,9 @@ VARIANTS = {
     "amsgrad": {"amsgrad": True},
     "cosine, no weight decay": {"decay": "cosine", "weight_decay": 0.0},
     "carry weights": {"carry": "weights"},
-    "carry nothing": {"carry": "nothing"},
-    "train": {"output": "train"},
     "last": {"output": "last"},
     "crop": {"crop": 5},
-    "halved": {"halvings": 1},
     "no suppression": {"suppression": "off", "alpha": 0.5},
-    "stopped early": {"rounds": 3, "tolerance": 10.0},
     "refitted": {"refits": 1},
     "normalised": {
         "network": Network(channels=(3, 16, 16, 3), sigmoid=False),
@@ -248,13 +244,6 @@ def test_one_images_gradient_does_not_depend_on_its_neighbours(pictures):
     together = gradient(Unrolled(), BASE, images, cotangent)
     alone = gradient(Unrolled(), BASE, images[:1], cotangent[:1])
     torch.testing.assert_close(together[:1], alone, rtol=1e-7, atol=1e-10)
-
-
-@pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(2)], ids=str)
-def test_early_stop_has_no_last_steps_to_name(mode, pictures):
-    images = pictures(1).requires_grad_()
-    with pytest.raises(InputError, match=r"tolerance is 0\.1"):
-        mode.views(replace(BASE, tolerance=0.1), images)
 
 
 @pytest.mark.parametrize("mode", [FrozenWeights(), Truncated(2), Unrolled()], ids=str)

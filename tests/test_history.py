@@ -126,15 +126,6 @@ def test_theorem_1_is_kept_where_it_was_measured(folder, evaluation):
         assert by_image[image].descended == tuple(found.descent.holds[:, n].tolist())
 
 
-def test_images_that_stop_early_have_shorter_histories(folder, evaluation):
-    eager = replace(TINY, rounds=4, tolerance=1.0)  # no estimate moves by more: two rounds
-    finished = run(replace(evaluation, purifier=eager, threats=()), folder / "tolerant")
-    assert {r.history.steps for r in finished.rows} == {(1, 2, 3, 4)}
-    for r in finished.rows:
-        assert r.history.predictions[-1] == r.predictions[0]
-        assert r.history.purified_clean[-1] == pytest.approx(r.purified_clean, abs=ROUNDED)
-
-
 # --- Collapses -----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ridefense import engines
-from ridefense.engines import Fits, Progress, eager
+from ridefense.engines import Progress, Start, eager
 from ridefense.errors import InputError
 from ridefense.images import check_images
 from ridefense.noise import Keys, Stream
@@ -29,7 +29,7 @@ class Moment:
         step: gradient steps done, over all rounds.
         x: the current x^(t-1), [N, C, H, W].
         x_est: E_z h(z; w) now, [N, C, H, W].
-        ids: int64 [N]; fewer than at the start once images have stopped early.
+        ids: int64 [N]; those of the images that are fitted again, after a collapse.
     """
 
     round: int
@@ -47,7 +47,7 @@ Callback = Callable[[Moment], bool | None]
 class Descent:
     """Theorem 1's condition, measured at every round t: each a tensor [T, N].
 
-    NaN for rounds that an early stop left out.
+    NaN for rounds that were not run, because a callback stopped the fit.
 
     Attributes:
         before: L_DAE at x^(t-1) with the weights the round began with.
@@ -67,7 +67,9 @@ class Descent:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The result of fitting N images, in pixels; after an early stop rounds repeat the last.
+    """The result of fitting N images, in pixels.
+
+    Rounds that were not run, because a callback stopped the fit, repeat the last one.
 
     Attributes:
         value: x_est^(T), the estimate of the clean images, [N, C, H, W] in [0, 1].
@@ -104,7 +106,8 @@ def estimate(
     callback: Callback | None = None,
     every: int | None = None,
     progress: Progress | None = None,
-    start: Callable[[Settings, Tensor, Keys], tuple[str, Fits]] = engines.start,
+    start: Start = engines.start,
+    differentiable: bool = False,
 ) -> Estimate:
     """Fit a network to each image, and estimate the clean images (Algorithms 1 and 2).
 
@@ -118,8 +121,9 @@ def estimate(
         callback: called every `every` steps, by default after each round's last step.
         progress: called with the image-steps done and their total, while the engine runs; anew
             for the images that are fitted again after a collapse.
-        start: starts the fits; how gradient modes put a differentiable engine in place. With the
-            default the result does not depend on `images` differentiably.
+        start: starts the fits, by default with the engine that `settings` ask for.
+        differentiable: whether the result stays connected to `images`, as far as the fits of
+            `start` are; the gradient modes use this.
 
     Raises:
         InputError: for images or settings that do not fit together.
@@ -133,21 +137,16 @@ def estimate(
         )
     if images.shape[1] != channels:
         raise InputError(
-            f"images have {images.shape[1]} channels, the network {channels}; choose the preset "
-            "of the images' dataset (--network mnist has 1 channel, cifar10 and imagenet 3)"
-        )
-    side = min(images.shape[-2:]) >> settings.halvings
-    if not side:
-        raise InputError(
-            f"halvings is {settings.halvings} for images {tuple(images.shape)}; make it smaller"
+            f"images have {images.shape[1]} channels, the network {channels}; use the network "
+            "of the images' data set (mnist takes 1 channel, cifar10 and imagenet 3)"
         )
     asked = settings
-    if settings.crop and settings.crop > side:
+    if settings.crop and settings.crop > min(images.shape[-2:]):
         settings = replace(settings, crop=None)
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
     began = time.perf_counter()
-    if start is engines.start:  # gradients through a fit are what gradient modes are for
+    if not differentiable:
         images = images.detach()
     # Fitting takes gradients of its own, also where its caller has switched them off, and in its
     # own precision.
@@ -181,68 +180,63 @@ def update(settings: Settings, x: Tensor, x_est: Tensor) -> Tensor:
     ordered = difference.flatten(1).sort(dim=1).values
     count = ordered.shape[1]
     median = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
-    median = median.view(-1, 1, 1, 1)
-    below = difference < median if settings.suppression == "below" else difference > median
-    return torch.where(below, x_est, mixed)
+    return torch.where(difference < median.view(-1, 1, 1, 1), x_est, mixed)
 
 
 class _Run:
     """One attempt at fitting a batch: the rounds of Algorithm 2."""
 
-    def __init__(self, settings, images, keys, callback, every, progress, start) -> None:
-        self.settings, self.images, self.keys = settings, images, keys
+    def __init__(
+        self,
+        settings: Settings,
+        images: Tensor,
+        keys: Keys,
+        callback: Callback | None,
+        every: int | None,
+        progress: Progress | None,
+        start: Start,
+    ) -> None:
+        self.settings, self.keys = settings, keys
         self.callback, self.every, self.progress = callback, every, progress
-        space = settings.normalisation
-        self.into = space.normalise if space else lambda image: image
-        self.out_of = space.denormalise if space else lambda image: image
-        x = self.into(images)
+        # The network's units are those of `normalisation` where it is set, else pixels.
+        x = settings.normalisation.normalise(images) if settings.normalisation else images
         self.engine, self.fits = start(settings, x, keys)
-        self.start = start
-        # Rows of the batch that are still being fitted, and everything's latest value.
-        self.rows = torch.arange(len(images), device=images.device)
-        self.x, self.x_est = [x], []
+        self.x, self.x_est = [x], list[Tensor]()
         self.losses: list[Tensor] = []
-        self.weights = self.fits.weights
         self.checks: list[tuple[Tensor, Tensor, Tensor]] = []
         self.stopped = False
 
     def result(self) -> Estimate:
-        settings = self.settings
-        for t in range(settings.rounds):
-            if self.stopped or not len(self.rows):
-                break
-            self._round(t)
-        while len(self.x_est) < settings.rounds:
+        rounds = self.settings.rounds
+        for t in range(rounds):
+            if not self.stopped:
+                self._round(t)
+        while len(self.x_est) < rounds:
             self.x_est.append(self.x_est[-1])
             self.x.append(self.x[-1])
             self.losses.append(torch.full_like(self.losses[-1], torch.nan))
-        x_est = torch.stack([self.out_of(image) for image in self.x_est]).clamp(0, 1)
-        x = torch.stack([self.out_of(image) for image in self.x])
+        x_est = torch.stack([self._pixels(image) for image in self.x_est]).clamp(0, 1)
         return Estimate(
             value=x_est[-1],
-            x=x,
+            x=torch.stack([self._pixels(image) for image in self.x]),
             x_est=x_est,
             losses=torch.cat(self.losses, dim=1),
-            weights=self.weights,
+            weights=self.fits.weights,
             attempts=self.keys.attempts,
-            settings=settings,
+            settings=self.settings,
             engine=self.engine,
             seconds=0.0,
             descent=self._descent(),
         )
 
     def _round(self, t: int) -> None:
-        settings, x = self.settings, self.x[-1][self.rows]
+        settings, x = self.settings, self.x[-1]
         first, last = t * settings.steps, (t + 1) * settings.steps
-        since = first
-        if t and settings.carry == "nothing":
-            _, self.fits = self.start(settings, x, self._keys())
-        elif t and settings.carry == "weights":
+        since = 0 if settings.carry == "all" else first
+        if t and settings.carry == "weights":
             self.fits.moments = torch.zeros_like(self.fits.moments)
-        elif settings.carry == "all":
-            since = 0
         before = self._denoising_loss(x, last)
-        losses, x_est = [], None
+        losses, x_est = [], x
         for begin, end in self._stretches(first, last):
             if end == last and settings.output == "last":
                 losses.append(self._fit(x, range(begin, end - 1), since))
@@ -251,34 +245,31 @@ class _Run:
             else:
                 losses.append(self._fit(x, range(begin, end), since))
                 if end == last or self.callback:
-                    dropout = settings.output == "train"
-                    x_est = self.fits.output(x, end, settings.samples, dropout=dropout)
+                    x_est = self.fits.output(x, end, settings.samples)
             if self.callback:
-                seen = [self.out_of(image).clamp(0, 1) for image in (x, x_est)]
-                moment = Moment(t + 1, end, *seen, self.keys.ids[self.rows])
-                self.stopped |= bool(self.callback(moment))
-        self._check(x, last, before)
-        self.losses.append(self._filled(torch.cat(losses, dim=1)))
-        self.weights = self._put(self.weights, self.fits.weights)
-        moved = None
-        if self.x_est:
-            moved = (x_est - self.x_est[-1][self.rows]).abs().flatten(1).mean(dim=1)
-        self.x_est.append(self._put(self.x_est[-1] if self.x_est else self.x[-1], x_est))
-        self.x.append(self._put(self.x[-1], update(settings, x, x_est)))
-        if settings.tolerance is not None and moved is not None:
-            self._go_on_with(moved >= settings.tolerance)
+                seen = [self._pixels(image).clamp(0, 1) for image in (x, x_est)]
+                self.stopped |= bool(self.callback(Moment(t + 1, end, *seen, self.keys.ids)))
+        if before is not None:
+            self._check(x, last, before)
+        self.losses.append(torch.cat(losses, dim=1))
+        self.x_est.append(x_est)
+        self.x.append(update(settings, x, x_est))
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """From the network's units."""
+        space = self.settings.normalisation
+        return space.denormalise(image) if space else image
 
     def _fit(self, x: Tensor, steps: range, since: int) -> Tensor:
         rates = [self.settings.rate(step) for step in steps]
-        halvings = self.settings.halvings_in(steps.start // self.settings.steps)
-        x = F.avg_pool2d(x, 2**halvings) if halvings else x
-        return self.fits.fit(x, steps, rates, since, self._progress(steps))
+        return self.fits.fit(x, steps, rates, since, self._progress(len(x), steps))
 
-    def _progress(self, steps: range) -> Progress | None:
-        if self.progress is None or not len(steps):
+    def _progress(self, images: int, steps: range) -> Progress | None:
+        progress = self.progress
+        if progress is None or not len(steps):
             return None
-        before, total = steps.start * len(self.rows), self.settings.total_steps * len(self.rows)
-        return lambda done, _: self.progress(before + done, total)
+        before, total = steps.start * images, self.settings.total_steps * images
+        return lambda done, _: progress(before + done, total)
 
     def _stretches(self, first: int, last: int) -> list[tuple[int, int]]:
         """A round's steps, cut where the callback wants to look."""
@@ -286,39 +277,20 @@ class _Run:
         cuts = [step for step in range(first + 1, last) if step % every == 0]
         return list(zip([first, *cuts], [*cuts, last], strict=True))
 
-    def _go_on_with(self, going: Tensor) -> None:
-        if not going.all():
-            self.fits.narrow(going.nonzero().flatten())
-            self.rows = self.rows[going]
-
-    def _keys(self) -> Keys:
-        return self.keys.narrow(self.rows)
-
-    def _put(self, whole: Tensor, part: Tensor) -> Tensor:
-        """`whole` with the rows that are still being fitted replaced."""
-        return part if len(part) == len(whole) else whole.index_copy(0, self.rows, part)
-
-    def _filled(self, part: Tensor) -> Tensor:
-        """Rows of the whole batch, NaN for the images that have stopped."""
-        return self._put(part.new_full((len(self.images), part.shape[1]), torch.nan), part)
-
     def _denoising_loss(self, x: Tensor, step: int) -> Tensor | None:
         if not self.settings.check_descent:
             return None
-        weights = self.fits.weights.to(x)
-        return eager.denoising_loss(self.settings, self._keys(), weights, x, step)
+        return eager.denoising_loss(self.settings, self.keys, self.fits.weights.to(x), x, step)
 
-    def _check(self, x: Tensor, step: int, before: Tensor | None) -> None:
-        if before is None:
-            return
+    def _check(self, x: Tensor, step: int, before: Tensor) -> None:
         after = self._denoising_loss(x, step)
+        assert after is not None
         moved = torch.zeros_like(after)
         alpha = self.settings.alpha
         if len(self.x) > 1 and alpha < 1:
-            distance = (x - self.x[-2][self.rows]).square().flatten(1).mean(dim=1)
+            distance = (x - self.x[-2]).square().flatten(1).mean(dim=1)
             moved = alpha / (1 - alpha) * distance
-        row = [self._filled(v[:, None])[:, 0] for v in (before, after, after + moved)]
-        self.checks.append(tuple(row))
+        self.checks.append((before, after, after + moved))
 
     def _descent(self) -> Descent | None:
         if not self.checks:

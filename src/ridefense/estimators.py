@@ -107,7 +107,6 @@ class Estimator(Settings):
             settings.pop(trait, None)
         if not own.noisy_input:  # DIP's fixed input belongs to the whole image
             settings.pop("crop", None)
-            settings.pop("halvings", None)
         return replace(own, **settings)
 
 
@@ -121,7 +120,7 @@ class DAE(Estimator):
     """The denoising auto-encoder of a single image: RIDE without updates (Eq. 7, Alg. 1)."""
 
     alpha: float = 1.0
-    suppression: Literal["below", "above", "off"] = "off"
+    suppression: Literal["below", "off"] = "off"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +138,7 @@ class DIP(Estimator):
     noisy_input: bool = False
     noisy_target: bool = False
     alpha: float = 1.0
-    suppression: Literal["below", "above", "off"] = "off"
+    suppression: Literal["below", "off"] = "off"
 
 
 ESTIMATORS = {"ride": RIDE, "dae": DAE, "idip": IDIP, "dip": DIP}

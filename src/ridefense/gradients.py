@@ -188,16 +188,12 @@ def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:
             f"{getattr(purify, 'name', purify)} fits nothing to differentiate; "
             "use Identity or Surrogate with it"
         )
-    if purify.tolerance is not None and steps < purify.total_steps:
-        raise InputError(
-            f"tolerance is {purify.tolerance}: where a fit may stop early, its last steps are not "
-            "known beforehand; use tolerance=None, or Unrolled"
-        )
 
     def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:
         return "differentiable", _TailFits(settings, x, keys, steps)
 
-    return estimate(purify, images, ids=ids, seed=seed, start=start).value[None]
+    found = estimate(purify, images, ids=ids, seed=seed, start=start, differentiable=True)
+    return found.value[None]
 
 
 class _TailFits:
@@ -264,12 +260,6 @@ class _TailFits:
         return eager.expected_output(
             self.settings, self.keys, self.weights.to(x), x, step, samples, stream, dropout
         )
-
-    def narrow(self, rows: Tensor) -> None:
-        self.head.narrow(rows)
-        self.keys = self.keys.narrow(rows)
-        if self.state is not None:
-            self.state = (self.state[0][rows], self.state[1][:, rows])
 
 
 @dataclass(frozen=True)

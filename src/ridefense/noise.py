@@ -77,10 +77,6 @@ class Keys:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def narrow(self, rows: Tensor) -> "Keys":
-        """Those of some of the images."""
-        return Keys(self.seed, self.ids[rows], self.attempts[rows])
-
     def words(self, stream: int, steps: Sequence[int], blocks: int, *, sample: int = 0) -> Tensor:
         """Raw words, int64 [N, len(steps), blocks, 4], each in [0, 2³²)."""
         device = self.ids.device

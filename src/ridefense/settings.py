@@ -10,12 +10,12 @@ from ridefense.images import Normalisation
 from ridefense.networks import NETWORKS, Init, Network
 
 CHOICES = {
-    "suppression": ("below", "above", "off"),
+    "suppression": ("below", "off"),
     "loss": ("mse", "norm"),
-    "carry": ("all", "weights", "nothing"),
+    "carry": ("all", "weights"),
     "init": ("uniform", "xavier", "kaiming", "pretrained"),
     "decay": ("constant", "cosine"),
-    "output": ("eval", "train", "last"),
+    "output": ("eval", "last"),
     "engine": ("auto", "eager", "native", "cuda"),
 }
 
@@ -31,8 +31,8 @@ class Settings:
         batch: n, noisy inputs a step, each with its own target, mask and dropout.
         alpha: α of Eq. 9, the share of the old x that an update keeps; at 1 only suppression
             changes x.
-        suppression: non-maximum suppression at the update (appendix): pixels whose difference lies
-            "below" the image's median are replaced; "above" reverses it; "off" leaves it out.
+        suppression: non-maximum suppression at the update (appendix): "below" replaces the pixels
+            whose difference lies below the image's median, "off" replaces none.
         noisy_input: whether z is x + σ·noise, fresh every step (DAE, RIDE), or one fixed image of
             uniform noise (DIP, I-DIP).
         noisy_target: whether s is x + σ·noise, fresh and independent of z, or x itself.
@@ -44,20 +44,14 @@ class Settings:
         decay: its course over the K·T steps: "constant", or "cosine" to zero.
         weight_decay: added to the gradient, as Adam's in PyTorch.
         amsgrad: Adam's AMSGrad variant.
-        carry: what a new round keeps: "all", the "weights" without Adam's state, or "nothing".
+        carry: what a new round keeps: "all", or the "weights" without Adam's state.
         init: how initial kernels are drawn, see `Network.init`.
-        output: x_est: "eval", the mean of `samples` passes without dropout; "train", with it;
-            "last", the forward pass of the round's last training step.
+        output: x_est: "eval", the mean of `samples` passes without dropout; "last", the forward
+            pass of the round's last training step.
         samples: m, how many z the expectation over z is taken from.
         normalisation: where given, the network works on images normalised so, else on [0, 1].
-        crop: where given, each step fits a random crop of this many pixels a side; an image that
-            has fewer, at the lowest of its resolutions, is fitted whole. Not with a fixed input.
-        halvings: how many of the first rounds fit at lower resolution, each at twice that of the
-            one before: with 2, round 1 at a quarter of the height and width, round 2 at half. The
-            weights are those of 3×3 convolutions, so they carry over; x_est is always full size.
-            Not with a fixed input.
-        tolerance: where given, an image's rounds stop early once its x_est moves by less than
-            this mean absolute difference between two rounds, in the units of σ.
+        crop: where given, each step fits a random crop of this many pixels a side; a smaller image
+            is fitted whole. Not with a fixed input.
         refits: how often an image whose estimate collapsed to a constant is fitted again, with
             other random numbers.
         check_descent: whether Theorem 1's condition is measured at every round (Eqs. 11-13).
@@ -69,7 +63,7 @@ class Settings:
     rounds: int = 5
     batch: int = 1
     alpha: float = 0.9
-    suppression: Literal["below", "above", "off"] = "below"
+    suppression: Literal["below", "off"] = "below"
     noisy_input: bool = True
     noisy_target: bool = True
     sigma: float | tuple[float, ...] = 0.5
@@ -79,14 +73,12 @@ class Settings:
     decay: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 1e-4
     amsgrad: bool = False
-    carry: Literal["all", "weights", "nothing"] = "all"
+    carry: Literal["all", "weights"] = "all"
     init: Init = "uniform"
-    output: Literal["eval", "train", "last"] = "eval"
+    output: Literal["eval", "last"] = "eval"
     samples: int = 16
     normalisation: Normalisation | None = None
     crop: int | None = None
-    halvings: int = 0
-    tolerance: float | None = None
     refits: int = 0
     check_descent: bool = False
     engine: Literal["auto", "eager", "native", "cuda"] = "auto"
@@ -98,8 +90,8 @@ class Settings:
             )
         if isinstance(self.sigma, list):  # as JSON has it
             object.__setattr__(self, "sigma", tuple(self.sigma))
-        for name in ("steps", "rounds", "batch", "samples", "refits", "halvings"):
-            value, least = getattr(self, name), 0 if name in ("refits", "halvings") else 1
+        for name in ("steps", "rounds", "batch", "samples", "refits"):
+            value, least = getattr(self, name), 0 if name == "refits" else 1
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
@@ -107,10 +99,10 @@ class Settings:
         for name in ("noisy_input", "noisy_target", "amsgrad", "check_descent"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; use True or False")
-        if not self.noisy_input and (self.crop is not None or self.halvings):
+        if not self.noisy_input and self.crop is not None:
             raise InputError(
-                f"crop is {self.crop}, halvings {self.halvings}; a fixed input (DIP, I-DIP) "
-                "belongs to the whole image: use None and 0"
+                f"crop is {self.crop}; a fixed input (DIP, I-DIP) belongs to the whole image: "
+                "use None"
             )
         if self.batch > 256 or self.samples > 256:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
@@ -125,8 +117,6 @@ class Settings:
         for sigma in self.sigmas:
             if not _is_amount(sigma):
                 raise InputError(f"sigma is {self.sigma}; use numbers that are not negative")
-        if self.tolerance is not None and not _is_amount(self.tolerance):
-            raise InputError(f"tolerance is {self.tolerance}; use None or a number from 0")
         space, channels = self.normalisation, self.network.channels[0]
         if not isinstance(space, Normalisation | None):
             raise InputError(f"normalisation is {space!r}; use None or a Normalisation")
@@ -166,20 +156,15 @@ class Settings:
 
     def flops(self, height: int, width: int) -> int:
         """Operations of a whole fit of one image, 2 a multiply-add, backward = 2 × forward."""
-        shrinks = [2 ** self.halvings_in(t) for t in range(self.rounds)]
-        crops = self.crop is not None and self.crop <= min(height, width) >> self.halvings
-        sizes = [(self.crop,) * 2 if crops else (height // s, width // s) for s in shrinks]
+        size = (height, width)
+        if self.crop is not None and self.crop <= min(size):
+            size = (self.crop, self.crop)
         layers = zip(self.network.convolutions, self.network.levels, strict=True)
         products = sum(
             c_in * c_out * math.prod(math.ceil(side / 2**level) for side in size)
             for (c_in, c_out), level in layers
-            for size in sizes
         )
-        return 3 * 2 * 9 * products * self.batch * self.steps
-
-    def halvings_in(self, t: int) -> int:
-        """How often a round, 0 ≤ t < T, halves the image that it fits."""
-        return max(0, self.halvings - t)
+        return 3 * 2 * 9 * products * self.batch * self.total_steps
 
     def differences(self, other: "Settings") -> dict[str, tuple[object, object]]:
         """The fields in which two settings differ, with both values."""

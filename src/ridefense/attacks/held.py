@@ -68,11 +68,6 @@ def _hold(objective: Objective, images: Tensor, run: Run, step: int) -> Objectiv
             f"{getattr(purifier, 'name', type(model).__name__)} fits no network to its input that "
             "could be held; use PGD"
         )
-    if purifier.tolerance is not None:
-        raise InputError(
-            f"tolerance is {purifier.tolerance}: where a fit may stop early, what its network was "
-            "fed is not kept; use tolerance=None, or PGD"
-        )
     rows = torch.arange(len(images), device=images.device)
     seed = objective.seed_of((run.index, step))
     draws = [objective.ids_of(rows, torch.full_like(rows, m)) for m in range(objective.eot)]
@@ -110,7 +105,7 @@ class _Held(Defended):
         settings, space = self.purifier, self.purifier.normalisation
         fed = found.x[-2] + (images - self.images)
         fed = space.normalise(fed) if space else fed
-        asked = (settings.total_steps, settings.samples, Stream.OUTPUT, settings.output == "train")
+        asked = (settings.total_steps, settings.samples, Stream.OUTPUT, False)
         if settings.output == "last":
             asked = (settings.total_steps - 1, 1, Stream.INPUT, True)
         output = eager.expected_output(settings, keys, found.weights.to(fed), fed, *asked)

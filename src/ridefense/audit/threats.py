@@ -291,8 +291,7 @@ def _from_stand_ins(
 def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:
     if isinstance(purifier, Settings):
         yield Trajectory()
-        if purifier.tolerance is None:
-            yield from (Truncated(k) for k in budget.truncated if k < purifier.total_steps)
+        yield from (Truncated(k) for k in budget.truncated if k < purifier.total_steps)
     yield from _exact(purifier, budget)
 
 
@@ -308,8 +307,7 @@ def _differentiable(purifier: Purifier) -> bool:
 
 def sees_the_image(purifier: Purifier) -> bool:
     """Whether a network is fitted that the image is fed to, so that it can be differentiated."""
-    fitted = isinstance(purifier, Settings)
-    return fitted and purifier.noisy_input and purifier.tolerance is None
+    return isinstance(purifier, Settings) and purifier.noisy_input
 
 
 def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:

@@ -248,8 +248,8 @@ def _check_held(purifier: Purifier) -> None:
     """Refuse before anything is run what `HeldWeights` would refuse at its first step."""
     if not sees_the_image(purifier):
         raise InputError(
-            f"attack held is for networks that are fed the image (ride and dae, without a "
-            f"tolerance), not for {getattr(purifier, 'name', purifier)}; use bpda"
+            f"attack held is for networks that are fed the image (ride and dae), not for "
+            f"{getattr(purifier, 'name', purifier)}; use bpda"
         )
 
 

@@ -56,8 +56,9 @@ class Fits(Protocol):
     ) -> Tensor:
         """E_z h(z; w) from that many samples of a stream, [N, C, H, W] (Eq. 6)."""
 
-    def narrow(self, rows: Tensor) -> None:
-        """Go on with these images only, int64 [M], numbered as they stand now."""
+
+Start = Callable[["Settings", Tensor, Keys], tuple[str, Fits]]
+"""Starts fits of images [N, C, H, W], in the units that the networks work in: a name, and they."""
 
 
 def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:

@@ -80,10 +80,6 @@ class EagerFits:
             self.settings, self.keys, self.weights, x, step, samples, stream, dropout
         )
 
-    def narrow(self, rows: Tensor) -> None:
-        self.keys = self.keys.narrow(rows)
-        self.weights, self.moments = self.weights[rows], self.moments[:, rows]
-
 
 def draw(settings: Settings, keys: Keys, steps: Sequence[int], size: tuple, like: Tensor) -> Draws:
     """Draw every number of these steps, each image from its own streams."""

@@ -121,10 +121,6 @@ class NativeFits:
             )
         return result
 
-    def narrow(self, rows: Tensor) -> None:
-        self.keys = self.keys.narrow(rows)
-        self.weights, self.moments = self.weights[rows], self.moments[:, rows]
-
     def _keys(self):
         return _module().Keys(self.keys.seed, self.keys.ids.tolist(), self.keys.attempts.tolist())
 

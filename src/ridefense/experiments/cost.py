@@ -91,7 +91,7 @@ def _of_purifier(purifier: Purifier, image: Tensor) -> float:
 
 
 def _few(purifier: Estimator, image: Tensor, steps: int) -> float:
-    once = replace(purifier, steps=steps, rounds=1, samples=1, refits=0, halvings=0)
+    once = replace(purifier, steps=steps, rounds=1, samples=1, refits=0)
     return _timed(lambda: once(image))
 
 

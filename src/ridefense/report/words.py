@@ -92,8 +92,6 @@ def schedule(purifier: Plain, preset: str | None) -> str:
         parts.append("without dropout")
     if purifier.get("noisy_target") is False:
         parts.append("the target without noise")
-    if purifier.get("halvings"):
-        parts.append(f"coarse to fine over {purifier['halvings']} halvings")
     if purifier.get("crop"):
         parts.append(f"on random crops of {purifier['crop']} pixels")
     return ", ".join(parts)

@@ -44,8 +44,6 @@ def unable(settings: "Settings", images: Tensor) -> str | None:
         return f"a {type(settings.network).__name__} is not a chain of convolutions"
     if max(settings.network.channels) > _WIDEST:
         return f"a layer is wider than {_WIDEST} channels"
-    if settings.halvings:
-        return "it fits at one resolution, without halvings"
     return None
 
 

@@ -52,10 +52,7 @@ class CudaFits:
         self.plan = Plan.of(settings, tuple(images.shape[-2:]), product, tiles)
         orders = packing(settings.network)
         self._packed, self._unpacked = (order.to(images.device) for order in orders)
-        self._begin(*initial_state(settings, images, keys))
-
-    def _begin(self, weights: Tensor, moments: Tensor) -> None:
-        """Take memory for these weights [N, P] and moments [3, N, P]."""
+        weights, moments = initial_state(settings, images, keys)
         room = (0, self.plan.stride - self.plan.size)
         self.state = State.allocate(
             self.plan,
@@ -79,10 +76,6 @@ class CudaFits:
     def moments(self, moments: Tensor) -> None:
         packed = moments[..., self._packed].transpose(0, 1)
         self.state.moments[..., : self.plan.size] = packed
-
-    def narrow(self, rows: Tensor) -> None:
-        self.keys = self.keys.narrow(rows)
-        self._begin(self.weights[rows], self.moments[:, rows])
 
     def fit(
         self,
