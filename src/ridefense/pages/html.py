@@ -1,0 +1,83 @@
+"""A document as one HTML file that needs nothing else."""
+
+import base64
+import hashlib
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ridefense.pages.document import Cell, Document, Figure, Link, slug
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def as_html(document: Document) -> str:
+    """A self-contained page: no other file, no network. All text is escaped.
+
+    Its script sorts and filters tables; the page is complete without it.
+    """
+    return _environment().get_template("page.html").render(page=document)
+
+
+@cache
+def _environment() -> "Environment":
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ridefense.pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assert environment.loader is not None
+    script, _, _ = environment.loader.get_source(environment, "page.js")
+    style, _, _ = environment.loader.get_source(environment, "style.css")
+    environment.globals |= {
+        "script": Markup(script),
+        "style": Markup(style),
+        "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src '{_hash(script)}'",
+    }
+    environment.filters |= {"slug": slug, "href": _href, "picture": _picture, "bar": _bar}
+    environment.filters["webp"] = _data_uri
+    return environment
+
+
+def _hash(script: str) -> str:
+    """How a content security policy names the one script that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _href(link: Link) -> str:
+    """Relative whatever the page's name: a name with a colon is no scheme."""
+    target = link.to(".html")
+    return target if target.startswith(("#", ".")) else f"./{target}"
+
+
+def _picture(figure: Figure) -> "Markup | str":
+    """The figure's SVG element; nothing for a raster, which is an <img>."""
+    from markupsafe import Markup
+
+    if figure.raster:
+        return ""
+    text = figure.content.decode()
+    return Markup(text[text.index("<svg") :])
+
+
+def _data_uri(content: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+
+
+def _bar(cell: Cell) -> dict[str, float] | None:
+    """Where the interval and its share lie on an axis from 0 to 100."""
+    if cell.value is None or cell.bounds is None:
+        return None
+    low, high = cell.bounds
+    return {
+        "low": round(100 * low, 3),
+        "width": round(100 * (high - low), 3),
+        "at": round(max(100 * cell.value - 0.8, 0), 3),
+    }

@@ -1,0 +1,351 @@
+"""Documents made by hand, in every rendering."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from io import BytesIO, StringIO
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from markdown_it import MarkdownIt
+from PIL import Image
+from rich.console import Console
+
+from ridefense.evaluate import Accuracy
+from ridefense.pages import (
+    NOTHING,
+    Card,
+    Cell,
+    Column,
+    Document,
+    Figure,
+    Gallery,
+    Link,
+    Picture,
+    Section,
+    Table,
+    Text,
+    as_csv,
+    as_html,
+    as_json,
+    as_markdown,
+    as_terminal,
+    number,
+    share,
+    slug,
+    write,
+)
+from ridefense.pages.drawing import Point, curves
+from ridefense.pages.markdown import escape
+from ridefense.pages.pictures import as_webp, magnification, perturbation
+
+HOSTILE = "<b onload=x>*a* _b_ `c` [d](javascript:e) |\n# f & ![g](h) <script>i</script> \\"
+"""Text that HTML and Markdown would each take for theirs."""
+
+
+def drawing():
+    return curves({"": {"a": [Point(0.0, 1.0, 0.5, 2.0), Point(1.0, 2.0, 1.0, 3.0)]}}, "x", "y")
+
+
+def picture(value=0.5, **told):
+    return Picture("clean", as_webp(torch.full((1, 8, 8), value)), **told)
+
+
+def example(word="plain"):
+    rows = [
+        [word, number(4), share(Accuracy(3, 4), "a note")],
+        [Cell("RIDE", (word,), link=Link("ride/report")), number(2.5, "2.50 s"), NOTHING],
+        [Cell("images", link=Link("ride/images", html_only=True)), NOTHING, share(Accuracy(0, 4))],
+    ]
+    table = Table(
+        f"Table {word}", ["Defence", Column("n", "number"), Column("R", "interval")], rows, word
+    )
+    cards = (Card(word, 7, (picture(), picture(prediction=word, wrong=True)), failed=True),)
+    return Document(
+        f"Title {word}",
+        (
+            Text.of("the answer", word, style="answer"),
+            Section(
+                f"Part {word}",
+                (table, Figure(f"Drawn {word}", drawing, word), Text.of(word, "b", style="list")),
+                (Link("runs/a/report", f"The runs {word}"),),
+            ),
+            Gallery(f"Shown {word}", cards, word),
+        ),
+        subtitle=word,
+        links=(Link("../report", f"Up {word}"),),
+        provenance={"Command": f"ridefense {word}", "Date": "2026-01-02"},
+    )
+
+
+class Page(HTMLParser):
+    """A page's tags, attributes and text."""
+
+    VOID = ("meta", "img", "input", "br", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.links, self.text, self.open = [], set(), [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def text(document, width=200):
+    console = Console(width=width, file=StringIO())
+    console.print(as_terminal(document))
+    return console.file.getvalue()
+
+
+# --- The document --------------------------------------------------------------------------------
+
+
+def test_a_row_has_a_cell_for_each_column():
+    with pytest.raises(ValueError, match="2"):
+        Table("t", ["a"], [["1", "2"]])
+
+
+def test_blocks_are_found_wherever_they_are():
+    found = example()
+    assert [t.title for t in found.tables] == ["Table plain"]
+    assert [f.title for f in found.figures] == ["Drawn plain"]
+    assert [g.title for g in found.galleries] == ["Shown plain"]
+    levels = {block.title: level for block, level in found.walk()}
+    assert (levels["Part plain"], levels["Table plain"], levels["Shown plain"]) == (2, 3, 2)
+
+
+def test_a_figure_is_drawn_when_it_is_needed_and_once():
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return drawing()
+
+    figure = Figure("f", draw)
+    page = Document("t", (figure,))
+    as_json(page)
+    text(page)
+    assert not drawn
+    assert as_html(page) == as_html(page)
+    assert drawn == [1]
+
+
+@pytest.mark.parametrize("render", [as_html, as_markdown, as_json, text])
+def test_equal_documents_give_equal_bytes(render):
+    assert render(example()) == render(example())
+
+
+@pytest.mark.parametrize("title", ["Accuracy against ε", "..", "a/b\\c", "", "<x>", "∞"])
+def test_a_slug_is_a_name_of_a_file_everywhere(title):
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(title))
+
+
+def test_letters_of_the_field_are_spelled_in_slugs():
+    assert slug("Accuracy against ε") == "accuracy-against-eps"
+
+
+# --- HTML ----------------------------------------------------------------------------------------
+
+
+def test_a_page_needs_nothing_else():
+    html = as_html(example())
+    page = Page(html)
+    assert not page.open
+    assert page.tags.count("table") == 1
+    assert "link" not in page.tags
+    embedded = [link for link in page.links if link.startswith("data:image/webp;base64,")]
+    assert len(embedded) == 2
+    # The others lead to pages, or are names within the figure.
+    assert {x for x in set(page.links) - set(embedded) if not x.startswith("#")} == {
+        "../report.html",
+        "./runs/a/report.html",
+        "./ride/report.html",
+        "./ride/images.html",
+    }
+    assert not re.search(r"https?://(?!www\.w3\.org)", html)
+
+
+def test_a_page_forbids_every_script_but_its_own():
+    html = as_html(example())
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert "default-src &#39;none&#39;" in policy
+    assert re.search(r"script-src &#39;sha256-[A-Za-z0-9+/=]{44}&#39;", policy)
+
+
+def test_cells_carry_the_numbers_they_are_sorted_by():
+    page = as_html(example())
+    assert re.findall(r'data-value="([^"]+)"', page) == ["4", "0.75", "2.5", "0.0"]
+    assert page.count('class="bar"') == 2
+
+
+def test_html_escapes_what_a_record_says():
+    page = Page(as_html(example(HOSTILE)))
+    assert page.tags.count("script") == 1
+    assert not page.open
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert not any("javascript" in link for link in page.links)
+    assert sum(HOSTILE in part for part in page.text) >= 12
+
+
+def test_a_link_whose_name_has_a_colon_stays_relative():
+    page = Document("t", (), links=(Link("javascript:alert(1)", "x"),))
+    (href,) = Page(as_html(page)).links
+    assert href == "./javascript:alert(1).html"
+
+
+NODE = shutil.which("node")
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_script_is_one(tmp_path):
+    path = tmp_path / "page.js"
+    path.write_text(re.search(r"<script>(.*)</script>", as_html(example()), re.DOTALL)[1])
+    subprocess.run([NODE, "--check", path], check=True)
+
+
+# --- Markdown ------------------------------------------------------------------------------------
+
+
+def rendered(text):
+    """As a reader of the Markdown sees it."""
+    page = Page(MarkdownIt("commonmark").enable("table").render(text))
+    return page, "".join(page.text)
+
+
+def test_markdown_has_links_figures_and_typed_columns():
+    told = as_markdown(example())
+    assert "| --- | ---: | --- |" in told
+    assert "![Drawn plain](drawn-plain.svg)" in told
+    assert "[Up plain](../report.md)" in told
+    assert "[RIDE](ride/report.md)" in told
+    assert "[The runs plain](runs/a/report.md)" in told
+    assert "images.md" not in told
+    assert "**the answer**" in told
+    assert "- Date: 2026-01-02" in told
+
+
+def test_markdown_escapes_what_a_record_says():
+    page, read = rendered(as_markdown(example(HOSTILE)))
+    plain = " ".join(HOSTILE.split())
+    assert {"b", "script", "em", "code"}.isdisjoint(page.tags)
+    assert page.tags.count("tr") == 4
+    assert page.tags.count("img") == 1  # the figure
+    assert not any("javascript" in link for link in page.links)
+    assert read.count(plain) >= 8
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# a", "## a", "- a", "+ a", "* a", "1. a", "2) a", "===", "---", "> a", "~~~", "a_b_c",
+        "_a_", "[a]: b", "[a][b]", "![a](b)", "<https://a>", "&amp;", "a\\*b", "[91.5, 99.4] of 64",
+        "`a`", "***",
+    ],
+)  # fmt: skip
+def test_a_line_is_read_as_it_was_written(line):
+    page, read = rendered(escape(line))
+    assert read.strip() == line
+    assert page.tags == ["p"]
+
+
+def test_what_is_plain_stays_plain():
+    for line in ("BPDA, ℓ∞ 0.1", "87.5% [71.0, 96.5] of 32", "cifar10_photographs", "0.3. More"):
+        assert escape(line) == line
+
+
+# --- The terminal, JSON and CSV ------------------------------------------------------------------
+
+
+def test_a_terminal_shows_texts_and_tables_as_they_are():
+    told = text(example("[red]x[/red]"))
+    assert "[red]x[/red]" in told
+    assert "75.0%" in told
+    assert "the answer" in told
+
+
+def test_numbers_are_not_broken_in_a_narrow_terminal():
+    told = text(example("several words that take room"), 44)
+    assert re.search(r"\[19\.4, 99\.4\]", told)
+    assert "2.50 s" in told
+
+
+def test_json_holds_numbers_and_titles():
+    page = json.loads(as_json(example()))
+    (part,) = [block for block in page["blocks"] if block["kind"] == "section"]
+    table = part["blocks"][0]
+    assert table["columns"][1] == {"title": "n", "kind": "number"}
+    first = table["rows"][0]["R"]
+    assert first["value"] == 0.75
+    assert first["interval"] == list(Accuracy(3, 4).interval)
+    assert table["rows"][1]["R"] == {"text": "—"}
+    assert page["provenance"]["Date"] == "2026-01-02"
+
+
+def test_csv_holds_values_and_bounds():
+    (table,) = example("a,b").tables
+    lines = list(csv.reader(StringIO(as_csv(table))))
+    assert lines[0] == ["Defence", "n", "R", "R, low", "R, high"]
+    assert lines[1][:3] == ["a,b", "4", "0.75"]
+    assert [float(x) for x in lines[1][3:]] == list(Accuracy(3, 4).interval)
+    assert lines[2] == ["RIDE; a,b", "2.5", "", "", ""]
+
+
+# --- Files and pictures --------------------------------------------------------------------------
+
+
+def test_a_document_is_written_with_its_figures(tmp_path):
+    found = write(example(), tmp_path / "new", formats=("html", "md", "json", "csv"))
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {
+        "report.html", "report.md", "report.json", "report-table-plain.csv", "drawn-plain.svg",
+    }  # fmt: skip
+    assert {path.name for path in found} == names - {"drawn-plain.svg"}
+    assert ElementTree.parse(tmp_path / "new" / "drawn-plain.svg").getroot().tag.endswith("svg")
+
+
+def test_figures_of_images_are_written_as_webp(tmp_path):
+    write(Document("t", (Figure("Grid", drawing, raster=True),)), tmp_path)
+    with Image.open(tmp_path / "grid.webp") as image:
+        assert image.format == "WEBP"
+    assert "![Grid](grid.webp)" in (tmp_path / "report.md").read_text()
+    assert "data:image/webp" in (tmp_path / "report.html").read_text()
+
+
+def test_small_pictures_lose_nothing_and_large_ones_shrink():
+    digit = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with Image.open(BytesIO(as_webp(digit))) as image:
+        levels = torch.tensor(list(image.convert("L").tobytes())).view(1, 28, 28)
+    assert torch.equal(levels, (digit * 255).round().long())
+    with Image.open(BytesIO(as_webp(torch.rand(3, 300, 200)))) as image:
+        assert max(image.size) == 112
+    assert as_webp(torch.tensor([[[float("nan"), 2.0, -1.0]]]))
+
+
+def test_a_perturbation_is_scaled_by_what_is_told():
+    clean = torch.full((1, 2, 2), 0.5)
+    attacked = clean + torch.tensor([[[0.1, -0.1], [0.0, 0.05]]])
+    scale = magnification([clean], [attacked])
+    assert scale == 5.0
+    expected = torch.tensor([[[1.0, 0.0], [0.5, 0.75]]])
+    assert torch.allclose(perturbation(clean, attacked, scale), expected, atol=1e-6)
+    assert magnification([clean], [clean]) == magnification([], []) == 1.0
+    assert magnification([clean * 0], [clean * 0 + 0.9]) == 1.0
