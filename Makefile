@@ -3,7 +3,7 @@
 # make native  only (re)build the fast CPU engine
 # make bench   time the engines
 # make docs    the documentation as a site, in site/
-# make lint    style
+# make lint    style and types
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,7 @@ docs: $(VENV)/tested
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 native: $(VENV)/installed
 	$(PIP) --force-reinstall --no-deps ./native
