@@ -1,10 +1,10 @@
 """The committed page is what the committed records say."""
 
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from published import unpack
 from ridefense.audit import write
 
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
@@ -14,7 +14,6 @@ RECORDS = Path(__file__).parent.parent / "docs" / "records"
     "page", sorted(RECORDS.glob("audit*/audit.md")), ids=lambda p: p.parent.name
 )
 def test_the_page_follows_from_its_records(page, tmp_path):
-    with tarfile.open(page.parent / "records.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(page.parent / "records.tar.xz", tmp_path)
     write(tmp_path)
     assert (tmp_path / "audit.md").read_text() == page.read_text()

@@ -19,7 +19,7 @@ from ridefense.experiments.images import _caption, _name
 from ridefense.experiments.page import Page, as_html, as_markdown
 from ridefense.experiments.plots import Shown, curves, distributions, grid
 from ridefense.gradients import Identity
-from ridefense.report.drawing import as_png, as_svg
+from ridefense.report.drawing import as_svg, as_webp
 from test_records import row
 
 
@@ -247,7 +247,7 @@ def drawn():
 def test_figures_depend_on_data_alone():
     for once, again in zip(drawn(), drawn(), strict=True):
         assert as_svg(once) == as_svg(again)
-        assert as_png(once) == as_png(again)
+        assert as_webp(once) == as_webp(again)
 
 
 def test_names_are_drawn_as_they_are():

@@ -1,11 +1,11 @@
 """The published pages follow from the published records."""
 
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from published import unpack
 from ridefense.experiments import EXPERIMENTS, gather
 from ridefense.experiments.page import as_markdown, compose
 
@@ -19,8 +19,7 @@ pytestmark = pytest.mark.xdist_group("reproduction")
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduction")
-    with tarfile.open(PUBLISHED / "records.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    unpack(PUBLISHED / "records.tar.xz", folder)
     return folder
 
 
@@ -33,8 +32,7 @@ def test_a_page_follows_from_its_records(unpacked, name):
     page = compose(EXPERIMENTS[name], gather(EXPERIMENTS[name], unpacked))
     assert as_markdown(page) == (PUBLISHED / name / "report.md").read_text()
     for picture in page.pictures:
-        for suffix in ("png", "svg"):
-            assert (PUBLISHED / name / f"{picture.stem}.{suffix}").stat().st_size
+        assert (PUBLISHED / name / picture.file_name).stat().st_size
 
 
 @pytest.mark.parametrize("name", sorted(WITH_IMAGES))

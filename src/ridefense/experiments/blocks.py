@@ -7,7 +7,7 @@ from functools import cached_property
 
 from matplotlib.figure import Figure as Drawing
 
-from ridefense.report.drawing import as_svg
+from ridefense.report.drawing import as_svg, as_webp
 from ridefense.report.paper import Figure
 from ridefense.report.summary import Line
 from ridefense.report.tables import ROBUST, Cell, cells, departures, percent
@@ -32,13 +32,23 @@ class Picture:
     text: str = ""
 
     @property
-    def stem(self) -> str:
-        """Of its files."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower().replace("ε", "eps")).strip("-")
+    def file_name(self) -> str:
+        """The name of its file: WebP if it shows images, SVG if it is drawn of lines."""
+        stem = re.sub(r"[^a-z0-9]+", "-", self.title.lower().replace("ε", "eps")).strip("-")
+        return f"{stem}.{'webp' if self._has_images else 'svg'}"
+
+    @property
+    def content(self) -> bytes:
+        """The content of its file."""
+        return as_webp(self.figure) if self._has_images else self.svg.encode()
+
+    @property
+    def _has_images(self) -> bool:
+        return any(axes.images for axes in self.figure.axes)
 
     @cached_property
     def svg(self) -> str:
-        """The figure as an SVG element, for the page and for a file."""
+        """The figure as an SVG element."""
         return as_svg(self.figure)
 
 

@@ -13,7 +13,6 @@ from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Evidence, Experiment, gather, planned
 from ridefense.files import write_atomically
 from ridefense.report import words
-from ridefense.report.drawing import as_png
 from ridefense.report.tables import in_markdown
 
 _ENVIRONMENT = jinja2.Environment(
@@ -44,7 +43,7 @@ class Page:
 
 
 def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
-    """Write report.html, report.md and the figures (PNG and SVG) into an experiment's folder.
+    """Write report.html, report.md and the figures into an experiment's folder.
 
     Raises:
         InputError: where the experiment was not planned in the folder, or records are damaged.
@@ -53,8 +52,7 @@ def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
     page = compose(experiment, gather(experiment, folder))
     folder = Path(folder, experiment.name)
     for picture in page.pictures:
-        write_atomically(folder / f"{picture.stem}.svg", picture.svg.encode())
-        write_atomically(folder / f"{picture.stem}.png", as_png(picture.figure))
+        write_atomically(folder / picture.file_name, picture.content)
     write_atomically(folder / "report.html", as_html(page).encode())
     write_atomically(folder / "report.md", as_markdown(page).encode())
     return page

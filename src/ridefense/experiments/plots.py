@@ -51,7 +51,8 @@ def distributions(panels: Mapping[str, Mapping[str, Sequence[float]]], x: str) -
         column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (title, drawn) in zip(column, panels.items(), strict=True):
             for name, values in drawn.items():
-                axes.hist(values, bins, label=f"{name} ({len(values)})", alpha=0.55)
+                label = f"{name} ({len(values)})"
+                axes.hist(values, bins, label=label, alpha=0.55, histtype="stepfilled")
             axes.set_title(title, fontsize=9, loc="left")
             axes.legend()
         column[-1].set_xlabel(x)
