@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ridefense.attacks import FGSM, PGD, SPSA, Transfer, UniformNoise
 from ridefense.audit.findings import Attacked, Case, Findings
-from ridefense.evaluate import Run, Threat
+from ridefense.evaluate import RunFolder, Threat
 from ridefense.gradients import FrozenWeights, Identity
 from test_records import row
 
@@ -63,7 +63,7 @@ def case(name, found, clean=None, purifier="RIDE", unfinished=()):
         "draws": DRAWS,
     }  # fmt: skip
     whole = attacked(noise(0.0), clean or [DRAWS] * n)
-    run = Run(Path(name), settings, {}, {"torch": "2"}, ())
+    run = RunFolder(Path(name), settings, {}, {"torch": "2"}, ())
     attacks = tuple(attacked(threat, right) for threat, right in found.items())
     missing = tuple(Attacked(t.label, t.settings(), {}) for t in unfinished)
     return Case(name, run, whole, attacks, missing)

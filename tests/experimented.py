@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ridefense.evaluate import CLEAN, History, Run
+from ridefense.evaluate import CLEAN, History, RunFolder
 from ridefense.experiments import Evidence
 from test_records import row
 
@@ -34,7 +34,7 @@ def records(cases, planned=(ATTACK,), scale="laptop"):
         "device": "cpu",
     }
     runs = {
-        name: Run(
+        name: RunFolder(
             Path(name),
             settings,
             {attack: {} for attack in rows if attack != CLEAN},

@@ -28,7 +28,7 @@ from ridefense.evaluate import (
     Accuracy,
     Evaluation,
     Here,
-    Run,
+    RunFolder,
     Workers,
     run,
     score,
@@ -107,7 +107,7 @@ class Trial:
     scores: dict[str, Accuracy]
     flops: int
     seconds: float
-    run: Run
+    run: RunFolder
 
 
 def tune(
@@ -237,7 +237,7 @@ def _slug(changes: Changes) -> str:
     return f"theta-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 
-def _trial(evaluation: Search, changes: Changes, done: Run) -> Trial:
+def _trial(evaluation: Search, changes: Changes, done: RunFolder) -> Trial:
     readable = [row for row in done.rows if UNREADABLE not in row.faults]
     _, classifier = evaluation.load()
     height, width = done.images(readable[0])["purified"].shape[-2:]

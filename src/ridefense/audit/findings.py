@@ -16,7 +16,7 @@ from ridefense.evaluate import (
     CLEAN,
     Accuracy,
     Row,
-    Run,
+    RunFolder,
     Score,
     read,
     score,
@@ -214,7 +214,7 @@ class Case:
     """
 
     name: str
-    run: Run
+    run: RunFolder
     clean: Attacked
     attacks: tuple[Attacked, ...]
     unfinished: tuple[Attacked, ...]
@@ -317,7 +317,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     raise InputError(f"{path} cannot be read; pass what was given to audit as --out")
 
 
-def _case(name: str, run: Run, planned: dict[str, Plain]) -> Case | None:
+def _case(name: str, run: RunFolder, planned: dict[str, Plain]) -> Case | None:
     declared = planned | run.attacks
     attacks = [Attacked(label, s, complete_rows(run, label)) for label, s in declared.items()]
     clean = Attacked(CLEAN, {"eps": 0.0}, complete_rows(run, CLEAN))

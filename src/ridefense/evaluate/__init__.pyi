@@ -2,7 +2,7 @@ from .cluster import Cluster
 from .evaluation import Evaluation, Threat
 from .history import History
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
-from .records import Records, Run, find, read
+from .records import Records, RunFolder, find, read
 from .rows import CLEAN, UNREADABLE, Row
 from .running import run
 from .statistics import Accuracy, Score, clopper_pearson, score, sign_flip_test
@@ -21,7 +21,7 @@ __all__ = [
     "Processes",
     "Records",
     "Row",
-    "Run",
+    "RunFolder",
     "Score",
     "Threat",
     "Workers",

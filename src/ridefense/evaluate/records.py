@@ -30,7 +30,7 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """A run folder as it was read.
 
     Attributes:
@@ -91,7 +91,7 @@ def image_path(key: Key) -> Path:
 class Records:
     """A run folder that is being written to; use as a context manager."""
 
-    run: Run
+    run: RunFolder
     _lock: FolderLock
     _journal: Journal
     _keys: set[Key] = field(default_factory=set)
@@ -151,7 +151,7 @@ class Records:
         self.close()
 
 
-def read(folder: str | os.PathLike[str]) -> Run:
+def read(folder: str | os.PathLike[str]) -> RunFolder:
     """A run folder, which another process may be writing to; a torn last line is left out.
 
     Raises:
@@ -265,8 +265,8 @@ def _rows(folder: Path, content: bytes, attacks: Plain) -> tuple[list[Row], int]
     return rows, sound
 
 
-def _run(folder: Path, declared: Plain, rows: list[Row]) -> Run:
+def _run(folder: Path, declared: Plain, rows: list[Row]) -> RunFolder:
     order = {label: i for i, label in enumerate((CLEAN, *declared["attacks"]))}
     ordered = sorted(rows, key=lambda row: (order[row.attack], row.seed, row.image))
     attacks, settings, versions = (declared[p] for p in ("attacks", "settings", "versions"))
-    return Run(folder, settings, attacks, versions, tuple(ordered))
+    return RunFolder(folder, settings, attacks, versions, tuple(ordered))

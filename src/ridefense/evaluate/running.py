@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, chunks_of
-from ridefense.evaluate.records import Records, Run, read
+from ridefense.evaluate.records import Records, RunFolder, read
 from ridefense.evaluate.rows import Key
 from ridefense.evaluate.workers import Here, Workers
 
@@ -18,7 +18,7 @@ def run(
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
-) -> Run:
+) -> RunFolder:
     """Evaluate, or go on where an earlier run of the same declaration stopped.
 
     A partly recorded chunk is computed again as a whole and its missing rows are written, so the

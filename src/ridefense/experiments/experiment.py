@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Run, Workers, read, run
+from ridefense.evaluate import CLEAN, Evaluation, Here, Row, RunFolder, Workers, read, run
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
@@ -34,7 +34,7 @@ class Evidence:
     """
 
     scale: str
-    runs: dict[str, Run]
+    runs: dict[str, RunFolder]
     planned: dict[str, list[str]]
     refused: dict[str, str]
 
@@ -63,7 +63,7 @@ class Evidence:
         labels = (CLEAN, *self.attacks(name))
         images = {label: complete_rows(self.runs[name], label).keys() for label in labels}
 
-        def few(run: Run) -> Run:
+        def few(run: RunFolder) -> RunFolder:
             rows = (row for row in run.rows if row.image in images.get(row.attack, ()))
             return replace(run, rows=tuple(rows))
 
@@ -81,7 +81,7 @@ class Evidence:
         return found
 
     @staticmethod
-    def _short(run: Run, labels: list[str]) -> list[str]:
+    def _short(run: RunFolder, labels: list[str]) -> list[str]:
         """As "PGD, ℓ∞ 0.1: 4 of 20 images"."""
         expected = run.settings["dataset"]["images"] - len(run.unreadable)
         counts = {label: len(complete_rows(run, label)) for label in labels}
@@ -96,7 +96,7 @@ class Evidence:
         return self.planned.get(name, [])
 
 
-def threat_of(run: Run, label: str) -> str:
+def threat_of(run: RunFolder, label: str) -> str:
     """As "PGD, ℓ∞ 0.1", or "clean"."""
     if label == CLEAN:
         return "clean"

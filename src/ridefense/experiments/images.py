@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ridefense.attacks import PGD
-from ridefense.evaluate import Row, Run, Threat
+from ridefense.evaluate import Row, RunFolder, Threat
 from ridefense.experiments.ablation import attack_of, field_of, histories, history
 from ridefense.experiments.blocks import Block, Picture
 from ridefense.experiments.experiment import Cases, Evidence, Experiment, threat_of
@@ -50,7 +50,7 @@ def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
     return compose
 
 
-def _of_one(name: str, run: Run, row: Row, threat: str) -> Iterator[Block]:
+def _of_one(name: str, run: RunFolder, row: Row, threat: str) -> Iterator[Block]:
     kept, classes = run.images(row), run.settings["dataset"]["classes"]
     past = row.history
     title = f"{name}, image {row.image}"
@@ -169,7 +169,7 @@ def _chosen(records: Evidence, labels: dict[str, str]) -> list[int]:
     return [row.image for row in rows[:_COLUMNS]] + failed[: _COLUMNS // 2]
 
 
-def _shown(run: Run, row: Row | None, kind: str = "clean") -> Shown | None:
+def _shown(run: RunFolder, row: Row | None, kind: str = "clean") -> Shown | None:
     """An image under its class, or under what it is taken for; None where there is none."""
     if row is None:
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from ridefense.describe import Plain
-from ridefense.evaluate import CLEAN, Row, Run
+from ridefense.evaluate import CLEAN, Row, RunFolder
 from ridefense.report import words
 from ridefense.report.summary import Line, Summary, complete_rows
 from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes, titles
@@ -90,7 +90,7 @@ def _bar(line: Line) -> dict[str, float]:
     return {"low": 100 * low, "width": 100 * (high - low), "at": 100 * line.score.mean.fraction}
 
 
-def _section(name: str, run: Run, summary: Summary) -> Section:
+def _section(name: str, run: RunFolder, summary: Summary) -> Section:
     settings = run.settings
     data = settings["dataset"]
     known = {
@@ -111,7 +111,7 @@ def _section(name: str, run: Run, summary: Summary) -> Section:
     )
 
 
-def _grid(run: Run, line: Line) -> Grid:
+def _grid(run: RunFolder, line: Line) -> Grid:
     attack: Plain = run.attacks.get(line.attack, {})
     undefended = run.settings["purifier"]["type"] == "Unchanged"
     return Grid(
@@ -122,7 +122,7 @@ def _grid(run: Run, line: Line) -> Grid:
     )
 
 
-def _cards(run: Run, attack: str) -> Iterator[Card]:
+def _cards(run: RunFolder, attack: str) -> Iterator[Card]:
     clean = {image: rows[0] for image, rows in complete_rows(run, CLEAN).items()}
     attacked = {image: rows[0] for image, rows in complete_rows(run, attack).items()}
     shown = [row for image, row in attacked.items() if image in clean]
@@ -137,7 +137,7 @@ def _cards(run: Run, attack: str) -> Iterator[Card]:
         yield Card(row.image, _class(classes, row.label), tuple(pictures), failed)
 
 
-def _picture(run: Run, row: Row, kind: str, title: str, classes: list[str]) -> Picture:
+def _picture(run: RunFolder, row: Row, kind: str, title: str, classes: list[str]) -> Picture:
     predicted = row.predictions[0] if kind == "purified" else row.bare
     return Picture(
         title=title,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, Run, Score, find, read, score
+from ridefense.evaluate import CLEAN, UNREADABLE, Accuracy, Row, RunFolder, Score, find, read, score
 from ridefense.evaluate.statistics import picked
 from ridefense.report import words
 from ridefense.report.paper import Figure, figure
@@ -115,7 +115,7 @@ class WorstCase:
 class Summary:
     """All runs below a folder."""
 
-    runs: tuple[tuple[str, Run], ...]
+    runs: tuple[tuple[str, RunFolder], ...]
     lines: tuple[Line, ...]
     worst_cases: tuple[WorstCase, ...]
 
@@ -133,7 +133,7 @@ def summarise(folder: str | Path) -> Summary:
     return Summary(tuple(runs), tuple(found), tuple(worst))
 
 
-def lines(name: str, run: Run, attacks: Sequence[str] = ()) -> list[Line]:
+def lines(name: str, run: RunFolder, attacks: Sequence[str] = ()) -> list[Line]:
     """A run's lines: one for each attack, or one for clean images where there is none.
 
     Args:
@@ -158,7 +158,7 @@ _NEEDED = {
 _NEEDED_OF_ATTACKS = {"name": str, "knows": str, "norm": str, "eps": int | float}
 
 
-def checked(run: Run) -> Run:
+def checked(run: RunFolder) -> RunFolder:
     """The run, if its `run.json` declares all that a report takes for granted.
 
     Raises:
@@ -184,10 +184,10 @@ def checked(run: Run) -> Run:
     return run
 
 
-def _in_order(folder: Path) -> list[tuple[str, Run]]:
+def _in_order(folder: Path) -> list[tuple[str, RunFolder]]:
     """The runs by folder: without a defence first, then filters, then estimators."""
 
-    def rank(found: tuple[str, Run]) -> tuple[int, str]:
+    def rank(found: tuple[str, RunFolder]) -> tuple[int, str]:
         purifier = found[1].settings.get("purifier")
         kind = purifier if isinstance(purifier, dict) else {}
         return (0 if kind.get("type") == "Unchanged" else 1 + words.is_fitted(kind), found[0])
@@ -196,7 +196,7 @@ def _in_order(folder: Path) -> list[tuple[str, Run]]:
     return sorted(named, key=rank)
 
 
-def complete_rows(run: Run, attack: str) -> dict[int, list[Row]]:
+def complete_rows(run: RunFolder, attack: str) -> dict[int, list[Row]]:
     """An attack's rows by image, where there is one for every declared seed and it was decoded."""
     seeds = run.settings["seeds"]
     by_image: dict[int, list[Row]] = {}
@@ -206,7 +206,7 @@ def complete_rows(run: Run, attack: str) -> dict[int, list[Row]]:
     return {image: rows for image, rows in by_image.items() if len(rows) == len(seeds)}
 
 
-def _lines(name: str, run: Run, attacks: Sequence[str]) -> Iterable[Line]:
+def _lines(name: str, run: RunFolder, attacks: Sequence[str]) -> Iterable[Line]:
     clean = complete_rows(run, CLEAN)
     for label in attacks:
         found = complete_rows(run, label)
@@ -216,7 +216,7 @@ def _lines(name: str, run: Run, attacks: Sequence[str]) -> Iterable[Line]:
 
 
 def _line(
-    name: str, run: Run, label: str, clean: dict[int, list[Row]], found: dict[int, list[Row]]
+    name: str, run: RunFolder, label: str, clean: dict[int, list[Row]], found: dict[int, list[Row]]
 ) -> Line:
     settings, rows = run.settings, [row for group in found.values() for row in group]
     asked = all(row.rounded is not None for row in rows)
@@ -290,7 +290,7 @@ def _score(by_image: dict[int, list[Row]]) -> Score:
     return score(predictions, [group[0].label for group in groups])
 
 
-def _worst_cases(name: str, run: Run) -> Iterable[WorstCase]:
+def _worst_cases(name: str, run: RunFolder) -> Iterable[WorstCase]:
     undefended = run.settings["purifier"]["type"] == "Unchanged"
     expected = run.settings["dataset"]["images"] - len(run.unreadable)
     threats: dict[tuple[str, float, bool], list[str]] = {}
