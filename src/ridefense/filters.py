@@ -39,6 +39,14 @@ class Filter:
         check_images(images)
         return cut_to_range(self.apply(images))
 
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """As a call, for images with pixels beyond [0, 1], which are cut after filtering.
+
+        Randomised smoothing adds such noise, and clipping before the filter would bias it.
+        """
+        check_images(images, bounded=False)
+        return cut_to_range(self.apply(images))
+
     def apply(self, images: Tensor) -> Tensor:
         """The filter itself, on images that have been checked."""
         raise NotImplementedError
@@ -100,7 +108,7 @@ class TVChambolle(Filter):
     def apply(self, images: Tensor) -> Tensor:
         from skimage.restoration import denoise_tv_chambolle
 
-        return _each(images, denoise_tv_chambolle, self.weight)
+        return each_image(images, denoise_tv_chambolle, weight=self.weight)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class TVBregman(Filter):
             found = denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
             return found.reshape(array.shape)
 
-        return _each(images, denoise, self.weight)
+        return each_image(images, denoise, weight=self.weight)
 
 
 def _check_weight(weight: float) -> None:
@@ -131,8 +139,10 @@ def _check_weight(weight: float) -> None:
         raise InputError(f"weight is {weight}; use a positive number")
 
 
-def _each(images: Tensor, denoise: Callable[..., np.ndarray], weight: float) -> Tensor:
+def each_image(
+    images: Tensor, denoise: Callable[..., np.ndarray], **settings: float | bool
+) -> Tensor:
     """scikit-image's filter on every image by itself, all channels together."""
     arrays = images.detach().cpu().float().numpy()
-    filtered = [denoise(array, weight=weight, channel_axis=0) for array in arrays]
+    filtered = [denoise(array, channel_axis=0, **settings) for array in arrays]
     return torch.from_numpy(np.stack(filtered)).to(images)

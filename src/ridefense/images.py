@@ -8,11 +8,12 @@ from torch import Tensor
 from ridefense.errors import InputError
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, *, bounded: bool = True) -> None:
     """Refuse what no purifier can take.
 
     Args:
         images: float tensor [N, C, H, W], N ≥ 1, pixels in [0, 1].
+        bounded: whether pixels beyond [0, 1] are refused; noisy images have them.
 
     Raises:
         InputError: for any other type, dtype, shape or range, and for NaN.
@@ -30,7 +31,7 @@ def check_images(images: Tensor) -> None:
     low, high = images.detach().aminmax()
     if not torch.isfinite(low) or not torch.isfinite(high):
         raise InputError("images contain NaN or infinity; clean them before purifying")
-    if low < 0 or high > 1:
+    if bounded and (low < 0 or high > 1):
         raise InputError(
             f"images lie in [{low:.4g}, {_shown(high.item())}]; scale or clamp them to [0, 1] "
             "(normalisation belongs to the classifier)"

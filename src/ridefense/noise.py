@@ -38,6 +38,7 @@ class Stream(IntEnum):
     CROP = 5
     CHECK = 6
     ATTACK = 7
+    SMOOTHING = 8
     INIT = 16  # + index of the layer
     DROPOUT = 64  # + number of the convolution, from 1
 
