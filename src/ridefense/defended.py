@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import derive
-from ridefense.purifier import Purifier, check_purifier, named, purified_by
+from ridefense.purifier import Purifier, check_purifier, named, purified_by, takes_raw
 
 
 class Defended(nn.Module):
@@ -91,6 +91,16 @@ class Defended(nn.Module):
         """What the classifier is shown: purified images [N, C, H, W], detached."""
         seed = self._fresh_seed() if seed is None else seed
         return purified_by(self.purifier, images.detach(), ids, seed).detach()
+
+    @torch.no_grad()
+    def raw_logits(self, images: Tensor, ids: Sequence[int], seed: int) -> Tensor:
+        """Logits [N, classes] of images with pixels beyond [0, 1]; see `takes_raw`."""
+        return logits_of(self.classifier, self.purifier.raw(images, ids=ids, seed=seed))
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether the defence takes pixels beyond [0, 1], as randomised smoothing shows them."""
+        return takes_raw(self.purifier)
 
     @property
     def device(self) -> torch.device:

@@ -106,6 +106,7 @@ def estimate(
     callback: Callback | None = None,
     every: int | None = None,
     progress: Progress | None = None,
+    bounded: bool = True,
     start: Start = engines.start,
     differentiable: bool = False,
 ) -> Estimate:
@@ -128,7 +129,7 @@ def estimate(
     Raises:
         InputError: for images or settings that do not fit together.
     """
-    check_images(images)
+    check_images(images, bounded=bounded)
     channels = settings.network.channels[0]
     if images.shape[1] != channels and images.shape[3] == channels:
         raise InputError(

@@ -25,6 +25,8 @@ class Estimator(Settings):
     is_randomised = True
     """Whether another seed gives another result."""
     is_dynamic = True
+    takes_raw = True
+    """Whether `raw` takes pixels beyond [0, 1]."""
     """Whether it optimises at test time."""
 
     @property
@@ -40,6 +42,10 @@ class Estimator(Settings):
             seed: 0 ≤ seed < 2³².
         """
         return self.estimate(images, ids=ids, seed=seed).value
+
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """As a call, for images with pixels beyond [0, 1]; the estimates lie in [0, 1]."""
+        return estimate(self, images, ids=ids, seed=seed, bounded=False).value
 
     def estimate(
         self,

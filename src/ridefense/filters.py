@@ -20,9 +20,11 @@ class Filter:
 
     Attributes:
         differentiable: whether PyTorch can differentiate it as it is.
+        takes_raw: whether `raw` takes pixels beyond [0, 1].
     """
 
     differentiable = True
+    takes_raw = True
     is_randomised = False
     is_dynamic = False
 

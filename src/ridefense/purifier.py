@@ -66,6 +66,11 @@ def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, s
     return found
 
 
+def takes_raw(purifier: object) -> bool:
+    """Whether a purifier says that its method `raw` takes pixels beyond [0, 1]."""
+    return bool(getattr(purifier, "takes_raw", False))
+
+
 def named(value: object) -> str:
     """What it is, in few words of one line."""
     if value is None or isinstance(value, str | bool | int | float):

@@ -18,6 +18,7 @@ from ridefense.defended import Defended, logits_of
 from ridefense.errors import InputError
 from ridefense.images import check_images
 from ridefense.noise import Keys, Stream, derive
+from ridefense.purifier import named
 
 ABSTAIN = -1
 """The prediction where the draws do not decide."""
@@ -87,6 +88,11 @@ class Smoothed:
             raise InputError(f"path is {path!r}; use {' or '.join(get_args(Path))}")
         if not isinstance(batch, int) or batch < 1:
             raise InputError(f"batch is {batch!r}; use a whole number of at least 1")
+        if path == "raw" and isinstance(model, Defended) and not model.takes_raw:
+            raise InputError(
+                f"purifier {named(model.purifier)} does not take pixels beyond [0, 1]; use "
+                'path="clipped"'
+            )
         self.model, self.sigma, self.path, self.batch = model, float(sigma), path, batch
 
     def certify(
@@ -215,10 +221,12 @@ class Smoothed:
         """Of one image's draws, [draws, classes]; each has the purifier's randomness of its own."""
         if self.path == "clipped":
             noisy = noisy.clamp(0, 1)
-        if isinstance(self.model, Defended):
+        if not isinstance(self.model, Defended):
+            logits = logits_of(self.model, noisy)
+        elif self.path == "raw":
             logits = self.model.raw_logits(noisy, ids=draws, seed=purifier_seed)
         else:
-            logits = logits_of(self.model, noisy)
+            logits = self.model(noisy, ids=draws, seed=purifier_seed)
         if not logits.isfinite().all():
             raise InputError(
                 f"the model's logits on noise of sigma {self.sigma:g} are NaN or infinite; use a "

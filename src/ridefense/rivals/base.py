@@ -33,6 +33,11 @@ class RandomFilter(Filter):
             InputError: for images, ids or a seed that are none.
         """
         check_images(images)
+        return self.raw(images, ids, seed)
+
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """As a call, for images with pixels beyond [0, 1]."""
+        check_images(images, bounded=False)
         keys = Keys.of(seed, ids, len(images), images.device)
         wide = images if images.dtype == torch.float64 else images.float()
         return cut_to_range(self.draw(wide, keys)).to(images.dtype)
@@ -82,6 +87,16 @@ class DefendedInside(Defended):
         check_images(images)
         keys = Keys.of(seed, ids, len(images), images.device)
         return self.purifier.logits(self.classifier, images, keys)[None]
+
+    @torch.no_grad()
+    def raw_logits(self, images: Tensor, ids: Sequence[int], seed: int) -> Tensor:
+        check_images(images, bounded=False)
+        keys = Keys.of(seed, ids, len(images), images.device)
+        return self.purifier.logits(self.classifier, images, keys)
+
+    @property
+    def takes_raw(self) -> bool:
+        return True
 
     def _check_parts(self, classifier: object, purifier: object, gradient: object) -> None:
         if not isinstance(classifier, nn.Module):

@@ -27,6 +27,7 @@ class BitDepth(Filter):
 
     bits: int = 3
     differentiable = False
+    takes_raw = False  # it works on levels of [0, 1]
 
     def __post_init__(self) -> None:
         check_whole("bits", self.bits, 1)
@@ -77,6 +78,7 @@ class JPEG(Filter):
 
     quality: int = 75
     differentiable = False
+    takes_raw = False  # it works on levels of [0, 1]
 
     def __post_init__(self) -> None:
         if not isinstance(self.quality, int) or not 1 <= self.quality <= 100:

@@ -1,0 +1,3 @@
+from .smoothing import ABSTAIN, Certificate, Smoothed
+
+__all__ = ["ABSTAIN", "Certificate", "Smoothed"]
