@@ -12,7 +12,6 @@ from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
-from ridefense.rivals import Inside
 
 
 def purify(
@@ -41,7 +40,7 @@ def purify(
     image = load_image(source)
     network = network or choices.network_for(image)
     defend = choices.purifier(purifier, preset, network, engine)
-    if isinstance(defend, Inside):
+    if defend.position == "inside":
         raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")
     began = time.perf_counter()
     if isinstance(defend, Estimator):
