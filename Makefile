@@ -1,24 +1,34 @@
-# make demo    RIDE against its rivals on real digits: a table and a page, within ten minutes
-# make test    all tests
-# make native  only (re)build the fast CPU engine
-# make bench   time the engines
-# make docs    the documentation as a site, in site/
-# make lint    style and types
+# make demo         RIDE against its rivals on real digits: a table and a page, within ten minutes
+# make check        the tests for development, within two minutes
+# make test         all tests, with the coverage of branches
+# make test-oldest  the tests for development with the oldest versions of all dependencies
+# make lint         style and types
+# make docs         the documentation as a site, in site/
+# make bench        time the engines
+# make native       only (re)build the fast CPU engine
 
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test native bench docs lint clean
+.PHONY: demo check test test-oldest lint docs bench native clean
 
 demo: $(VENV)/installed
 	$(BIN)/ridefense evaluate --dataset digits --classifier digits-cnn \
 	  --purifier none --purifier median --purifier tv-chambolle --purifier ride --preset fast \
 	  --attack bpda --eps 0.1 --images 100 --out runs/demo
+	@echo "The command is $(BIN)/ridefense; to call it as ridefense: source $(BIN)/activate"
+
+check: $(VENV)/tested
+	$(BIN)/python -m pytest -n 2
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m '' --cov
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest -n 2
 
 bench: $(VENV)/tested
 	$(PIP) --group bench
@@ -37,7 +47,7 @@ native: $(VENV)/installed
 	$(PIP) --force-reinstall --no-deps ./native
 
 clean:
-	rm -rf $(VENV) runs/demo site
+	rm -rf $(VENV) $(OLDEST) runs/demo site
 
 NATIVE := native/CMakeLists.txt native/pyproject.toml $(wildcard native/cpp/* native/src/*/*)
 
@@ -55,4 +65,12 @@ $(VENV)/installed: pyproject.toml constraints.txt $(NATIVE)
 
 $(VENV)/tested: $(VENV)/installed
 	$(PIP) --group test --group docs --editable '.[all]'
+	@touch $@
+
+$(OLDEST)/installed: pyproject.toml constraints-oldest.txt $(NATIVE)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt \
+	  --group core-test --editable '.[digits]'
+	$(OLDEST)/bin/python -m pip install --quiet ./native
 	@touch $@

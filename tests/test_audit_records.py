@@ -7,6 +7,8 @@ import pytest
 from published import unpack
 from ridefense.audit import write
 
+pytestmark = pytest.mark.slow
+
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
 
 

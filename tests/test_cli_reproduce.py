@@ -24,6 +24,8 @@ from ridefense.experiments.lab import SCALES
 from ridefense.imagefiles import save_image
 from ridefense.report.paper import FIGURES
 
+pytestmark = pytest.mark.slow
+
 CITED = sum(figure.cited for figure in FIGURES)
 ROWS = {
     # A row for each case, a column for each attack.

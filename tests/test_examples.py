@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "examples"
 CLAIM = re.compile(r"(\d+) of (\d+) right(?:, (\d+) after)?")
 

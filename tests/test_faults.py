@@ -30,6 +30,8 @@ from ridefense.imagefiles import save_image
 from ridefense.report import summarise
 from ridefense.report.tables import cells, notes
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

@@ -6,6 +6,8 @@ import pytest
 
 import pages
 
+pytestmark = pytest.mark.slow
+
 README = pages.ROOT / "README.md"
 
 

@@ -13,7 +13,7 @@ PUBLISHED = Path(__file__).parent.parent / "docs/records/reproduction"
 WITH_IMAGES = {"figure-2", "figure-6", "figure-10", "figure-11", "figure-12"}
 """Their images are too large to be published as records; the pages show some of them."""
 
-pytestmark = pytest.mark.xdist_group("reproduction")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reproduction")]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from ridefense.datasets import load as load_dataset
 from ridefense.errors import InputError
 from ridefense.images import MNIST, Normalisation
 
+pytestmark = pytest.mark.slow
+
 HALVES = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 RECIPE = Recipe(
     epochs=3,

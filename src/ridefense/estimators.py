@@ -8,7 +8,6 @@ from typing import Literal, Self
 from torch import Tensor
 
 from ridefense import presets
-from ridefense.defended import Before
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.estimate import Callback, Estimate, estimate
@@ -20,17 +19,15 @@ _NORMALISATIONS = {"mnist": MNIST, "cifar10": IMAGENET, "imagenet": IMAGENET}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimator(Settings, Before):
+class Estimator(Settings):
     """A purifier that fits a network to each image; change a setting by `dataclasses.replace`."""
 
     is_randomised = True
     """Whether another seed gives another result."""
     is_dynamic = True
-    """Whether it optimises at test time."""
     takes_raw = True
     """Whether `raw` takes pixels beyond [0, 1]."""
-    differentiable = False
-    """The modes of `ridefense.gradients` differentiate a fit; PyTorch by itself does not."""
+    """Whether it optimises at test time."""
 
     @property
     def name(self) -> str:

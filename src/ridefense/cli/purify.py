@@ -12,6 +12,7 @@ from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
+from ridefense.rivals import Inside
 
 
 def purify(
@@ -40,7 +41,7 @@ def purify(
     image = load_image(source)
     network = network or choices.network_for(image)
     defend = choices.purifier(purifier, preset, network, engine)
-    if defend.position == "inside":
+    if isinstance(defend, Inside):
         raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")
     began = time.perf_counter()
     if isinstance(defend, Estimator):

@@ -17,7 +17,6 @@ from ridefense import classifiers, datasets
 from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.defended import as_purifier, source_of
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
 from ridefense.estimators import PRESETS, Estimator
@@ -25,7 +24,8 @@ from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
-from ridefense.purifier import Purifier
+from ridefense.purifier import Purifier, check_purifier
+from ridefense.rivals.base import Inside
 
 _PACKAGES = (
     *("ridefense", "ridefense-native", "torch", "torchvision", "numpy", "scipy", "scikit-image"),
@@ -140,7 +140,7 @@ class Evaluation:
         if not self.seeds:
             raise InputError("seeds is empty; give at least one")
         check_names(dataset=self.dataset, classifier=self.classifier)
-        object.__setattr__(self, "purifier", as_purifier(self.purifier))
+        check_purifier(self.purifier)
         if not isinstance(self.threats, tuple) or not all(
             isinstance(threat, Threat) for threat in self.threats
         ):
@@ -155,8 +155,8 @@ class Evaluation:
 
     @property
     def is_randomised(self) -> bool:
-        """Whether the purifier is."""
-        return self.purifier.is_randomised
+        """Whether the purifier is; one that does not say is taken to be."""
+        return getattr(self.purifier, "is_randomised", True)
 
     def draw_seeds(self, seed: int, threat: Threat | None) -> list[int]:
         """The purifier's seeds for each final image: fresh ones, unless the attacker knows it."""
@@ -172,7 +172,7 @@ class Evaluation:
             InputError: where one is missing or they do not fit together.
         """
         images, classifier, _ = _load(self._drawn, self.classifier, self.device)
-        if self.purifier.position == "inside":
+        if isinstance(self.purifier, Inside):
             _check_inside(self._drawn, self.classifier, self.device, self.purifier)
         return images, classifier
 
@@ -209,7 +209,7 @@ class Evaluation:
                 "weights": fingerprint(classifier.state_dict()),
             },
             "preset": _preset_of(self.purifier),
-            "purifier": describe(source_of(self.purifier), attributes=True),
+            "purifier": describe(self.purifier, attributes=True),
             "seeds": list(self.seeds),
             "draws": self.draws if self.is_randomised else 1,
             "batch": self.batch,
@@ -271,11 +271,11 @@ def _load(drawn: _Drawn, name: str, device: str) -> tuple[Dataset, Classifier, i
 
 
 @lru_cache(maxsize=2)
-def _check_inside(drawn: _Drawn, name: str, device: str, inside: Purifier) -> None:
+def _check_inside(drawn: _Drawn, name: str, device: str, inside: Inside) -> None:
     """Refuse a defence that finds no place in this classifier."""
     images, classifier, _ = _load(drawn, name, device)
     with torch.no_grad():
-        inside.behind(classifier)(_first(images).to(device))
+        inside.defend(classifier)(_first(images).to(device))
 
 
 def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -> None:
