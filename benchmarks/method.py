@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ridefense import DAE, DIP, IDIP, MNIST, RIDE, Estimate, Estimator, classifiers, datasets
 from ridefense.attacks import PGD
-from ridefense.engines import eager
+from ridefense.engines import eager, image_size
 from ridefense.noise import Keys
 
 EPS = 0.2
@@ -96,7 +96,7 @@ def draw_step(image: Tensor, path: Path) -> None:
     wide = replace(settings, sigma=0.5)
     panels = {"x": image[0]}
     for own, title in ((settings, "σ 0.154"), (wide, "σ 0.5")):
-        draws = eager.at(eager.draw(own, keys, [0], tuple(image.shape[-2:]), image), 0)
+        draws = eager.draw(own, keys, [0], image_size(image), image).at(0)
         panels[f"input z, {title}"] = image[0] + own.sigmas[0] * draws.inputs[0, 0]
         panels[f"target s, {title}"] = image[0] + own.sigmas[0] * draws.targets[0, 0]
     panels["pixels in the loss"] = draws.kept[0, 0]

@@ -91,7 +91,7 @@ def test_draws(name, pictures):
     _, fits = both(settings, images, tiles=SMALL)
     plan, state = fits.plan, fits.state
     size = (plan.height, plan.width)
-    drawn = eager.at(eager.draw(settings, keys(), [step], size, images.double()), 0)
+    drawn = eager.draw(settings, keys(), [step], size, images.double()).at(0)
     fits._set(images, step)
     stacked.draw[(2 * plan.samples * plan.draw_tiles,)](state, plan, 0, True, True, 0)
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from ridefense import RIDE, RideError, datasets, presets
+from ridefense import RIDE, RideError, datasets, preset_files
 from ridefense.classifiers.classifier import read as read_classifier
 from ridefense.evaluate import Records, read
 from ridefense.imagefiles import load_image, opened, photograph, tensor
@@ -75,7 +75,7 @@ def _preset(data: bytes) -> None:
 
 
 def _preset_file() -> bytes:
-    presets.write(FOLDER / "sample.json", RIDE.preset("fast", network="mnist"))
+    preset_files.write(FOLDER / "sample.json", RIDE.preset("fast", network="mnist"))
     return (FOLDER / "sample.json").read_bytes()
 
 

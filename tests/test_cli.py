@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluations import weights
-from ridefense import Median, datasets, estimators
+from ridefense import Median, datasets, presets
 from ridefense.attacks import PGD
 from ridefense.cli import choices, main
 from ridefense.evaluate import Threat, read
@@ -118,18 +118,9 @@ def test_purify_writes_what_the_library_computes(cli, digit, tmp_path):
     assert torch.equal(load_image(tmp_path / "out.png"), (expected * 255).round() / 255)
 
 
-@pytest.mark.parametrize(
-    ("shape", "network"),
-    [((1, 28, 28), "mnist"), ((1, 40, 30), "mnist"), ((3, 32, 32), "cifar10"),
-     ((3, 28, 28), "imagenet"), ((3, 300, 200), "imagenet")],
-)  # fmt: skip
-def test_the_network_follows_the_image(shape, network):
-    assert choices.network_for(torch.zeros(shape)) == network
-
-
 def test_purify_says_which_network_it_took(cli, digit, tmp_path, monkeypatch):
     tiny = {"steps": 2, "rounds": 2, "samples": 1}
-    monkeypatch.setitem(estimators.PRESETS, "fast", lambda network: tiny.copy())
+    monkeypatch.setitem(presets.PRESETS, "fast", lambda network: tiny.copy())
     code, _, err = cli("purify", digit, tmp_path / "out.png", "--engine", "eager")
     assert code == 0
     assert "RIDE, preset fast, network mnist, 4 steps" in err

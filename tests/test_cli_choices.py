@@ -7,7 +7,7 @@ import torch
 
 import pages
 from evaluations import weights
-from ridefense import DAE, DIP, RIDE, InputError, Median, datasets, estimators
+from ridefense import DAE, DIP, NETWORKS, RIDE, InputError, Median, datasets, presets
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.cli import choices
 from ridefense.cli.choices import AttackName
@@ -26,6 +26,7 @@ from ridefense.rivals import (
 )
 
 IDENTITY = Identity()
+RIDE_PLAIN = RIDE(network=NETWORKS["mnist"])
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +103,15 @@ def test_purify_refuses_what_leaves_images_as_they_are(digit, tmp_path, capsys):
         ("fgsm", Median(), FGSM(eps=0.1), None),
         ("pgd", Median(), PGD(eps=0.1), None),
         ("bpda", Median(), PGD(eps=0.1), IDENTITY),
-        ("held", RIDE(), HeldWeights(eps=0.1), FrozenWeights()),
-        ("held", DAE(), HeldWeights(eps=0.1), FrozenWeights()),
+        ("held", RIDE_PLAIN, HeldWeights(eps=0.1), FrozenWeights()),
+        ("held", DAE(network=NETWORKS["mnist"]), HeldWeights(eps=0.1), FrozenWeights()),
         ("apgd", Median(), APGD(eps=0.1), Unrolled()),
         ("apgd", JPEG(), APGD(eps=0.1), IDENTITY),
-        ("apgd", RIDE(), APGD(eps=0.1, eot=5), FrozenWeights()),
-        ("square", RIDE(), Square(eps=0.1), IDENTITY),
+        ("apgd", RIDE_PLAIN, APGD(eps=0.1, eot=5), FrozenWeights()),
+        ("square", RIDE_PLAIN, Square(eps=0.1), IDENTITY),
         ("autoattack", Median(), AutoAttack(eps=0.1), Unrolled()),
         ("autoattack", JPEG(), AutoAttack(eps=0.1), IDENTITY),
-        ("autoattack", RIDE(), AutoAttack(eps=0.1, version="rand"), FrozenWeights()),
+        ("autoattack", RIDE_PLAIN, AutoAttack(eps=0.1, version="rand"), FrozenWeights()),
         ("autoattack", ResizeAndPad(), AutoAttack(eps=0.1, version="rand"), Unrolled()),
     ],
 )
@@ -121,24 +122,24 @@ def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
 
 @pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd"])
 def test_steps_are_obeyed(name):
-    assert choices.threat(AttackName(name), 0.1, None, 3, RIDE()).attack.steps == 3
+    assert choices.threat(AttackName(name), 0.1, None, 3, RIDE_PLAIN).attack.steps == 3
     if name != "apgd":
-        assert choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE()).attack.step_size == 0.05
+        assert choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE_PLAIN).attack.step_size == 0.05
 
 
 @pytest.mark.parametrize("name", ["none", "fgsm", "square", "autoattack"])
 def test_steps_that_an_attack_has_not_are_refused(name):
     with pytest.raises(InputError, match=f"steps is 3, which {name} does not have; it is of pgd"):
-        choices.threat(AttackName(name), 0.1, None, 3, RIDE())
+        choices.threat(AttackName(name), 0.1, None, 3, RIDE_PLAIN)
 
 
 @pytest.mark.parametrize("name", ["none", "fgsm", "apgd", "square", "autoattack"])
 def test_a_step_size_that_an_attack_has_not_is_refused(name):
     with pytest.raises(InputError, match=f"step-size is 0.05, which {name} does not have"):
-        choices.threat(AttackName(name), 0.1, 0.05, None, RIDE())
+        choices.threat(AttackName(name), 0.1, 0.05, None, RIDE_PLAIN)
 
 
-@pytest.mark.parametrize("purifier", [Median(), DIP()])
+@pytest.mark.parametrize("purifier", [Median(), DIP(network=NETWORKS["mnist"])])
 def test_held_needs_a_network_that_is_fed_the_image(purifier):
     with pytest.raises(InputError, match=rf"attack held .* not for {purifier.name}; use bpda"):
         choices.threat(AttackName.held, 0.1, None, None, purifier)
@@ -150,7 +151,7 @@ def test_held_needs_a_network_that_is_fed_the_image(purifier):
 )
 def test_attacks_are_carried_out(classifier, tmp_path, monkeypatch, attack, purifier):
     tiny = {"steps": 2, "rounds": 2, "samples": 1, "refits": 0}
-    monkeypatch.setitem(estimators.PRESETS, "fast", lambda network: tiny.copy())
+    monkeypatch.setitem(presets.PRESETS, "fast", lambda network: tiny.copy())
     steps = "" if attack in ("square", "autoattack") else "--steps 2"
     asked = f"--images 1 --attack {attack} {steps} --eps 128/255 --out {tmp_path}"
     named = f"--classifier {classifier} --purifier {purifier} --engine eager"

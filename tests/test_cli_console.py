@@ -4,7 +4,7 @@ import pytest
 
 import pages
 from evaluations import weights
-from ridefense import datasets, estimators
+from ridefense import datasets, presets
 from ridefense.cli import console
 from ridefense.imagefiles import save_image
 
@@ -81,7 +81,7 @@ def test_evaluate_says_what_it_is_at(tmp_path, capsys):
 @pytest.mark.usefixtures("talkative")
 def test_purify_and_training_say_their_rounds_and_epochs(tmp_path, capsys, monkeypatch):
     tiny = {"steps": 2, "rounds": 2, "samples": 1, "refits": 0}
-    monkeypatch.setitem(estimators.PRESETS, "fast", lambda network: tiny.copy())
+    monkeypatch.setitem(presets.PRESETS, "fast", lambda network: tiny.copy())
     save_image(datasets.load("digits", limit=1).images[0], tmp_path / "in.png")
     named = f"{tmp_path / 'in.png'} {tmp_path / 'out.png'} --engine eager"
     assert pages.call(f"ridefense purify {named}") == 0

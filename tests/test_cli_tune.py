@@ -12,7 +12,7 @@ import pytest
 
 import pages
 from evaluations import numbers
-from ridefense import RIDE, presets, tuning
+from ridefense import RIDE, preset_files, tuning
 from ridefense.attacks import FGSM
 from ridefense.evaluate import Evaluation, Threat, find, read
 
@@ -25,7 +25,7 @@ def inputs(tmp_path_factory):
     """A folder with a base preset of few steps and a grid around it."""
     folder = tmp_path_factory.mktemp("inputs")
     base = replace(RIDE.preset("fast", network="mnist"), steps=2, rounds=2, samples=1, refits=0)
-    presets.write(folder / "base.json", base)
+    preset_files.write(folder / "base.json", base)
     (folder / "grid.toml").write_text("".join(f"{k} = {v}\n" for k, v in GRID.items()))
     return folder
 

@@ -78,7 +78,7 @@ def test_gradient_and_adam_step_equal_torch(settings, pictures):
     into = one.normalisation.normalise if one.normalisation else lambda image: image
     fits = eager.EagerFits(one, into(images), keys)
     size = (one.crop,) * 2 if one.crop else tuple(images.shape[-2:])
-    draws = eager.at(eager.draw(one, keys, [0], size, images), 0)
+    draws = eager.draw(one, keys, [0], size, images).at(0)
     weights = fits.weights.clone().requires_grad_()
     loss = eager.loss_of(one, weights, into(images), draws)
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
@@ -176,7 +176,7 @@ def test_mask_by_hand():
     weights[0, 4] = weights[0, 10 + 4] = 1.0
     x = torch.tensor([[[[0.0, 0.2], [0.4, 0.6]]]], dtype=torch.float64)
     settings = replace(BASE, network=network, sigma=1.0, batch=2)
-    draws = eager.Draws(
+    draws = eager.Step(
         inputs=torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.0, 0.5]]).view(1, 2, 1, 2, 2),
         targets=torch.zeros(1, 2, 1, 2, 2).double(),
         kept=torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]]).view(1, 2, 1, 2, 2),

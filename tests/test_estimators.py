@@ -17,8 +17,9 @@ from ridefense import (
     Network,
     alpha_from_lambda,
 )
-from ridefense.estimators import ESTIMATORS, PRESETS
-from ridefense.networks import UNet
+from ridefense.estimators import ESTIMATORS
+from ridefense.networks import UNet, name_for
+from ridefense.presets import PRESETS
 
 SHORT = {
     "network": Network(channels=(1, 5, 5, 1), dropout_after=(1,)),
@@ -144,7 +145,7 @@ def test_settings_are_values():
     with pytest.raises(TypeError):
         RIDE(SHORT["network"])
     assert ride.differences(replace(ride, steps=9)) == {"steps": (4, 9)}
-    assert set(RIDE().differences(DIP())) == {
+    assert set(ride.differences(DIP(**SHORT))) == {
         "noisy_input", "noisy_target", "alpha", "suppression",
     }  # fmt: skip
 
@@ -158,7 +159,7 @@ def test_work_is_counted():
     full, half = 1 * 4 + 4 * 4 + 12 * 4 + 4 * 4 + 4 * 1, 4 * 8 + 8 * 8  # of 5×6 and of 3×3 pixels
     assert unet.flops(5, 6) == 3 * 2 * 9 * (full * 30 + half * 9) * 2 * 30
     # The paper's work at 224×224, 10,000 steps.
-    assert RIDE().flops(224, 224) == pytest.approx(171e12, rel=0.01)
+    assert RIDE(network=NETWORKS["imagenet"]).flops(224, 224) == pytest.approx(171e12, rel=0.01)
 
 
 def test_alpha_from_lambda():
@@ -233,7 +234,52 @@ def test_only_warm_brings_weights_from_other_images():
     assert found == {"warm"}
 
 
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((1, 28, 28), "mnist"),
+        ((1, 40, 30), "mnist"),
+        ((2, 3, 32, 32), "cifar10"),
+        ((3, 28, 28), "imagenet"),
+        ((3, 300, 200), "imagenet"),
+    ],
+)
+def test_the_network_follows_the_image(shape, name):
+    assert name_for(shape) == name
+
+
+def test_no_network_of_table_3_takes_two_channels():
+    with pytest.raises(InputError, match="2 channels"):
+        RIDE.preset("fast")(torch.rand(1, 2, 8, 8))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS.values())
+def test_a_preset_without_a_network_takes_that_of_the_images(estimator, monkeypatch):
+    tiny = {"steps": 2, "rounds": 1, "samples": 1, "engine": "eager"}
+    monkeypatch.setitem(PRESETS, "fast", lambda network: tiny | {"sigma": 0.1 + len(network) / 9})
+    preset = estimator.preset("fast")
+    assert (preset.name, preset.is_randomised, preset.is_dynamic) == (
+        estimator.__name__,
+        True,
+        True,
+    )
+    assert pickle.loads(pickle.dumps(preset)) == preset
+    for shape, network in (((2, 1, 9, 8), "mnist"), ((1, 3, 32, 32), "cifar10")):
+        images = torch.rand(shape)
+        bound = estimator.preset("fast", network=network)
+        assert preset.for_images(images) == bound
+        assert preset.estimate(images, seed=4).settings == bound
+        assert torch.equal(preset(images, seed=4), bound(images, seed=4))
+
+
+def test_an_estimator_has_to_be_told_its_network():
+    with pytest.raises(InputError, match=r"network is None.*RIDE.preset\('fast'\)"):
+        RIDE()
+
+
 def test_unknown_presets_and_networks():
+    with pytest.raises(InputError, match="preset is 'best'; use one of paper"):
+        RIDE.preset("best")
     with pytest.raises(
         InputError, match="preset is 'best'; use one of paper, released, fast, warm"
     ):

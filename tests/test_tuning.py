@@ -16,7 +16,7 @@ from ridefense import (
     InputError,
     Network,
     datasets,
-    presets,
+    preset_files,
 )
 from ridefense.attacks import FGSM
 from ridefense.evaluate import CLEAN, Processes, Threat, read
@@ -246,13 +246,13 @@ def test_what_could_not_be_written_in_the_end_is_not_searched(folder, tmp_path, 
 def test_presets_survive_a_file(tmp_path, name, network):
     path = str(tmp_path / "preset.json")
     settings = RIDE.preset(name, network=network)
-    presets.write(path, settings, {"loss": 1.0})
+    preset_files.write(path, settings, {"loss": 1.0})
     assert RIDE.preset(path, network=network) == settings
 
 
 def test_an_estimator_stays_itself_whoever_a_file_was_written_for(tmp_path):
     path = tmp_path / "preset.json"
-    presets.write(path, replace(RIDE.preset("paper", network="mnist"), alpha=0.8, steps=7))
+    preset_files.write(path, replace(RIDE.preset("paper", network="mnist"), alpha=0.8, steps=7))
     found = DAE.preset(path, network="mnist")
     assert (found.alpha, found.suppression, found.steps) == (1.0, "off", 7)
 
@@ -261,7 +261,7 @@ def test_bad_preset_files(tmp_path):
     path = tmp_path / "preset.json"
     with pytest.raises(InputError, match="is no preset file"):
         RIDE.preset(str(path), network="mnist")
-    presets.write(path, replace(RIDE.preset(network="cifar10"), normalisation=IMAGENET))
+    preset_files.write(path, replace(RIDE.preset(network="cifar10"), normalisation=IMAGENET))
     with pytest.raises(InputError, match="is a preset for cifar10, not for mnist"):
         RIDE.preset(str(path), network="mnist")
     for settings, message in (
@@ -274,7 +274,7 @@ def test_bad_preset_files(tmp_path):
         with pytest.raises(InputError, match=message):
             RIDE.preset(str(path), network="mnist")
     with pytest.raises(InputError, match="no preset is for channels"):
-        presets.write(path, replace(BASE, network=Network(channels=(1, 4, 1))))
+        preset_files.write(path, replace(BASE, network=Network(channels=(1, 4, 1))))
 
 
 def test_only_estimators_are_tuned(folder, tmp_path):

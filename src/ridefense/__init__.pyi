@@ -10,6 +10,7 @@ from . import (
     filters,
     gradients,
     images,
+    preset_files,
     presets,
     report,
     rivals,
@@ -18,7 +19,7 @@ from . import (
 from .defended import Defended
 from .errors import InputError, RideError
 from .estimate import Descent, Estimate, Moment
-from .estimators import DAE, DIP, IDIP, RIDE, Estimator
+from .estimators import DAE, DIP, IDIP, RIDE, Estimator, Preset
 from .filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from .images import IMAGENET, MNIST, Normalisation
 from .networks import NETWORKS, Network, UNet
@@ -42,6 +43,7 @@ __all__ = [
     "Moment",
     "Network",
     "Normalisation",
+    "Preset",
     "RideError",
     "Settings",
     "TVBregman",
@@ -60,6 +62,7 @@ __all__ = [
     "filters",
     "gradients",
     "images",
+    "preset_files",
     "presets",
     "report",
     "rivals",

@@ -120,6 +120,7 @@ def estimate(
             large ones amplifies, as it does the difference between engines.
         seed: 0 ≤ seed < 2³².
         callback: called every `every` steps, by default after each round's last step.
+        bounded: whether pixels beyond [0, 1] are refused; noisy images have them.
         progress: called with the image-steps done and their total, while the engine runs; anew
             for the images that are fitted again after a collapse.
         start: starts the fits, by default with the engine that `settings` ask for.
@@ -248,8 +249,9 @@ class _Run:
                 if end == last or self.callback:
                     x_est = self.fits.output(x, end, settings.samples)
             if self.callback:
-                seen = [self._pixels(image).clamp(0, 1) for image in (x, x_est)]
-                self.stopped |= bool(self.callback(Moment(t + 1, end, *seen, self.keys.ids)))
+                shown, guess = (self._pixels(image).clamp(0, 1) for image in (x, x_est))
+                moment = Moment(t + 1, end, shown, guess, self.keys.ids)
+                self.stopped |= bool(self.callback(moment))
         if before is not None:
             self._check(x, last, before)
         self.losses.append(torch.cat(losses, dim=1))

@@ -1,37 +1,41 @@
-"""RIDE, DAE, I-DIP and DIP: four frozen settings of one loop, and the presets."""
+"""RIDE, DAE, I-DIP and DIP: four frozen settings of one loop."""
 
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from typing import Generic, Literal, Self, TypeVar, overload
 
 from torch import Tensor
 
-from ridefense import presets
+from ridefense import preset_files
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.estimate import Callback, Estimate, estimate
-from ridefense.images import IMAGENET, MNIST
-from ridefense.networks import NETWORKS
+from ridefense.files import FilePath
+from ridefense.images import check_images
+from ridefense.networks import NETWORKS, NetworkName, name_for
+from ridefense.presets import PRESETS
 from ridefense.settings import Settings
 
-_NORMALISATIONS = {"mnist": MNIST, "cifar10": IMAGENET, "imagenet": IMAGENET}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Estimator(Settings):
-    """A purifier that fits a network to each image; change a setting by `dataclasses.replace`."""
+class NetworkPurifier(ABC):
+    """A purifier that fits a network to each image, with settings that the images may decide."""
 
     is_randomised = True
     """Whether another seed gives another result."""
     is_dynamic = True
+    """Whether it optimises at test time."""
     takes_raw = True
     """Whether `raw` takes pixels beyond [0, 1]."""
-    """Whether it optimises at test time."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        return type(self).__name__
+        """The estimator's."""
+
+    @abstractmethod
+    def for_images(self, images: Tensor) -> Settings:
+        """The settings with which it fits these images, [N, C, H, W]."""
 
     def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device; the input is not changed.
@@ -45,7 +49,7 @@ class Estimator(Settings):
 
     def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1]; the estimates lie in [0, 1]."""
-        return estimate(self, images, ids=ids, seed=seed, bounded=False).value
+        return estimate(self.for_images(images), images, ids=ids, seed=seed, bounded=False).value
 
     def estimate(
         self,
@@ -59,7 +63,7 @@ class Estimator(Settings):
     ) -> Estimate:
         """As a call, with everything that was found on the way; see `ridefense.estimate`."""
         return estimate(
-            self,
+            self.for_images(images),
             images,
             ids=ids,
             seed=seed,
@@ -68,19 +72,37 @@ class Estimator(Settings):
             progress=progress,
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator(Settings, NetworkPurifier):
+    """Settings that are a purifier; change one by `dataclasses.replace`."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def for_images(self, images: Tensor) -> Self:
+        """Itself: its network is fixed."""
+        return self
+
     @classmethod
     def traits(cls) -> list[str]:
         """The settings that make it another estimator than RIDE, which no preset changes."""
         of_ride = {f.name: f.default for f in fields(RIDE)}
         return [f.name for f in fields(cls) if f.default != of_ride[f.name]]
 
+    @overload
+    @classmethod
+    def preset(cls, name: FilePath = "paper", *, network: NetworkName) -> Self: ...
+
+    @overload
+    @classmethod
+    def preset(cls, name: FilePath = "paper", *, network: None = None) -> "Preset[Self]": ...
+
     @classmethod
     def preset(
-        cls,
-        name: str | os.PathLike[str] = "paper",
-        *,
-        network: Literal["mnist", "cifar10", "imagenet"],
-    ) -> Self:
+        cls, name: FilePath = "paper", *, network: NetworkName | None = None
+    ) -> "Self | Preset[Self]":
         """The settings of the paper's text, of its authors' later release, or a quicker schedule.
 
         "paper": σ is 0.5 in normalised pixels, weights and Adam's state are carried over between
@@ -91,29 +113,75 @@ class Estimator(Settings):
         a purifier that is nearly fixed; both make it another defence than the paper's.
 
         Args:
-            name: one of `PRESETS`, or the path of a .json file that `presets.write` wrote.
-            network: of Table 3, for the images' dataset.
+            name: one of `PRESETS`, or the path of a .json file that `preset_files.write` wrote.
+            network: of Table 3, for the images' data set. Without it the result is a `Preset`,
+                which takes the network from the images of each call.
 
         Raises:
             InputError: for another preset or network, or a file that is no preset.
         """
+        found = Preset(cls, str(name))
+        return found if network is None else found.on(network)
+
+
+E = TypeVar("E", bound=Estimator)
+
+
+@dataclass(frozen=True)
+class Preset(NetworkPurifier, Generic[E]):
+    """A preset of an estimator whose network follows from the images of each call.
+
+    `networks.name_for` has the rule: the network by the images' channels and size.
+
+    Attributes:
+        estimator: the class of the estimator.
+        preset: one of `PRESETS`, or the path of a .json file.
+    """
+
+    estimator: type[E]
+    preset: str
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS and not self.preset.endswith(".json"):
+            raise InputError(
+                f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}, or a .json file of "
+                "one"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.estimator.__name__
+
+    def on(self, network: NetworkName) -> E:
+        """The estimator with this preset's settings for a network of Table 3.
+
+        Raises:
+            InputError: for another network, a file that is no preset or is for another network.
+        """
         if network not in NETWORKS:
             raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
-        own = cls(network=NETWORKS[network])
-        name = os.fspath(name)
-        if name.endswith(".json"):
-            settings = presets.read(name, network)
-        elif name in PRESETS:
-            settings = PRESETS[name](network)
+        if self.preset in PRESETS:
+            changes = PRESETS[self.preset](network)
         else:
-            raise InputError(
-                f"preset is {name!r}; use one of {', '.join(PRESETS)}, or a .json file of one"
-            )
-        for trait in cls.traits():
-            settings.pop(trait, None)
+            made_for, changes = preset_files.read(self.preset)
+            if made_for != network:
+                raise InputError(
+                    f"{self.preset} is a preset for {made_for}, not for {network}; use its network"
+                )
+        own = self.estimator(network=NETWORKS[network])
+        fixed = set(self.estimator.traits())
         if not own.noisy_input:  # DIP's fixed input belongs to the whole image
-            settings.pop("crop", None)
-        return replace(own, **settings)
+            fixed.add("crop")
+        return replace(own, **{k: v for k, v in changes.items() if k not in fixed})
+
+    def for_images(self, images: Tensor) -> E:
+        """The estimator for images [N, C, H, W].
+
+        Raises:
+            InputError: for images that no network of Table 3 takes.
+        """
+        check_images(images, bounded=False)  # the range is checked where it matters
+        return self.on(name_for(images.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,60 +215,5 @@ class DIP(Estimator):
     suppression: Literal["below", "off"] = "off"
 
 
-ESTIMATORS = {"ride": RIDE, "dae": DAE, "idip": IDIP, "dip": DIP}
+ESTIMATORS: dict[str, type[Estimator]] = {"ride": RIDE, "dae": DAE, "idip": IDIP, "dip": DIP}
 """By the name used on the command line."""
-
-
-def _paper(network: str) -> dict[str, object]:
-    return {"sigma": _NORMALISATIONS[network].sigma(0.5), "refits": 2}
-
-
-def _released(network: str) -> dict[str, object]:
-    common = {"loss": "norm", "init": "xavier", "output": "last"}
-    if network == "mnist":
-        # The release's mask multiplies one number, the norm; so no pixel is left out.
-        return common | {"sigma": 0.1, "steps": 200, "mask_ratio": 0.0}
-    return common | {
-        "network": replace(NETWORKS[network], sigmoid=False),
-        "normalisation": _NORMALISATIONS[network],
-        "sigma": 0.5,
-        "noisy_target": False,
-        "mask_ratio": 0.0,
-        "learning_rate": 1e-3,
-        "weight_decay": 1e-5,
-        "amsgrad": True,
-    }
-
-
-def _fast(network: str) -> dict[str, object]:
-    # Few steps need a high rate; the mask would waste pixels, and many samples of x_est more time
-    # than the steps between two rounds. Xavier's start collapses less often than the default, and
-    # Adam begun anew in each short round less often still. At 224×224 many steps of a crop do more
-    # than few of the whole image. All by docs/schedule.md.
-    common = {"mask_ratio": 0.0, "init": "xavier", "samples": 2}
-    schedules = {
-        "mnist": {"steps": 10, "rounds": 10, "learning_rate": 4e-3, "carry": "weights"},
-        "cifar10": {"steps": 50, "rounds": 2, "learning_rate": 5e-3},
-        "imagenet": {
-            "steps": 200,
-            "rounds": 2,
-            "learning_rate": 3e-3,
-            "init": "kaiming",
-            "crop": 64,
-        },
-    }
-    return _paper(network) | common | schedules[network]
-
-
-def _warm(network: str) -> dict[str, object]:
-    return _paper(network) | {
-        "steps": 4,
-        "learning_rate": 3e-4,
-        "mask_ratio": 0.0,
-        "init": "pretrained",
-        "samples": 2,
-    }
-
-
-PRESETS = {"paper": _paper, "released": _released, "fast": _fast, "warm": _warm}
-"""What a preset changes of the defaults, by its name: a function of the network's name."""

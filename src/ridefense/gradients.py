@@ -273,10 +273,10 @@ class _Segment:
     start: int
 
     def __call__(self, weights, moments, x, differentiable: bool) -> tuple[Tensor, ...]:
-        size = (self.settings.crop,) * 2 if self.settings.crop else tuple(x.shape[-2:])
+        size = engines.fitted_size(self.settings, x)
         losses = []
         for rate, step in zip(self.rates, self.steps, strict=False):
-            draws = eager.at(eager.draw(self.settings, self.keys, [step], size, x), 0)
+            draws = eager.draw(self.settings, self.keys, [step], size, x).at(0)
             loss, weights, moments = eager.take_step(
                 self.settings,
                 (weights, moments),

@@ -6,7 +6,7 @@ forward pass evaluates all N networks, each on n inputs of its own.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -177,7 +177,7 @@ class _Layers:
     def __init__(self, network: Network, weights: Tensor, keep: Keep | None) -> None:
         self.network, self.keep = network, keep
         sizes = [n for c_in, c_out in network.convolutions for n in (9 * c_in * c_out, c_out)]
-        self.parts = weights.split(sizes, dim=1)
+        self.parts = torch.split(weights, sizes, dim=1)
 
     def convolution(self, layer: int, inputs: Tensor) -> Tensor:
         images, samples, c_in, height, width = inputs.shape
@@ -206,16 +206,51 @@ def kept_share(rate: float) -> float:
     return round((1 - rate) * 256) / 256
 
 
-def _per_image(function: Callable, inputs: Tensor, *args: object, **kwargs: object) -> Tensor:
-    return function(inputs.flatten(0, 1), *args, **kwargs).unflatten(0, inputs.shape[:2])
+def _per_image(
+    function: Callable[..., Tensor], inputs: Tensor, *args: object, **kwargs: object
+) -> Tensor:
+    outputs = function(inputs.flatten(0, 1), *args, **kwargs)
+    return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
 
 
-NETWORKS = {
+NetworkName = Literal["mnist", "cifar10", "imagenet"]
+
+NETWORKS: dict[NetworkName, Network] = {
     "mnist": Network(channels=(1, 16, 16, 16, 1), dropout_after=(2, 3)),
     "cifar10": Network(channels=(3, 32, 32, 32, 32, 3), dropout_after=(2, 3)),
     "imagenet": Network(channels=(3, *(32,) * 7, 3), dropout_after=(4, 5, 6)),
 }
-"""Table 3, by dataset."""
+"""Table 3, by data set."""
+
+
+def name_for(shape: Sequence[int]) -> NetworkName:
+    """The name of the network for images of this shape, [..., C, H, W].
+
+    One channel: "mnist". Three: "cifar10" for 32×32 pixels, "imagenet" for any other size.
+
+    Raises:
+        InputError: for another number of channels.
+    """
+    channels, *size = shape[-3:]
+    if channels == 1:
+        return "mnist"
+    if channels == 3:
+        return "cifar10" if size == [32, 32] else "imagenet"
+    raise InputError(
+        f"images have {channels} channels; Table 3's networks take 1 or 3: give a network of yours"
+    )
+
+
+def name_of(network: Network) -> NetworkName:
+    """The name of the network of Table 3 with these channels, whatever its dropout and output.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for name, known in NETWORKS.items():
+        if type(network) is Network and known.channels == network.channels:
+            return name
+    raise InputError(f"no preset is for channels {network.channels}; use a network of Table 3")
 
 
 @lru_cache

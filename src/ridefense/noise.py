@@ -109,7 +109,7 @@ class Keys:
         """
         groups = _blocks(channels)
         words = self.words(stream, steps, groups * pixels, sample=sample)
-        normals = _normals(words).unflatten(2, (groups, pixels)).transpose(3, 4)
+        normals = _normals(words).reshape(*words.shape[:2], groups, pixels, 4).transpose(3, 4)
         return normals.flatten(2, 3)[:, :, :channels]
 
     def kept_pixels(
@@ -146,8 +146,8 @@ class Keys:
             plane = _quarters(words[:, :, place * blocks : (place + 1) * blocks], count)
             kept = kept | plane if digits[place] else kept & plane
         bits = (kept[..., None] >> torch.arange(32, device=words.device)) & 1
-        halves = bits.unflatten(-1, (2, 16)).flatten(2, 3)  # [N, steps, groups·padded, 16]
-        units = halves.unflatten(2, (groups, padded)).transpose(3, 4).flatten(2, 3)
+        halves = bits.reshape(*bits.shape[:2], groups, padded, 16)
+        units = halves.transpose(3, 4).flatten(2, 3)
         return units[:, :, :channels, :pixels].bool()
 
 
@@ -191,7 +191,7 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
 def _whole(name: str, value: object) -> int:
     """A seed or an id, of whatever integer type (Python, NumPy, a tensor's element)."""
     try:
-        number = operator.index(value)
+        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
     except TypeError:
         number = -1
     if not 0 <= number < 2**32:
@@ -210,7 +210,7 @@ def _quarters(words: Tensor, n: int) -> Tensor:
 
 def _normals(words: Tensor) -> Tensor:
     """Four words to four normals, float64; a pair of words makes a pair of normals."""
-    pairs = words.unflatten(-1, (2, 2))
+    pairs = words.reshape(*words.shape[:-1], 2, 2)
     radius = torch.sqrt(-2 * torch.log(((pairs[..., 0] >> 8).double() + 0.5) * 2.0**-24))
     quadrant = (pairs[..., 1] >> 30).double()
     fraction = ((pairs[..., 1] & 0x3FFFFFFF) >> 6).double() * 2.0**-24

@@ -1,84 +1,86 @@
-"""Presets in files: what `ridefense tune` writes and `RIDE.preset("file.json", …)` reads.
+"""The presets: the settings that `RIDE.preset("fast", …)` and its siblings change.
 
-A file is a JSON object: "network", a name of Table 3, and "settings", those that differ from the
-estimator's own defaults. Anything else in it is for the reader, and ignored here.
+docs/schedule.md says how they were chosen and what each costs.
 """
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from ridefense.errors import InputError
-from ridefense.files import write_atomically
-from ridefense.images import Normalisation
-from ridefense.networks import NETWORKS, Network
-from ridefense.settings import Settings
+from ridefense.images import IMAGENET, MNIST, Normalisation
+from ridefense.networks import NETWORKS, NetworkName
+
+Changes = dict[str, Any]
+"""Values of `Settings`, by field."""
+
+_NORMALISATIONS: dict[NetworkName, Normalisation] = {
+    "mnist": MNIST,
+    "cifar10": IMAGENET,
+    "imagenet": IMAGENET,
+}
 
 
-def write(
-    path: str | os.PathLike[str], settings: Settings, about: Mapping[str, Any] | None = None
-) -> None:
-    """Write settings as a preset file.
+def paper(network: NetworkName) -> Changes:
+    """The paper's text. σ = 0.5 is read as in normalised pixels."""
+    return {"sigma": _NORMALISATIONS[network].sigma(0.5), "refits": 2}
 
-    Args:
-        about: how they were found; for the reader.
 
-    Raises:
-        InputError: as `network_of`.
-        RideError: if the file cannot be written.
+def released(network: NetworkName) -> Changes:
+    """The authors' later release, where it departs from the text."""
+    common: Changes = {"loss": "norm", "init": "xavier", "output": "last"}
+    if network == "mnist":
+        # The release's mask multiplies one number, the norm; so no pixel is left out.
+        return common | {"sigma": 0.1, "steps": 200, "mask_ratio": 0.0}
+    return common | {
+        "network": replace(NETWORKS[network], sigmoid=False),
+        "normalisation": _NORMALISATIONS[network],
+        "sigma": 0.5,
+        "noisy_target": False,
+        "mask_ratio": 0.0,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-5,
+        "amsgrad": True,
+    }
+
+
+def fast(network: NetworkName) -> Changes:
+    """The paper's objective at a hundredth of its work.
+
+    Few steps need a high rate; the mask would waste pixels, and many samples of x_est more time
+    than the steps between two rounds. Xavier's start collapses less often than the default, and
+    Adam begun anew in each short round less often still. At 224×224 many steps of a crop do more
+    than few of the whole image.
     """
-    name = network_of(settings)
-    own = type(settings)(network=NETWORKS[name])
-    changed = {key: value for key, (value, _) in settings.differences(own).items()}
-    plain = {"network": name, "settings": changed, **(about or {})}
-    write_atomically(path, (json.dumps(plain, indent=1, default=asdict) + "\n").encode())
+    common: Changes = {"mask_ratio": 0.0, "init": "xavier", "samples": 2}
+    schedules: dict[str, Changes] = {
+        "mnist": {"steps": 10, "rounds": 10, "learning_rate": 4e-3, "carry": "weights"},
+        "cifar10": {"steps": 50, "rounds": 2, "learning_rate": 5e-3},
+        "imagenet": {
+            "steps": 200,
+            "rounds": 2,
+            "learning_rate": 3e-3,
+            "init": "kaiming",
+            "crop": 64,
+        },
+    }
+    return paper(network) | common | schedules[network]
 
 
-def network_of(settings: Settings) -> str:
-    """The name of the network that a preset of these settings is for.
-
-    Raises:
-        InputError: for a network that is none of Table 3's, whatever its dropout and output.
-    """
-    name = next((n for n, own in NETWORKS.items() if own.channels == settings.network.channels), "")
-    if not name or type(settings.network) is not Network:
-        raise InputError(f"no preset is for channels {settings.network.channels}; use Table 3's")
-    return name
-
-
-def read(path: str | os.PathLike[str], network: str) -> dict[str, Any]:
-    """The changed settings of a preset file.
-
-    Raises:
-        InputError: for a file that cannot be read, of another network or with unknown settings.
-    """
-    try:
-        content = json.loads(Path(path).read_bytes())
-        settings, made_for = dict(content["settings"]), content["network"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        told = error.strerror if isinstance(error, OSError) else repr(error)
-        raise InputError(f"{path} is no preset file ({told}); write it by tuning") from error
-    if made_for != network:
-        raise InputError(f"{path} is a preset for {made_for}, not for {network}; use its network")
-    unknown = sorted(settings.keys() - {field.name for field in fields(Settings)})
-    if unknown:
-        raise InputError(f"{path} sets {', '.join(unknown)}, which no estimator has; remove it")
-    types = {"network": Network, "normalisation": Normalisation}
-    try:
-        return {
-            key: types[key](**_tuples(value)) if isinstance(value, dict) else _tuple(value)
-            for key, value in settings.items()
-        }
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} has damaged settings ({error!r}); write it anew") from error
+def warm(network: NetworkName) -> Changes:
+    """Twenty steps from weights that were fitted on other images."""
+    return paper(network) | {
+        "steps": 4,
+        "learning_rate": 3e-4,
+        "mask_ratio": 0.0,
+        "init": "pretrained",
+        "samples": 2,
+    }
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _tuple(value) for key, value in values.items()}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+PRESETS: dict[str, Callable[[NetworkName], Changes]] = {
+    "paper": paper,
+    "released": released,
+    "fast": fast,
+    "warm": warm,
+}
+"""What a preset changes of the defaults, by its name: a function of the network's name."""

@@ -1,13 +1,13 @@
 """The settings of the fitting loop: everything that tells one estimator from another."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Literal
 
 from ridefense.errors import InputError
 from ridefense.images import Normalisation
-from ridefense.networks import NETWORKS, Init, Network
+from ridefense.networks import Init, Network
 
 CHOICES = {
     "suppression": ("below", "off"),
@@ -25,7 +25,7 @@ class Settings:
     """Settings of the fitting loop; the defaults are the paper's RIDE (Alg. 2, section 3.4).
 
     Attributes:
-        network: the network that is fitted to each image (Table 3).
+        network: the network that is fitted to each image (Table 3); it has to be given.
         steps: K, gradient steps a round.
         rounds: T, rounds; after each the estimate x is updated.
         batch: n, noisy inputs a step, each with its own target, mask and dropout.
@@ -58,7 +58,7 @@ class Settings:
         engine: what executes the loop; "auto" takes the fastest that can.
     """
 
-    network: Network = field(default=NETWORKS["imagenet"])
+    network: Network = None  # type: ignore[assignment]  # None is refused, with the remedy
     steps: int = 2000
     rounds: int = 5
     batch: int = 1
@@ -86,7 +86,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.network, Network):
             raise InputError(
-                f"network is {self.network!r}; use a Network, as NETWORKS['mnist'], or a preset"
+                f"network is {self.network!r}; use a Network, as NETWORKS['mnist'], or a preset, "
+                "as RIDE.preset('fast')"
             )
         if isinstance(self.sigma, list):  # as JSON has it
             object.__setattr__(self, "sigma", tuple(self.sigma))
@@ -108,7 +109,7 @@ class Settings:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
         for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
             value = getattr(self, name)
-            if not (isinstance(value, Real) and low <= value <= high):
+            if not (isinstance(value, Real) and low <= float(value) <= high):
                 raise InputError(f"{name} is {value}; use a number from {low} to {high}")
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
@@ -161,7 +162,7 @@ class Settings:
             size = (self.crop, self.crop)
         layers = zip(self.network.convolutions, self.network.levels, strict=True)
         products = sum(
-            c_in * c_out * math.prod(math.ceil(side / 2**level) for side in size)
+            c_in * c_out * -(-size[0] >> level) * -(-size[1] >> level)  # rounded up
             for (c_in, c_out), level in layers
         )
         return 3 * 2 * 9 * products * self.batch * self.total_steps
@@ -176,7 +177,7 @@ class Settings:
 
 
 def _is_amount(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value) and value >= 0
+    return isinstance(value, Real) and math.isfinite(value) and float(value) >= 0
 
 
 def alpha_from_lambda(weight: float) -> float:

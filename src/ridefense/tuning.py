@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ridefense import presets
+from ridefense import preset_files
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
@@ -35,6 +35,7 @@ from ridefense.evaluate import (
 )
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
+from ridefense.networks import name_of
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]
@@ -142,7 +143,7 @@ def tune(
     thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
-    presets.network_of(search.purifier)
+    name_of(search.purifier.network)
     shared = search.threats
     if isinstance(workers, Here):
         shared = tuple(
@@ -164,7 +165,7 @@ def tune(
         "classifier": best.run.settings["classifier"]["name"],
         "attacks": [threat.settings() for threat in search.threats],
     }
-    presets.write(Path(folder, PRESET), best.purifier, about)
+    preset_files.write(Path(folder, PRESET), best.purifier, about)
     return trials
 
 

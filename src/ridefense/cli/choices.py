@@ -9,7 +9,6 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor
 
 from ridefense import datasets
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
@@ -155,13 +154,6 @@ def family_of(dataset: str, network: NetworkName | None = None) -> Family:
         found = next(known for known in _FAMILIES.values() if known.network is network)
     # A classifier trained on MNIST has seen the digits; theirs has not.
     return replace(found, classifier="digits-cnn") if dataset == "digits" else found
-
-
-def network_for(image: Tensor) -> NetworkName:
-    """The network of Table 3 for an image [C, H, W]: by its channels, then by its size."""
-    if image.shape[0] == 1:
-        return NetworkName.mnist
-    return NetworkName.cifar10 if image.shape[1:] == (32, 32) else NetworkName.imagenet
 
 
 def purifier(name: str, preset: str, network: NetworkName, engine: EngineName) -> Purifier:

@@ -9,8 +9,9 @@ from rich.markup import escape
 from ridefense import classifiers, datasets
 from ridefense.cli.choices import FILTERS, AttackName, EngineName, NetworkName
 from ridefense.cli.console import out
-from ridefense.estimators import ESTIMATORS, PRESETS
+from ridefense.estimators import ESTIMATORS
 from ridefense.experiments import EXPERIMENTS
+from ridefense.presets import PRESETS
 
 
 def listing(

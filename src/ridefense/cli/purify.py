@@ -12,6 +12,7 @@ from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
+from ridefense.networks import name_for
 from ridefense.rivals import Inside
 
 
@@ -39,7 +40,7 @@ def purify(
     """
     choices.check_target(target, ".png", ".PNG")
     image = load_image(source)
-    network = network or choices.network_for(image)
+    network = network or NetworkName(name_for(image.shape))
     defend = choices.purifier(purifier, preset, network, engine)
     if isinstance(defend, Inside):
         raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")

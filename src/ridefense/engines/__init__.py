@@ -6,6 +6,7 @@ random numbers (`noise.py`), so engines agree to rounding after a short run.
 """
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -21,16 +22,23 @@ Progress = Callable[[int, int], None]
 """Called with the image-steps done and their total while a `fit` runs."""
 
 
+Size = tuple[int, int]
+"""Height and width."""
+
+
 class Fits(Protocol):
-    """N networks being fitted; x is always in the units that the networks work in.
+    """N networks being fitted; x is always in the units that the networks work in."""
 
-    Attributes:
-        weights: [N, P], see `networks.py`.
-        moments: Adam's, [3, N, P]: first, second, and the running maximum of the second.
-    """
+    @property
+    def weights(self) -> Tensor:
+        """[N, P], see `networks.py`."""
 
-    weights: Tensor
-    moments: Tensor
+    @property
+    def moments(self) -> Tensor:
+        """Adam's, [3, N, P]: first, second, and the running maximum of the second."""
+
+    @moments.setter
+    def moments(self, moments: Tensor) -> None: ...
 
     def fit(
         self,
@@ -72,7 +80,10 @@ def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:
     """
     from ridefense.engines import cuda, eager, native
 
-    engines = (("native", native, native.NativeFits, "cpu"), ("cuda", cuda, cuda.start, "cuda"))
+    engines: tuple[tuple[str, ModuleType, Callable[[Settings, Tensor, Keys], Fits], str], ...] = (
+        ("native", native, native.NativeFits, "cpu"),
+        ("cuda", cuda, cuda.start, "cuda"),
+    )
     for engine, module, begin, device in engines:
         if settings.engine not in ("auto", engine):
             continue
@@ -95,6 +106,17 @@ def _fall_back(name: str, reason: str) -> None:
     import warnings
 
     warnings.warn(f"engine {name} cannot do this ({reason}); eager does it", stacklevel=2)
+
+
+def image_size(images: Tensor) -> Size:
+    """Of images [..., H, W]."""
+    height, width = images.shape[-2:]
+    return height, width
+
+
+def fitted_size(settings: "Settings", images: Tensor) -> Size:
+    """Of what a step fits: the crop, or the whole image."""
+    return (settings.crop, settings.crop) if settings.crop else image_size(images)
 
 
 def initial_state(settings: "Settings", images: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,14 @@ against it.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ridefense.engines import Progress, initial_state
+from ridefense.engines import Progress, Size, fitted_size, image_size, initial_state
+from ridefense.networks import Keep
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings
 
@@ -21,14 +22,44 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 _DRAWN_AT_ONCE = 2**21
 
 
-class Draws(NamedTuple):
-    """The random numbers of some steps, for N images and n samples a step: [N, steps, n, …]."""
+@dataclass(frozen=True)
+class Step:
+    """The random numbers of one step, for N images and n samples.
+
+    Attributes:
+        inputs: noise to be added to x, or the fixed input itself, [N, n, C, H, W].
+        targets: noise to be added to x, likewise; None where the target is x.
+        kept: 1 at pixels that the loss keeps and 0 elsewhere, [N, n, 1, H, W].
+        units: the units that dropout keeps.
+        corners: top and left of the crop, int64 [N, 2]; None where the whole image is fitted.
+    """
 
     inputs: Tensor
     targets: Tensor | None
     kept: Tensor
-    units: dict[int, Tensor]
+    units: Keep
     corners: Tensor | None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of some steps, see `Step`: tensors [N, steps, …]."""
+
+    inputs: Tensor
+    targets: Tensor | None
+    kept: Tensor
+    units: "_Units"
+    corners: Tensor | None
+
+    def at(self, index: int) -> Step:
+        """Those of one step."""
+        return Step(
+            self.inputs[:, index],
+            None if self.targets is None else self.targets[:, index],
+            self.kept[:, index],
+            self.units.at(index),
+            None if self.corners is None else self.corners[:, index],
+        )
 
 
 class EagerFits:
@@ -46,7 +77,7 @@ class EagerFits:
         start: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
-        size = (self.settings.crop,) * 2 if self.settings.crop else tuple(x.shape[-2:])
+        size = fitted_size(self.settings, x)
         pixels = size[0] * size[1] * len(x) * self.settings.batch
         chunk = max(1, min(32, _DRAWN_AT_ONCE // (pixels * 16)))
         losses = []
@@ -58,7 +89,7 @@ class EagerFits:
                     self.settings,
                     (self.weights, self.moments),
                     x,
-                    at(draws, i),
+                    draws.at(i),
                     rates[first + i],
                     step + 1 - start,
                 )
@@ -81,97 +112,94 @@ class EagerFits:
         )
 
 
-def draw(settings: Settings, keys: Keys, steps: Sequence[int], size: tuple, like: Tensor) -> Draws:
-    """Draw every number of these steps, each image from its own streams."""
+def draw(settings: Settings, keys: Keys, steps: Sequence[int], size: Size, like: Tensor) -> Draws:
+    """Draw every number of these steps, each image from its own streams.
+
+    Args:
+        size: height and width of what a step fits.
+        like: images of the dtype and size that are fitted, [N, C, image height, image width].
+    """
     samples, channels = range(settings.batch), settings.network.channels[0]
     pixels = size[0] * size[1]
 
-    def stacked(one_sample) -> Tensor:
+    def stacked(one_sample: Callable[[int], Tensor]) -> Tensor:
         return torch.stack([one_sample(j) for j in samples], dim=2)
 
-    def image(values: Tensor) -> Tensor:
-        return values.to(like.dtype).unflatten(-1, (channels, *size))
-
     targets = corners = None
-    inputs = _inputs(settings, keys, steps, size, like, samples, Stream.INPUT)
     if settings.noisy_target:
-        targets = image(
-            stacked(
-                lambda j: keys.normal_by_pixel(
-                    Stream.TARGET, steps, channels, pixels, sample=j
-                ).flatten(2)
-            )
+        noise = stacked(
+            lambda j: keys.normal_by_pixel(Stream.TARGET, steps, channels, pixels, sample=j)
         )
+        targets = noise.to(like.dtype).reshape(*noise.shape[:4], *size)
     kept = stacked(lambda j: keys.kept_pixels(steps, pixels, settings.mask_ratio, sample=j))
     if settings.crop:
         words = keys.words(Stream.CROP, steps, 1)[:, :, 0, :2]
         room = torch.tensor(like.shape[-2:], device=words.device) - settings.crop + 1
         corners = (words * room) >> 32
     return Draws(
-        inputs,
+        _inputs(settings, keys, steps, size, like, samples, Stream.INPUT),
         targets,
-        kept.to(like.dtype).unflatten(-1, (1, *size)),
+        kept.to(like.dtype).reshape(*kept.shape[:3], 1, *size),
         _Units(settings, keys, steps, samples),
         corners,
     )
 
 
-class _Units(dict):
-    """Units that dropout keeps in each layer, drawn when the network first asks for them.
+class _Units:
+    """Units that dropout keeps, drawn for a layer when the network first asks for them.
 
     The layer's size is then known without a second description of the network's shapes.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, steps: Sequence[int], samples: range):
-        super().__init__()
-        self.settings, self.keys, self.steps, self.samples = settings, keys, steps, samples
+    def __init__(
+        self, settings: Settings, keys: Keys, steps: Sequence[int], samples: range
+    ) -> None:
+        self.rate = settings.network.dropout
+        self.keys, self.steps, self.samples = keys, steps, samples
+        self.drawn: dict[int, Tensor] = {}
 
-    def at(self, index: int, layer: int, channels: int, height: int, width: int) -> Tensor:
-        if layer not in self:
-            rate = self.settings.network.dropout
-            self[layer] = torch.stack(
-                [
-                    self.keys.kept_units(
-                        layer, self.steps, channels, height * width, rate, sample=j
-                    )
-                    for j in self.samples
-                ],
-                dim=2,
-            ).unflatten(-1, (height, width))
-        return self[layer][:, index]
+    def at(self, index: int) -> Keep:
+        """Those of one step."""
+
+        def keep(layer: int, channels: int, height: int, width: int) -> Tensor:
+            if layer not in self.drawn:
+                self.drawn[layer] = self._draw(layer, channels, height, width)
+            return self.drawn[layer][:, index]
+
+        return keep
+
+    def _draw(self, layer: int, channels: int, height: int, width: int) -> Tensor:
+        """Bool [N, steps, n, channels, height, width]."""
+        pixels = height * width
+        units = [
+            self.keys.kept_units(layer, self.steps, channels, pixels, self.rate, sample=j)
+            for j in self.samples
+        ]
+        kept = torch.stack(units, dim=2)
+        return kept.reshape(*kept.shape[:4], height, width)
 
 
 def _inputs(
     settings: Settings,
     keys: Keys,
     steps: Sequence[int],
-    size: tuple,
+    size: Size,
     like: Tensor,
     samples: range,
     stream: Stream,
 ) -> Tensor:
     """Noise to be added to x, or the fixed input itself: [N, steps, n, C, H, W]."""
-    n = settings.network.channels[0] * size[0] * size[1]
+    shape = (settings.network.channels[0], *size)
+    n = math.prod(shape)
     if settings.noisy_input:
         values = [keys.normal(stream, steps, n, sample=j) for j in samples]
     else:
         values = [keys.uniform(Stream.FIXED, [0], n).expand(-1, len(steps), -1) for _ in samples]
-    shape = (settings.network.channels[0], *size)
-    return torch.stack(values, dim=2).to(like.dtype).unflatten(-1, shape)
+    drawn = torch.stack(values, dim=2).to(like.dtype)
+    return drawn.reshape(*drawn.shape[:3], *shape)
 
 
-def at(draws: Draws, index: int) -> Draws:
-    units = draws.units
-    return Draws(
-        draws.inputs[:, index],
-        None if draws.targets is None else draws.targets[:, index],
-        draws.kept[:, index],
-        lambda *shape: units.at(index, *shape),
-        None if draws.corners is None else draws.corners[:, index],
-    )
-
-
-def loss_of(settings: Settings, weights: Tensor, x: Tensor, draws: Draws) -> Tensor:
+def loss_of(settings: Settings, weights: Tensor, x: Tensor, draws: Step) -> Tensor:
     """The denoising loss of one step, one number an image (Eq. 7, masked): [N]."""
     if draws.corners is not None:
         x = torch.stack(
@@ -195,7 +223,7 @@ def take_step(
     settings: Settings,
     state: tuple[Tensor, Tensor],
     x: Tensor,
-    draws: Draws,
+    draws: Step,
     rate: float,
     t: int,
     *,
@@ -248,12 +276,11 @@ def expected_output(
     dropout: bool = False,
 ) -> Tensor:
     """E_z h(z; w) (Eq. 6), differentiable in the weights and in x: [N, C, H, W]."""
-    size, js = tuple(x.shape[-2:]), range(samples)
+    size, js = image_size(x), range(samples)
     noise = _inputs(settings, keys, [step], size, x, js, stream)[:, 0]
     sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
     inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
-    units = _Units(settings, keys, [step], js)
-    keep = (lambda *shape: units.at(0, *shape)) if dropout else None
+    keep = _Units(settings, keys, [step], js).at(0) if dropout else None
     return settings.network.forward(weights, inputs, keep).mean(dim=1)
 
 
@@ -263,12 +290,12 @@ def denoising_loss(settings: Settings, keys: Keys, weights: Tensor, x: Tensor, s
     Dropout is on, as in training. The target's noise is independent of the output, so it adds
     exactly its variance.
     """
-    size, js = tuple(x.shape[-2:]), range(settings.samples)
+    size, js = image_size(x), range(settings.samples)
     noise = _inputs(settings, keys, [step], size, x, js, Stream.CHECK)[:, 0]
     sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
     inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
-    units = _Units(settings, keys, [step], js)
+    keep = _Units(settings, keys, [step], js).at(0)
     with torch.no_grad():
-        outputs = settings.network.forward(weights, inputs, lambda *shape: units.at(0, *shape))
+        outputs = settings.network.forward(weights, inputs, keep)
     loss = (outputs - x[:, None]).square().flatten(1).mean(dim=1)
     return loss + sigma.square().mean() if settings.noisy_target else loss

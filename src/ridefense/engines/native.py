@@ -5,17 +5,19 @@ spread over `threads.available()` threads, one image a thread at a time; a resul
 nothing but (seed, id, settings) and the instruction set that the processor has.
 """
 
+import importlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ridefense import threads
-from ridefense.engines import Progress, initial_state
+from ridefense.engines import Progress, Size, fitted_size, image_size, initial_state
 from ridefense.errors import InputError, RideError
 from ridefense.networks import Network
 from ridefense.noise import Keys, Stream, binary_digits
@@ -42,6 +44,12 @@ def unable(settings: Settings, images: Tensor) -> str | None:
     if network.channels[0] > most_channels:
         return f"it takes up to {most_channels} image channels"
     return None
+
+
+class _Plan(Protocol):
+    """The native package's compile-time description of a fit."""
+
+    workspace_bytes: int
 
 
 class NativeFits:
@@ -71,9 +79,7 @@ class NativeFits:
             tensor.detach().clone(memory_format=torch.contiguous_format)
             for tensor in (self.weights, self.moments)
         )
-        crop = self.settings.crop
-        size = (crop, crop) if crop else tuple(x.shape[-2:])
-        plan = self._plan(size, x)
+        plan = self._plan(fitted_size(self.settings, x), x)
         with _memory(plan, len(x)):
             _module().fit(
                 plan,
@@ -105,7 +111,7 @@ class NativeFits:
         result = torch.empty(x.shape, dtype=torch.float32, device="cpu")
         if not len(x):
             return result
-        plan = self._plan(tuple(x.shape[-2:]), x)
+        plan = self._plan(image_size(x), x)
         with _memory(plan, len(x)):
             _module().expect(
                 plan,
@@ -121,14 +127,14 @@ class NativeFits:
             )
         return result
 
-    def _keys(self):
+    def _keys(self) -> object:
         return _module().Keys(self.keys.seed, self.keys.ids.tolist(), self.keys.attempts.tolist())
 
-    def _plan(self, size: tuple[int, int], x: Tensor):
+    def _plan(self, size: Size, x: Tensor) -> _Plan:
         settings, network = self.settings, self.settings.network
-        return _module().plan(
+        plan: _Plan = _module().plan(
             size=size,
-            image_size=tuple(x.shape[-2:]),
+            image_size=image_size(x),
             channels=network.channels,
             dropout_after=network.dropout_after,
             keep_digits=binary_digits(1 - network.dropout) if network.dropout else [],
@@ -142,16 +148,15 @@ class NativeFits:
             batch=settings.batch,
             weight_decay=settings.weight_decay,
         )
+        return plan
 
 
 def _module() -> ModuleType:
-    import ridefense_native
-
-    return ridefense_native
+    return importlib.import_module("ridefense_native")
 
 
 @contextmanager
-def _memory(plan: object, images: int) -> Iterator[None]:
+def _memory(plan: _Plan, images: int) -> Iterator[None]:
     """Say how much was asked for where there is not so much memory."""
     try:
         yield
@@ -163,5 +168,5 @@ def _memory(plan: object, images: int) -> Iterator[None]:
         ) from error
 
 
-def _array(tensor: Tensor):
+def _array(tensor: Tensor) -> "np.ndarray[Any, Any]":
     return tensor.detach().contiguous().numpy()

@@ -19,11 +19,12 @@ from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
-from ridefense.estimators import PRESETS, Estimator
+from ridefense.estimators import Estimator
 from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
+from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier, check_purifier
 from ridefense.rivals.base import Inside
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from triton.runtime import JITFunction
 
-from ridefense.engines import Progress, initial_state
+from ridefense.engines import Progress, fitted_size, image_size, initial_state
 from ridefense.engines.cuda import persistent, stacked
 from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, Tiles
 from ridefense.engines.cuda.state import State, packing
@@ -46,10 +46,10 @@ class CudaFits:
     ) -> None:
         self._dtype, product = PRECISIONS[precision]
         self.settings, self.keys = settings, keys
-        height, width = (settings.crop,) * 2 if settings.crop else images.shape[-2:]
+        height, width = fitted_size(settings, images)
         self.alone = settings.batch * height * width <= _SMALL if alone is None else alone
         tiles = tiles or _TILES[self.alone]
-        self.plan = Plan.of(settings, tuple(images.shape[-2:]), product, tiles)
+        self.plan = Plan.of(settings, image_size(images), product, tiles)
         orders = packing(settings.network)
         self._packed, self._unpacked = (order.to(images.device) for order in orders)
         weights, moments = initial_state(settings, images, keys)
@@ -89,7 +89,7 @@ class CudaFits:
         losses, running, done = [x.new_zeros(len(x), 0)], None, 0
         with _on(x.device):
             self._set(x, steps.start)
-            for part in schedule.split(self._part) if len(steps) else ():
+            for part in torch.split(schedule, self._part) if len(steps) else ():
                 self.state.schedule[: len(part)] = part
                 self.state.clock[1] = 0
                 self._run(len(part))
@@ -185,6 +185,6 @@ def _schedule(steps: range, rates: Sequence[float], start: int) -> list[tuple[fl
     ]
 
 
-def _on(device: torch.device) -> AbstractContextManager:
+def _on(device: torch.device) -> AbstractContextManager[None]:
     """Launch kernels on this device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
