@@ -26,7 +26,7 @@ from safetensors.torch import save
 from ridefense import RIDE, RideError, datasets, preset_files
 from ridefense.classifiers.classifier import read as read_classifier
 from ridefense.evaluate import Records, read
-from ridefense.imagefiles import load_image, opened, photograph, tensor
+from ridefense.imagefiles import PHOTOGRAPHS, load_image, opened, tensor
 from ridefense.report import as_html, as_json, summarise
 from test_records import images, row
 
@@ -49,7 +49,7 @@ def _picture(kind: str) -> bytes:
 def _image(data: bytes) -> None:
     (FOLDER / "image.png").write_bytes(data)
     load_image(FOLDER / "image.png")
-    tensor(photograph(opened(BytesIO(data), "image"), "image"))
+    tensor(PHOTOGRAPHS.apply(opened(BytesIO(data), "image"), "image"))
 
 
 def _parquet(data: bytes) -> None:

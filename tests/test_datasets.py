@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ridefense import datasets
-from ridefense.datasets import Dataset, load, names
+from ridefense.datasets import Dataset, catalogue, load, names
 from ridefense.errors import InputError
 from ridefense.extras import package
 
@@ -140,8 +140,8 @@ def test_the_hubs_layout_is_fetched_by_the_datasets_library(root, tmp_path, monk
     for name, folder in (("mnist", "mnist/mnist"), ("cifar10", "cifar10")):
         copy = tmp_path / name
         shutil.copytree(root / folder, copy)
-        there = replace(datasets._HOSTED[name], repository=str(copy))
-        monkeypatch.setitem(datasets._HOSTED, name, there)
+        there = replace(catalogue._HOSTED[name], repository=str(copy))
+        monkeypatch.setitem(catalogue._HOSTED, name, there)
         fetched, local = load(name), load(name, root=root)
         assert torch.equal(fetched.bytes, local.bytes)
         assert torch.equal(fetched.labels, local.labels)
@@ -168,6 +168,8 @@ def test_parquet_files_of_another_layout_are_refused(tmp_path):
     path = tmp_path / "mnist" / "test.parquet"
     path.parent.mkdir()
     hub.Dataset.from_dict({"text": ["a"], "label": [0]}).to_parquet(path)
+    refused(lambda: load("mnist", root=tmp_path), "test.parquet", "no image column", "text, label")
+    path.write_bytes(b"PAR1")
     refused(lambda: load("mnist", root=tmp_path), "test.parquet", "layout")
 
 
@@ -272,7 +274,7 @@ def test_a_part_is_taken_by_a_mask():
     assert dataset[[False] * 4 + [True]].ids.tolist() == [4]
     assert len(dataset[[]]) == 0
     refused(lambda: dataset[torch.tensor([True, False])], "(2,) for 5 images", "mask of all")
-    refused(lambda: dataset[0], "() for 5 images", "list of positions")
+    refused(lambda: dataset[[[0]]], "(1, 1) for 5 images", "list of positions")
 
 
 def test_parts_keep_the_ids_of_the_whole():

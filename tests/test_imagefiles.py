@@ -9,11 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from disks import files_of_at_most
 from ridefense.errors import InputError, RideError
-from ridefense.imagefiles import header, load_image, opened, photograph, save_image, tensor
+from ridefense.imagefiles import (
+    PHOTOGRAPHS,
+    header,
+    load_image,
+    looks_like_image,
+    opened,
+    save_image,
+    tensor,
+)
 
 
 def pixels(height=5, width=7, channels=3, seed=0):
@@ -106,33 +114,74 @@ def test_missing_files_and_folders_are_named(tmp_path):
     refused(lambda: load_image(tmp_path), str(tmp_path))
 
 
-def test_palettes_become_colours_and_transparency_is_dropped(tmp_path):
+def test_palettes_become_colours(tmp_path):
     indexed = Image.new("P", (2, 1))
     indexed.putpalette([255, 0, 0, 0, 0, 255])
     indexed.putdata([0, 1])
-    indexed.save(tmp_path / "palette.png", transparency=0)
-    expected = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 1.0]]])
-    assert torch.equal(load_image(tmp_path / "palette.png"), expected)
-    Image.fromarray(np.dstack([pixels(), pixels(channels=1)])).save(tmp_path / "rgba.png")
-    assert torch.equal(
-        load_image(tmp_path / "rgba.png"), torch.from_numpy(pixels()).permute(2, 0, 1) / 255
-    )
-    Image.new("LA", (2, 2), (51, 7)).save(tmp_path / "la.png")
-    assert torch.equal(load_image(tmp_path / "la.png"), torch.full((1, 2, 2), 0.2))
+    for options, first in (({}, [1.0, 0.0, 0.0]), ({"transparency": 0}, [1.0, 1.0, 1.0])):
+        indexed.save(tmp_path / "palette.png", **options)
+        expected = torch.tensor([first, [0.0, 0.0, 1.0]]).T[:, None]
+        assert torch.equal(load_image(tmp_path / "palette.png"), expected)
+
+
+def test_other_modes_become_grey_or_colour(tmp_path):
     Image.new("1", (2, 2), 1).save(tmp_path / "bits.png")
     assert torch.equal(load_image(tmp_path / "bits.png"), torch.ones(1, 2, 2))
     Image.new("CMYK", (2, 2)).save(tmp_path / "print.jpg")
     assert torch.equal(load_image(tmp_path / "print.jpg"), torch.ones(3, 2, 2))
 
 
-def test_the_camera_orientation_is_obeyed_for_single_images_alone(tmp_path):
+def test_transparent_pixels_are_laid_on_white(tmp_path):
+    colours, alpha = pixels(), pixels(channels=1, seed=1)
+    Image.fromarray(np.dstack([colours, alpha])).save(tmp_path / "rgba.png")
+    share = alpha[..., None] / 255
+    expected = torch.from_numpy(share * colours / 255 + 1 - share).permute(2, 0, 1).float()
+    found = load_image(tmp_path / "rgba.png")
+    assert (found - expected).abs().max() <= 1 / 255
+    assert header(tmp_path / "rgba.png", "x").notes == ("transparency laid on white",)
+    Image.fromarray(np.dstack([colours, np.full_like(alpha, 255)])).save(tmp_path / "opaque.png")
+    assert torch.equal(
+        load_image(tmp_path / "opaque.png"), torch.from_numpy(colours).permute(2, 0, 1) / 255
+    )
+    Image.new("LA", (2, 2), (51, 0)).save(tmp_path / "la.png")
+    assert torch.equal(load_image(tmp_path / "la.png"), torch.ones(1, 2, 2))
+    key = Image.new("RGB", (2, 2), "red")
+    key.save(tmp_path / "key.png", transparency=(255, 0, 0))
+    assert torch.equal(load_image(tmp_path / "key.png"), torch.ones(3, 2, 2))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+def test_the_orientation_is_applied_whatever_the_format(tmp_path, format, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90° clockwise to view
-    Image.fromarray(pixels()).save(tmp_path / "turned.png", exif=exif)
-    upright = torch.from_numpy(np.rot90(pixels(), -1).copy()).permute(2, 0, 1) / 255
-    assert torch.equal(load_image(tmp_path / "turned.png"), upright)
-    # Data sets are read as everybody else reads them.
-    assert opened(tmp_path / "turned.png", "turned.png").size == (7, 5)
+    exif[ExifTags.Base.Orientation] = orientation
+    array = np.zeros((16, 24, 3), dtype=np.uint8)
+    array[:8, :8] = 255  # a white corner, wide enough for lossy formats
+    path = tmp_path / "turned"
+    Image.fromarray(array).save(path, format=format, exif=exif)
+    turns = [np.s_[:], np.fliplr, lambda a: np.rot90(a, 2), np.flipud]
+    turns += [lambda a: a.swapaxes(0, 1), lambda a: np.rot90(a, -1)]
+    turns += [lambda a: np.rot90(a.swapaxes(0, 1), 2), np.rot90]
+    turn = turns[orientation - 1]
+    upright = array if orientation == 1 else turn(array)
+    found = load_image(path)
+    assert (found - torch.from_numpy(upright.copy()).permute(2, 0, 1) / 255).abs().mean() < 0.1
+    assert header(path, "turned").size == upright.shape[1::-1]
+
+
+def test_an_orientation_that_cannot_be_read_changes_nothing(tmp_path):
+    path = tmp_path / "damaged.jpg"
+    Image.fromarray(pixels()).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12none")
+    assert load_image(path).shape == (3, 5, 7)
+
+
+def test_the_first_frame_of_an_animation_is_taken_and_told(tmp_path):
+    frames = [Image.new("RGB", (3, 2), colour) for colour in ("black", "white")]
+    for suffix in (".gif", ".png", ".webp", ".tif"):
+        path = tmp_path / f"moves{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        assert torch.equal(load_image(path), torch.zeros(3, 2, 3)), suffix
+        assert header(path, "x").notes == ("first frame of several",), suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -144,7 +193,7 @@ def test_sixteen_bits_are_refused_not_rounded(tmp_path, suffix):
 
 def test_floating_point_files_are_refused(tmp_path):
     Image.fromarray(np.zeros((3, 3), dtype=np.float32)).save(tmp_path / "float.tif")
-    refused(lambda: load_image(tmp_path / "float.tif"), "float.tif", "8-bit")
+    refused(lambda: load_image(tmp_path / "float.tif"), "float.tif", "8 bits")
 
 
 def png(width, height, depth, kind, data):
@@ -178,7 +227,7 @@ def test_gigantic_images_are_refused_before_they_are_decoded(tmp_path, monkeypat
 
 
 def test_slim_photographs_that_would_grow_gigantic_are_refused():
-    refused(lambda: photograph(Image.new("L", (60_000, 2)), "slim.png"), "slim.png", "crop")
+    refused(lambda: PHOTOGRAPHS.apply(Image.new("L", (60_000, 2)), "slim.png"), "slim.png", "crop")
 
 
 def test_photographs_are_resized_and_cropped_as_torchvision_does():
@@ -187,7 +236,7 @@ def test_photographs_are_resized_and_cropped_as_torchvision_does():
     image = Image.fromarray(pixels(300, 410))
     preset = ResNet50_Weights.IMAGENET1K_V1.transforms()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset.mean, preset.std))
-    ours = tensor(photograph(image, "image"))
+    ours = tensor(PHOTOGRAPHS.apply(image, "image"))
     assert ours.shape == (3, 224, 224)
     torch.testing.assert_close(ours / 255, preset(image) * std + mean, atol=1e-6, rtol=0)
 
@@ -195,7 +244,11 @@ def test_photographs_are_resized_and_cropped_as_torchvision_does():
 def outcome(data, path):
     """What each reader makes of these bytes: None for its one-line InputError; all else escapes."""
     path.write_bytes(data)
-    readers = (load_image, header, lambda _: tensor(opened(BytesIO(data), "bytes")))
+    readers = (
+        load_image,
+        lambda path: header(path, "file"),
+        lambda _: tensor(opened(BytesIO(data), "bytes")),
+    )
     results = []
     for read in readers:
         try:
@@ -238,6 +291,17 @@ def test_damaged_files_give_an_image_or_one_line(tmp_path_factory, files, data):
 
 def test_other_formats_are_not_opened(tmp_path):
     # Formats with interpreters of their own (EPS runs Ghostscript) have no business here.
-    Image.fromarray(pixels()).save(tmp_path / "image.gif")
-    (tmp_path / "image.gif").rename(tmp_path / "image.png")
+    Image.fromarray(pixels()).save(tmp_path / "image.eps")
+    (tmp_path / "image.eps").rename(tmp_path / "image.png")
     refused(lambda: load_image(tmp_path / "image.png"), "image.png")
+
+
+@pytest.mark.parametrize(
+    "suffix", [".jfif", ".jpe", ".JPEG2000", ".jp2", ".gif", ".avif", ".txt", ""]
+)
+def test_the_content_decides_whatever_the_name(tmp_path, suffix):
+    format = {".jp2": "JPEG2000", ".JPEG2000": "JPEG2000", ".gif": "GIF", ".avif": "AVIF"}
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(pixels(16, 24)).save(path, format=format.get(suffix, "JPEG"))
+    assert load_image(path).shape == (3, 16, 24)
+    assert looks_like_image(path)

@@ -49,11 +49,31 @@ def test_padded_numbers_are_labels_and_names(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "-1", "1.5", "²", "20240131", "9" * 200])
-def test_one_name_that_is_no_class_number_makes_all_of_them_names(tmp_path, name):
+def test_numbers_among_names_have_to_be_the_same_as_their_places(tmp_path, name):
     write_folder(tmp_path, {"0": 1, "11": 1, name: 1})
-    dataset = load(str(tmp_path))
-    assert dataset.classes == tuple(sorted(["0", "11", name]))
-    assert dataset.labels.tolist() == [0, 1, 2]
+    refused(
+        lambda: load(str(tmp_path)),
+        "with names",
+        name,
+        "class 11 or, in" if name != "-1" else "class 0 or, in",
+    )
+
+
+def test_numbers_that_are_their_places_may_stand_beside_names(tmp_path):
+    write_folder(tmp_path, {"0": 1, "1": 1, "a": 1})
+    assert load(str(tmp_path)).classes == ("0", "1", "a")
+
+
+def test_dates_are_names(tmp_path):
+    write_folder(tmp_path, {"20240131": 1, "20231224": 1})
+    assert load(str(tmp_path)).classes == ("20231224", "20240131")
+
+
+def test_numbers_from_one_are_refused_unless_there_is_a_zero(tmp_path):
+    write_folder(tmp_path, {"1": 1, "2": 2})
+    refused(lambda: load(str(tmp_path)), "1 to 2", "from 0")
+    (tmp_path / "0").mkdir()
+    assert load(str(tmp_path)).labels.tolist() == [1, 2, 2]
 
 
 def test_an_empty_sub_folder_is_a_class(tmp_path):
@@ -94,7 +114,7 @@ def test_sub_folders_named_as_splits_are_splits(tmp_path):
     assert (train.classes, train.labels.tolist(), train.split) == (("a", "b"), [0, 0, 1], "train")
     assert (test.labels.tolist(), test.split, test.title) == ([0, 1], "test", tmp_path.name)
     assert torch.equal(test.bytes, load(str(tmp_path), "val").bytes)
-    refused(lambda: load(str(tmp_path), "dev"), "no split 'dev'", "train, val")
+    refused(lambda: load(str(tmp_path), "extra"), "no split 'extra'", "train, val")
 
 
 def test_a_folder_without_splits_is_no_training_split(tmp_path):
