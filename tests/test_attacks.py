@@ -25,7 +25,7 @@ from ridefense.attacks import (
     margin,
 )
 from ridefense.attacks.norms import NORMS
-from ridefense.attacks.objective import JUDGED
+from ridefense.attacks.objective import EOT
 from ridefense.gradients import FrozenWeights, Trajectory, Unrolled
 from ridefense.noise import derive
 
@@ -161,8 +161,8 @@ def test_draws_are_fresh_unless_the_seed_is_known(classifier, images, labels):
     model = Defended(classifier, Seen(asked))
     attack = PGD(eps=1e-3, steps=5, eot=3, restarts=2)
     attack(model, images[:2], labels[:2], ids=[10, 20], seed=1)
-    assert len(asked) == 2 * 2 * (5 * 3 + JUDGED)
-    assert len(set(asked)) == len(asked) - 2 * JUDGED  # both runs were judged by the same draws
+    assert len(asked) == 2 * 2 * (5 * 3 + EOT)
+    assert len(set(asked)) == len(asked) - 2 * EOT  # both runs were judged by the same draws
     # The first draw of an image is under its own id, as the defender itself draws.
     assert [i for i, _ in asked[:2]] == [10, 20]
     asked.clear()

@@ -23,7 +23,7 @@ from ridefense.attacks import (
     Transfer,
     Unattacked,
 )
-from ridefense.attacks.objective import JUDGED
+from ridefense.attacks.objective import EOT
 from ridefense.extras import package
 from ridefense.noise import derive
 from ridefense.rivals import ActivationPruning, CropEnsemble
@@ -118,7 +118,7 @@ def test_queries_draw_anew_but_for_foolbox(reader, held_out):
     drawn = []
 
     def purifier(x, ids=None, seed=0):
-        judged = ids[0] == 9 and len(ids) == JUDGED  # several draws of the best point
+        judged = ids[0] == 9 and len(ids) == EOT  # several draws of the best point
         assert judged or list(ids) == [9] * len(x)
         drawn.append(seed)
         return x
@@ -241,7 +241,7 @@ def test_settings_tell_the_attacks_apart():
     twins += [Defended(twin, RIDE_TINY) for twin in twins]
     seen += [str(Transfer(source=twin, attack=PGD(eps=0.1)).settings()) for twin in twins]
     seen += [
-        str(Transfer(source=defence.defend(twins[0]), attack=PGD(eps=0.1)).settings())
+        str(Transfer(source=defence.behind(twins[0]), attack=PGD(eps=0.1)).settings())
         for defence in (ActivationPruning(), CropEnsemble())
     ]
     seen += [

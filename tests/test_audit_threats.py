@@ -5,7 +5,7 @@ import pytest
 from ridefense import DAE, DIP, RIDE, Median, Unchanged, classifiers
 from ridefense.audit import BUDGETS
 from ridefense.audit.findings import Attacked
-from ridefense.audit.threats import purifications, threats
+from ridefense.audit.threats import purifications, threats_for
 from ridefense.rivals import JPEG, BitDepth
 
 
@@ -15,7 +15,7 @@ def model():
 
 
 def kinds(model, purifier, budget="small", **more):
-    found = threats(model, purifier, 0.1, BUDGETS[budget], **more)
+    found = threats_for(model, purifier, 0.1, BUDGETS[budget], **more)
     assert len({threat.label for threat in found}) == len(found)
     costs = [purifications(threat, purifier) for threat in found]
     assert costs == sorted(costs)
@@ -60,7 +60,7 @@ def test_a_long_schedule_gets_what_pays_and_transfer_from_fast(model):
         "HeldWeights transferred from RIDE FrozenWeights",
         "APGD transferred from RIDE FrozenWeights",
     }
-    sources = [t.attack.source.purifier for t in threats(model, paper, 0.1, BUDGETS["quick"])
+    sources = [t.attack.source.purifier for t in threats_for(model, paper, 0.1, BUDGETS["quick"])
                if "transferred from RIDE" in t.name]  # fmt: skip
     assert sources == [fast] * 3
     for budget in ("quick", "small"):
@@ -75,7 +75,9 @@ def test_a_long_schedule_gets_what_pays_and_transfer_from_fast(model):
 
 def test_titles_say_what_was_done(model):
     purifier = RIDE.preset("paper", network="mnist")
-    found = [t for name in ("quick", "full") for t in threats(model, purifier, 0.1, BUDGETS[name])]
+    found = [
+        t for name in ("quick", "full") for t in threats_for(model, purifier, 0.1, BUDGETS[name])
+    ]
     attacks = (Attacked(t.label, t.settings(), {}) for t in found)
     titles = {attack.title: attack for attack in attacks}
     moved = titles[
@@ -88,19 +90,19 @@ def test_titles_say_what_was_done(model):
 
 
 def test_the_seed_is_attacked_known_and_unknown(model):
-    ride = threats(model, RIDE.preset("fast", network="mnist"), 0.1, BUDGETS["small"])
+    ride = threats_for(model, RIDE.preset("fast", network="mnist"), 0.1, BUDGETS["small"])
     assert {t.knows for t in ride} == {
         "classifier",
         "classifier, purifier",
         "classifier, purifier, seed",
     }
-    fixed = threats(model, Median(3), 0.1, BUDGETS["small"])
+    fixed = threats_for(model, Median(3), 0.1, BUDGETS["small"])
     assert {t.knows for t in fixed} == {"classifier", "classifier, purifier"}
 
 
 def test_a_sibling_keeps_its_own_traits_and_the_schedule(model):
     ride = RIDE.preset("fast", network="mnist")
-    found = threats(model, ride, 0.1, BUDGETS["small"])
+    found = threats_for(model, ride, 0.1, BUDGETS["small"])
     sources = {t.attack.source.purifier.name: t.attack.source.purifier
                for t in found if hasattr(t.attack, "source")}  # fmt: skip
     assert sources["DIP"] == DIP.preset("fast", network="mnist")

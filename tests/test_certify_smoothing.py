@@ -138,7 +138,7 @@ def test_purifiers_are_certified_as_they_are(problem, defence):
 
 def test_a_defence_inside_a_classifier_is_certified():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
-    model = ActivationPruning().defend(network)
+    model = ActivationPruning().behind(network)
     (found,) = Smoothed(model, SIGMA).certify(torch.rand(1, 1, 8, 8), n=100)
     assert found.drawn <= 100
 

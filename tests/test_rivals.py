@@ -121,8 +121,8 @@ DEFENDED = {
     "randomisation": (lambda f: Defended(f, ResizeAndPad(), Unrolled()), 0.4),
     "wavelet": (lambda f: Defended(f, Wavelet()), 0.3),
     "deflection": (lambda f: Defended(f, PixelDeflection(deflections=10, window=2)), 0.4),
-    "pruning": (lambda f: ActivationPruning().defend(f), 0.4),
-    "crops": (lambda f: CropEnsemble(crops=5, share=24 / 28).defend(f), 0.4),
+    "pruning": (lambda f: ActivationPruning().behind(f), 0.4),
+    "crops": (lambda f: CropEnsemble(crops=5, share=24 / 28).behind(f), 0.4),
 }
 
 

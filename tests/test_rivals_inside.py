@@ -53,7 +53,7 @@ def test_logits_depend_on_seed_and_id_alone(defence):
     before = images.clone()
     classifier = network()
     weights = copy.deepcopy(classifier.state_dict())
-    model = defence.defend(classifier, seed=4)
+    model = defence.behind(classifier, seed=4)
     together = model(images, ids=[7, 8, 9], seed=5)
     alone = torch.cat(
         [model(x[None], ids=[i], seed=5) for x, i in zip(images, (7, 8, 9), strict=True)]
@@ -65,9 +65,9 @@ def test_logits_depend_on_seed_and_id_alone(defence):
         assert torch.equal(model(images, ids=[7, 8, 9], seed=5), together)
     first, second = model(images), model(images)  # without a seed, every call draws anew …
     assert not torch.equal(first, second)
-    again = defence.defend(classifier, seed=4)
+    again = defence.behind(classifier, seed=4)
     torch.testing.assert_close(again(images, ids=[7, 8, 9], seed=5), together, rtol=0, atol=0)
-    fresh = defence.defend(classifier, seed=4)
+    fresh = defence.behind(classifier, seed=4)
     assert torch.equal(fresh(images), first)  # … from the defence's own seed
     assert torch.equal(images, before)
     assert all(torch.equal(v, weights[k]) for k, v in classifier.state_dict().items())
@@ -77,15 +77,15 @@ def test_logits_depend_on_seed_and_id_alone(defence):
 
 @each_defence
 def test_it_is_not_taken_for_a_purifier(defence):
-    with pytest.raises(InputError, match=r"sits in the classifier; use purifier.defend"):
+    with pytest.raises(InputError, match=r"acts inside the classifier; use purifier.behind"):
         Defended(network(), defence)
     with pytest.raises(InputError, match=r"classifier is .*; pass an nn.Module"):
-        defence.defend(lambda images: images)
+        defence.behind(lambda images: images)
 
 
 @each_defence
 def test_its_images_are_checked_as_a_purifiers(defence):
-    model = defence.defend(network())
+    model = defence.behind(network())
     with pytest.raises(InputError, match=r"scale or clamp them to \[0, 1\]"):
         model(255 * picture(1, 1, 28, 28))
     with pytest.raises(InputError, match=r"images are None; pass a torch.Tensor"):
@@ -134,7 +134,7 @@ def test_pruning_happens_after_every_relu():
     defence = ActivationPruning(0.5)
     relus = [m for m in classifier.modules() if isinstance(m, nn.ReLU)]
     hooks = [m.register_forward_hook(lambda m, i, h: seen.append(h)) for m in relus]
-    defended = defence.defend(classifier)(images, seed=1)
+    defended = defence.behind(classifier)(images, seed=1)
     for hook in hooks:
         hook.remove()
     assert len(relus) == 9
@@ -150,7 +150,7 @@ def test_pruning_happens_after_every_relu():
     h = h * defence.factors(h, keys, 2)
     h = small[5:9](h)
     h = h * defence.factors(h, keys, 3)
-    torch.testing.assert_close(defence.defend(small)(digits, seed=9), small[9](h))
+    torch.testing.assert_close(defence.behind(small)(digits, seed=9), small[9](h))
 
 
 def test_derivative_of_pruning_is_that_of_the_drawn_network():
@@ -176,7 +176,7 @@ def test_derivative_of_pruning_is_that_of_the_drawn_network():
 
 def test_crop_ensemble_averages_probabilities():
     classifier, images = network(), picture(2, 1, 28, 28)
-    whole = CropEnsemble(3, 1.0).defend(classifier)(images)
+    whole = CropEnsemble(3, 1.0).behind(classifier)(images)
     torch.testing.assert_close(whole.softmax(1), classifier(images).softmax(1))
 
     seen = []
@@ -260,11 +260,11 @@ def test_a_network_on_thermometers(build, channels):
     [
         (lambda: ActivationPruning(0), "share is 0"),
         (lambda: ActivationPruning(float("inf")), "share is inf"),
-        (lambda: ActivationPruning().defend(nn.Flatten())(picture(1, 1, 2, 2)), "no ReLU module"),
+        (lambda: ActivationPruning().behind(nn.Flatten())(picture(1, 1, 2, 2)), "no ReLU module"),
         (lambda: CropEnsemble(0), "crops is 0"),
         (lambda: CropEnsemble(share=1.2), "share is 1.2"),
         (lambda: CropEnsemble(share=0), "share is 0"),
-        (lambda: ActivationPruning().defend(network())(picture(2, 1, 28, 28), ids=[1]), "1 ids"),
+        (lambda: ActivationPruning().behind(network())(picture(2, 1, 28, 28), ids=[1]), "1 ids"),
         (lambda: Thermometer(1), "levels is 1"),
     ],
 )
@@ -290,7 +290,7 @@ def test_an_evaluation_sees_the_defence(defence, tmp_path):
     )
     recorded = run(declared, tmp_path / "run")
     _, classifier = declared.load()
-    model = defence.defend(classifier)
+    model = defence.behind(classifier)
     assert len(recorded.rows) == 12
     for row in recorded.rows:
         threat = declared.attacks.get(row.attack)

@@ -1,7 +1,8 @@
-"""A classifier behind a purifier, as one `nn.Module` that any attack can take."""
+"""A classifier with a defence, as one `nn.Module` that any attack can take."""
 
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import derive
-from ridefense.purifier import Purifier, check_purifier, named, purified_by, takes_raw
+from ridefense.purifier import Call, Position, Purifier, check_call, named, purified_by
 
 
 class Defended(nn.Module):
@@ -19,26 +20,47 @@ class Defended(nn.Module):
         classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes]; its normalisation is its
             own first layer.
         purifier: an estimator, a filter, or any callable with their signature.
-        gradient: how the purifier is differentiated: what an attacker makes of it.
-        seed: of the purifier's randomness.
+        gradient: how the purifier is differentiated by an attacker; `Identity` (BPDA) by default.
+        seed: of the randomness of calls that name no seed.
 
     Raises:
-        InputError: for a classifier that is no module, a purifier without this call or one that
-            sits in the classifier (`purifier.defend(classifier)`), or a gradient that is no mode.
+        InputError: for a classifier that is not a module, a purifier without this call or one that
+            acts inside the classifier (use `purifier.behind(classifier)`), or a gradient that is
+            not a mode.
     """
+
+    position: ClassVar[Position] = "before"
+    classifier: nn.Module
+    purifier: Purifier
 
     def __init__(
         self,
         classifier: nn.Module,
-        purifier: Purifier,
+        purifier: Purifier | Call,
         gradient: GradientMode | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self._check_parts(classifier, purifier, gradient)
+        if not isinstance(classifier, nn.Module):
+            raise InputError(
+                f"classifier is {named(classifier)}; pass an nn.Module, then the purifier: "
+                "Defended(classifier, purifier)"
+            )
+        if gradient is not None and (
+            isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
+        ):
+            raise InputError(
+                f"gradient is {named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
+            )
+        purifier = as_purifier(purifier)
+        if purifier.position != self.position:
+            raise InputError(
+                f"purifier is {named(purifier)}, which acts {purifier.position} the classifier; "
+                "use purifier.behind(classifier)"
+            )
         self.classifier = classifier
         self.purifier = purifier
-        self.gradient = Identity() if gradient is None else gradient
+        self.gradient: GradientMode = Identity() if gradient is None else gradient
         self.seed = seed
         self._calls = 0
 
@@ -47,22 +69,21 @@ class Defended(nn.Module):
     ) -> Tensor:
         """Logits [N, classes] of the purified images.
 
+        The value is the defender's real output. Where the gradient mode has several views (see
+        `views`), the gradient is that of their mean logits.
+
         Args:
             images: float [N, C, H, W], pixels in [0, 1].
             ids: of the images, by default 0, 1, …
             seed: of this draw; by default every call draws anew.
 
         Raises:
-            InputError: inside `torch.jit.trace` and `torch.export`, and exporters that use them.
-
-        The value is the defender's real output. Where the gradient mode has several views (see
-        `views`), the gradient is that of their mean logits.
+            InputError: for images that hold no pixels: under `torch.jit.trace`, `torch.export`,
+                the ONNX exporters and the transforms of `torch.func`.
         """
-        views = self.views(images, ids, seed)
-        if len(views) == 1:
-            return views[0]
-        mean = views.mean(dim=0)
-        return views[-1].detach() + (mean - mean.detach())
+        from ridefense import opaque  # imports PyTorch's compiler
+
+        return _joined(self._classified(opaque.defence_views(self, images, ids, seed)))
 
     def views(
         self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
@@ -71,13 +92,31 @@ class Defended(nn.Module):
 
         An attack averages its loss over the views.
         """
+        from ridefense import opaque
+
+        return self._classified(opaque.defence_views(self, images, ids, seed))
+
+    def defence_views(self, images: Tensor, ids: Sequence[int] | None, seed: int | None) -> Tensor:
+        """What the purifier makes of the images: the views of the gradient mode, [M, N, C, H, W].
+
+        They are connected to the images as the mode says, where a gradient is wanted. This is the
+        part of a call that compilers do not trace.
+        """
         seed = self._seed_of_call(images, seed)
         if torch.is_grad_enabled() and images.requires_grad:
-            purified = self.gradient.views(self.purifier, images, ids=ids, seed=seed)
-        else:
-            purified = purified_by(self.purifier, images, ids, seed)[None]
-        logits = logits_of(self.classifier, purified.flatten(0, 1))
-        return logits.unflatten(0, purified.shape[:2])
+            return self.gradient.views(self.purifier, images, ids=ids, seed=seed)
+        return purified_by(self.purifier, images, ids, seed)[None]
+
+    def purified(
+        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Purified images [N, C, H, W], detached."""
+        seed = self._seed_of_call(images, seed)
+        return purified_by(self.purifier, images.detach(), ids, seed).detach()
+
+    def classified(self, purified: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+        """Logits [N, classes] of images that the purifier has returned for these ids and seed."""
+        return logits_of(self.classifier, purified)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode of the classifier; a purifier that is a module keeps its own."""
@@ -85,12 +124,8 @@ class Defended(nn.Module):
         self.classifier.train(mode)
         return self
 
-    def purified(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
-    ) -> Tensor:
-        """What the classifier is shown: purified images [N, C, H, W], detached."""
-        seed = self._fresh_seed() if seed is None else seed
-        return purified_by(self.purifier, images.detach(), ids, seed).detach()
+    def extra_repr(self) -> str:
+        return f"purifier={_short(self.purifier)}, gradient={self.gradient.name}, seed={self.seed}"
 
     @torch.no_grad()
     def raw_logits(self, images: Tensor, ids: Sequence[int], seed: int) -> Tensor:
@@ -100,7 +135,7 @@ class Defended(nn.Module):
     @property
     def takes_raw(self) -> bool:
         """Whether the defence takes pixels beyond [0, 1], as randomised smoothing shows them."""
-        return takes_raw(self.purifier)
+        return self.purifier.takes_raw
 
     @property
     def device(self) -> torch.device:
@@ -109,53 +144,162 @@ class Defended(nn.Module):
 
     @property
     def is_randomised(self) -> bool:
-        """Whether two calls differ, so that an attack needs EOT; taken for granted if unknown."""
-        return getattr(self.purifier, "is_randomised", True)
+        """Whether two calls differ, so that an attack needs EOT."""
+        return self.purifier.is_randomised
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether it optimises at test time; taken for granted if unknown.
+        """Whether the defence optimises at test time.
 
         AutoAttack's own check sees that only where the optimisation runs in Python.
         """
-        return getattr(self.purifier, "is_dynamic", True)
+        return self.purifier.is_dynamic
+
+    def _classified(self, views: Tensor) -> Tensor:
+        """Logits [M, N, classes] of what the classifier is shown, [M, N, C, H, W]."""
+        logits = logits_of(self.classifier, views.flatten(0, 1))
+        return logits.unflatten(0, views.shape[:2])
 
     def _seed_of_call(self, images: object, seed: int | None) -> int:
         """The seed of a call with these images: the one given, or a fresh one."""
-        if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            # Engines leave PyTorch: a trace would keep this input's result for every input.
-            raise InputError("a Defended cannot be traced or exported; export its classifier")
         if not isinstance(images, Tensor):
             raise InputError(f"images are {named(images)}; pass a torch.Tensor [N, C, H, W]")
+        _check_pixels(images)
         return self._fresh_seed() if seed is None else seed
 
     def _fresh_seed(self) -> int:
+        # torch.utils.checkpoint repeats a forward pass during the backward pass.
+        if self.is_randomised and torch._C._current_graph_task_id() != -1:
+            raise InputError(
+                "a Defended without a seed draws anew when it is called again during a backward "
+                "pass (torch.utils.checkpoint); pass a seed: model(images, seed=1)"
+            )
         self._calls += 1
         return derive(self.seed, "call", self._calls)
 
     def _replicate_for_data_parallel(self) -> Self:
-        # Every replica would count its calls from here again, and draw the same for ever.
+        # Every replica would count its calls from here again, and repeat the others' draws.
         raise InputError("a Defended cannot be replicated; put its classifier into DataParallel")
 
-    def _check_parts(self, classifier: object, purifier: object, gradient: object) -> None:
-        """Refuse what would fail at the first image, or swapped arguments."""
-        if not isinstance(classifier, nn.Module):
-            raise InputError(
-                f"classifier is {named(classifier)}; pass an nn.Module, then the purifier: "
-                "Defended(classifier, purifier)"
-            )
-        check_purifier(purifier)
-        if hasattr(purifier, "defend"):
-            raise InputError(
-                f"purifier is {named(purifier)}, which sits in the classifier; "
-                "use purifier.defend(classifier)"
-            )
-        if gradient is not None and (
-            isinstance(gradient, type) or not callable(getattr(gradient, "views", None))
-        ):
-            raise InputError(
-                f"gradient is {named(gradient)}; pass a mode of ridefense.gradients, as Identity()"
-            )
+
+def _joined(views: Tensor) -> Tensor:
+    """The value of the last view with the derivative of the mean of all, [N, classes]."""
+    if len(views) == 1:
+        return views[0]
+    mean = views.mean(dim=0)
+    return views[-1].detach() + (mean - mean.detach())
+
+
+def _check_pixels(images: Tensor) -> None:
+    """Refuse tensors without pixels, and traces, which would keep one input's result for all."""
+    try:
+        images.data_ptr()
+    except RuntimeError as error:
+        raise InputError(
+            "a Defended cannot be exported or transformed by torch.func: its purifier needs "
+            "pixels; export its classifier, and differentiate with torch.autograd.grad"
+        ) from error
+    if torch.jit.is_tracing():
+        raise InputError("a Defended cannot be traced or exported; export its classifier")
+
+
+class Before:
+    """Base of the defences that act on images before the classifier sees them."""
+
+    takes_raw: bool = False
+
+    @property
+    def position(self) -> Position:
+        return "before"
+
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        raise InputError(f"purifier {named(self)} does not take pixels beyond [0, 1]; clip them")
+
+    def behind(
+        self: Purifier,
+        classifier: nn.Module,
+        gradient: GradientMode | None = None,
+        seed: int = 0,
+    ) -> Defended:
+        """The classifier behind this purifier; see `Defended`."""
+        return Defended(classifier, self, gradient, seed)
+
+
+class Adapted(Before, nn.Module):
+    """What a user brings as a purifier, with every attribute of the protocol.
+
+    An attribute that it does not declare is taken for what makes no attack weaker: randomised, and
+    without a derivative of its own.
+
+    Attributes:
+        adapted: the callable or module itself.
+        undeclared: the attributes that it does not have.
+    """
+
+    _ASSUMED: ClassVar[dict[str, bool]] = {
+        "is_randomised": True,
+        "is_dynamic": True,
+        "differentiable": False,
+        "takes_raw": False,
+    }
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.adapted = call
+        self.undeclared = tuple(name for name in self._ASSUMED if not hasattr(call, name))
+
+    @property
+    def name(self) -> str:
+        own = getattr(self.adapted, "name", None) or getattr(self.adapted, "__name__", None)
+        return str(own or type(self.adapted).__name__)
+
+    @property
+    def is_randomised(self) -> bool:
+        return self._declared("is_randomised")
+
+    @property
+    def is_dynamic(self) -> bool:
+        return self._declared("is_dynamic")
+
+    @property
+    def differentiable(self) -> bool:
+        return self._declared("differentiable")
+
+    @property
+    def takes_raw(self) -> bool:  # type: ignore[override]  # the callable's, where it has one
+        return self._declared("takes_raw")
+
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        if not self.takes_raw:
+            return super().raw(images, ids, seed)
+        found: Tensor = self.adapted.raw(images, ids=ids, seed=seed)  # type: ignore[attr-defined]  # as it declares
+        return found
+
+    def forward(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        return self.adapted(images, ids=ids, seed=seed)
+
+    def _declared(self, name: str) -> bool:
+        return bool(getattr(self.adapted, name, self._ASSUMED[name]))
+
+
+def as_purifier(purifier: Purifier | Call) -> Purifier:
+    """A purifier as it is, or a user's callable or module with what it does not declare assumed.
+
+    Raises:
+        InputError: for an object that is not callable, or does not take (images, ids=…, seed=…).
+    """
+    check_call(purifier)
+    return purifier if isinstance(purifier, Purifier) else Adapted(purifier)
+
+
+def source_of(purifier: Purifier) -> object:
+    """The object that a user passed for this purifier, which records describe."""
+    return purifier.adapted if isinstance(purifier, Adapted) else purifier
+
+
+def undeclared(purifier: Purifier) -> tuple[str, ...]:
+    """The attributes of the protocol that a user's purifier leaves to be assumed."""
+    return purifier.undeclared if isinstance(purifier, Adapted) else ()
 
 
 def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
@@ -163,6 +307,11 @@ def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int
     if isinstance(model, Defended):
         return model.views(images, ids, seed)
     return logits_of(model, images)[None]
+
+
+def is_randomised(model: nn.Module) -> bool:
+    """Whether two calls of a model differ; a plain module is taken to be deterministic."""
+    return isinstance(model, Defended) and model.is_randomised
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
@@ -180,3 +329,12 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
             "it for theirs)"
         )
     return found
+
+
+def _short(purifier: Purifier) -> str:
+    """A purifier with its settings that differ from their defaults."""
+    source: Any = source_of(purifier)
+    if not is_dataclass(source):
+        return purifier.name
+    changed = [f for f in fields(source) if getattr(source, f.name) != f.default]
+    return f"{purifier.name}({', '.join(f'{f.name}={getattr(source, f.name)}' for f in changed)})"

@@ -8,6 +8,7 @@ from typing import Generic, Literal, Self, TypeVar, overload
 from torch import Tensor
 
 from ridefense import preset_files
+from ridefense.defended import Before
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.estimate import Callback, Estimate, estimate
@@ -18,7 +19,7 @@ from ridefense.presets import PRESETS
 from ridefense.settings import Settings
 
 
-class NetworkPurifier(ABC):
+class NetworkPurifier(Before, ABC):
     """A purifier that fits a network to each image, with settings that the images may decide."""
 
     is_randomised = True
@@ -27,6 +28,8 @@ class NetworkPurifier(ABC):
     """Whether it optimises at test time."""
     takes_raw = True
     """Whether `raw` takes pixels beyond [0, 1]."""
+    differentiable = False
+    """The modes of `ridefense.gradients` differentiate a fit; PyTorch by itself does not."""
 
     @property
     @abstractmethod

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from ridefense.defended import Before
 from ridefense.errors import InputError
 from ridefense.images import check_images, cut_to_range
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filter(Before):
     """A purifier without randomness; `ids` and `seed` are accepted and change nothing.
 
     Attributes:

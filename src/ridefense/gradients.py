@@ -1,4 +1,4 @@
-"""How an attacker differentiates a purifier: six modes, each an object.
+"""How an attacker differentiates a purifier: modes, each an object, and which suits a purifier.
 
 Eq. 3 of the paper: ∂g/∂x = [I, ∇ω]·∇g, where ω is the whole fit of a network to x. BPDA replaces
 it by the identity; the paper holds that ∇ω is out of reach. A mode's `views` are the purified
@@ -14,7 +14,7 @@ estimates are taken to move with the input as BPDA takes them to.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
 from ridefense.noise import Keys, Stream
-from ridefense.purifier import purified_by
+from ridefense.purifier import Purifier, purified_by
 from ridefense.settings import Settings
 
 
@@ -35,39 +35,71 @@ class GradientMode(Protocol):
     """How ∂(purified)/∂(input) is taken."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As reports call it."""
+        return type(self).__name__
+
+    @property
+    def purifications(self) -> float:
+        """What a gradient costs, in runs of the purifier without one."""
+        return 1.0
 
     def views(
         self,
-        purify: Callable[..., Tensor],
+        purify: Purifier,
         images: Tensor,
         *,
         ids: Sequence[int] | None = None,
         seed: int = 0,
     ) -> Tensor:
         """Purified images [M, N, C, H, W], connected to `images` [N, C, H, W] as the mode says."""
+        raise NotImplementedError
 
 
-class _Named:
-    @property
-    def name(self) -> str:
-        return type(self).__name__
+def sees_the_image(purifier: Purifier) -> bool:
+    """Whether it fits a network whose input is the image, so that the network has a gradient."""
+    return isinstance(purifier, Settings) and purifier.noisy_input
+
+
+def best_gradient(purifier: Purifier) -> GradientMode:
+    """The mode that attacks are strongest through, of those that an attack of many steps affords.
+
+    The exact derivative where PyTorch has it, that of the fitted network where the image is its
+    input, and otherwise the identity.
+    """
+    if purifier.differentiable:
+        return Unrolled()
+    return FrozenWeights() if sees_the_image(purifier) else Identity()
 
 
 @dataclass(frozen=True)
-class Identity(_Named):
+class Identity(GradientMode):
     """BPDA (Athalye et al. 2018), the paper's attack: ∂(purified)/∂(input) = I."""
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
         purified = purified_by(purify, images.detach(), ids, seed).detach()
         return moving_with(purified, images)[None]
 
 
 @dataclass(frozen=True)
-class Trajectory(_Named):
+class Trajectory(GradientMode):
     """The identity at all T intermediate estimates x_est^(t): M = T views."""
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
         if not isinstance(purify, Settings):
             return Identity().views(purify, images, ids=ids, seed=seed)
         purified = estimate(purify, images.detach(), ids=ids, seed=seed)
@@ -76,7 +108,7 @@ class Trajectory(_Named):
 
 
 @dataclass(frozen=True)
-class Truncated(_Named):
+class Truncated(GradientMode):
     """Differentiate the last `steps` steps of the fit, and its output.
 
     Args:
@@ -93,49 +125,85 @@ class Truncated(_Named):
     def name(self) -> str:
         return f"Truncated({self.steps})"
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+    @property
+    def purifications(self) -> float:
+        return 1 + self.steps / 20  # differentiating 20 steps takes about as long as a fit
+
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
         return _through_the_fit(purify, images, ids, seed, self.steps)
 
 
 @dataclass(frozen=True)
-class FrozenWeights(_Named):
+class FrozenWeights(GradientMode):
     """Fit w, then differentiate h(z; w) with respect to its input alone: ∇g without ∇ω.
 
     Pixels that a network without a sigmoid leaves outside [0, 1] are cut, and pass no gradient;
     those of `attacks.HeldWeights` do.
     """
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
         return _through_the_fit(purify, images, ids, seed, 0)
 
 
 @dataclass(frozen=True)
-class Unrolled(_Named):
+class Unrolled(GradientMode):
     """Exact: differentiate the whole fit, noise held fixed, checkpointed every √(K·T) steps.
 
     For a filter, PyTorch's own derivative of it.
     """
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
-        if getattr(purify, "differentiable", False):
+    @property
+    def purifications(self) -> float:
+        return 6.0
+
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        if purify.differentiable:
             return purified_by(purify, images, ids, seed)[None]
         steps = purify.total_steps if isinstance(purify, Settings) else 0
         return _through_the_fit(purify, images, ids, seed, steps)
 
 
 @dataclass(frozen=True)
-class Surrogate(_Named):
+class Surrogate(GradientMode):
     """The derivative of a network that imitates the purifier, see `train_surrogate`."""
 
     network: nn.Module
 
-    def views(self, purify, images, *, ids=None, seed=0) -> Tensor:
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
         purified = purified_by(purify, images.detach(), ids, seed).detach()
         return moving_with(purified, self.network(images))[None]
 
 
 def train_surrogate(
-    purify: Callable[..., Tensor],
+    purify: Purifier,
     images: Tensor,
     *,
     seed: int = 0,
@@ -182,11 +250,12 @@ def imitator(channels: int, width: int = 32, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers[:-1], nn.Sigmoid())
 
 
-def _through_the_fit(purify, images, ids, seed, steps) -> Tensor:
+def _through_the_fit(
+    purify: Purifier, images: Tensor, ids: Sequence[int] | None, seed: int, steps: int
+) -> Tensor:
     if not isinstance(purify, Settings):
         raise InputError(
-            f"{getattr(purify, 'name', purify)} fits nothing to differentiate; "
-            "use Identity or Surrogate with it"
+            f"{purify.name} fits nothing to differentiate; use Identity or Surrogate with it"
         )
 
     def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:

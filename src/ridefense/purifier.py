@@ -1,35 +1,99 @@
-"""What a purifier is, and a call of one whose mistakes are told."""
+"""What a purifier is: the protocol that attacks, evaluations and audits rely on."""
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
 
-Purifier = Callable[..., Tensor]
-"""(images, ids=None, seed=0) to purified images of the same shape, dtype and device."""
+if TYPE_CHECKING:
+    from ridefense.defended import Defended
+    from ridefense.gradients import GradientMode
+
+Position = Literal["before", "inside"]
+"""Where a defence acts: on the images before the classifier, or on the classifier's own layers."""
 
 
-def check_purifier(purifier: object) -> None:
-    """Refuse what cannot be called as a `Purifier` is.
+@runtime_checkable
+class Purifier(Protocol):
+    """A defence at test time.
+
+    `ridefense.defended.as_purifier` makes one of any callable with this call.
+    """
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+
+    @property
+    def is_randomised(self) -> bool:
+        """Whether two seeds give two results, so that an attack has to average over draws."""
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it optimises at test time."""
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether PyTorch's own derivative of a call is the purifier's derivative."""
+
+    @property
+    def position(self) -> Position:
+        """Where it acts; one that acts inside a classifier returns images as they are."""
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether `raw` takes pixels beyond [0, 1], as randomised smoothing shows them."""
+
+    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """As a call, for images with pixels beyond [0, 1]."""
+
+    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """Purified images, of the same shape, dtype and device.
+
+        Args:
+            images: float [N, C, H, W], pixels in [0, 1]; they are not changed.
+            ids: of the images, by default 0, 1, …; with `seed` they decide the randomness.
+            seed: of this draw.
+        """
+
+    def behind(
+        self, classifier: nn.Module, gradient: "GradientMode | None" = None, seed: int = 0
+    ) -> "Defended":
+        """The classifier with this defence, from pixels to logits.
+
+        Args:
+            classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes].
+            gradient: how an attacker differentiates the purifier; the identity by default. A
+                defence inside a classifier has PyTorch's own derivative, whatever the mode.
+            seed: of the randomness of calls that name no seed.
+        """
+
+
+Call = Callable[..., Tensor]
+"""What a user brings: (images, ids=None, seed=0) to purified images."""
+
+
+def check_call(purifier: object) -> None:
+    """Refuse an object that cannot be called as a purifier is.
 
     Raises:
-        InputError: for what is no callable, or does not take (images, ids=…, seed=…).
+        InputError: for an object that is not callable, or does not take (images, ids=…, seed=…).
     """
     if not callable(purifier):
         raise InputError(f"purifier is {named(purifier)}; pass a callable, as Median(3)")
-    call = purifier
+    call: Callable[..., object] = purifier
     if isinstance(purifier, nn.Module) and type(purifier).__call__ is nn.Module.__call__:
         call = purifier.forward
     try:
         signature = inspect.signature(call)
-    except (TypeError, ValueError):  # it has none: compiled code
-        signature = None
+    except (TypeError, ValueError):  # compiled code has none
+        return
     try:
-        if signature is not None:
-            signature.bind(None, ids=None, seed=0)
+        signature.bind(None, ids=None, seed=0)
     except TypeError as error:
         raise InputError(
             f"purifier is {named(purifier)}, which cannot take (images, ids=…, seed=…): {error}; "
@@ -37,12 +101,12 @@ def check_purifier(purifier: object) -> None:
         ) from error
 
 
-def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
-    """What a purifier makes of images [N, C, H, W].
+def purified_by(purifier: Call, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+    """A purifier's images [N, C, H, W], in memory of their own.
 
     Raises:
-        InputError: where that is no tensor of their shape and dtype on their device, or where it
-            has changed the images.
+        InputError: where the purifier does not return a tensor of the images' shape and dtype on
+            their device, or has changed the images.
     """
     before = images.detach().clone()
     found = purifier(images, ids=ids, seed=seed)
@@ -63,16 +127,13 @@ def purified_by(purifier: Purifier, images: Tensor, ids: Sequence[int] | None, s
             f"purifier {named(purifier)} changes the images that it is given; "
             "let it work on images.clone()"
         )
-    return found
-
-
-def takes_raw(purifier: object) -> bool:
-    """Whether a purifier says that its method `raw` takes pixels beyond [0, 1]."""
-    return bool(getattr(purifier, "takes_raw", False))
+    # It may have returned the images themselves, or a buffer that its next call overwrites.
+    return found.clone(memory_format=torch.contiguous_format)
 
 
 def named(value: object) -> str:
-    """What it is, in few words of one line."""
+    """A value in a few words of one line, for errors."""
+    value = getattr(value, "adapted", value)  # of `defended.Adapted`: what the user brought
     if value is None or isinstance(value, str | bool | int | float):
         return f"{value!r:.60}"
     name = getattr(value, "__name__", None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ridefense.attacks.descent import Iterative, Run
+from ridefense.attacks.descent import Ascent, Iterative
 from ridefense.attacks.norms import project
 
 # Of the step that was just taken; the rest repeats the step before it.
@@ -39,7 +39,7 @@ class APGD(Iterative):
         """Of the first steps, in `norm`."""
         return 2 * self.eps
 
-    def climb(self, run: Run, images: Tensor) -> Tensor:
+    def climb(self, run: Ascent, images: Tensor) -> Tensor:
         norm, centre = run.norm, run.centre
         window, shrink, least = (max(int(share * self.steps), 1) for share in (0.22, 0.03, 0.06))
         x = previous = images

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,28 @@ from ridefense.defended import Defended
 from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
 from ridefense.errors import InputError
+from ridefense.gradients import GradientMode
 from ridefense.images import check_images
 from ridefense.noise import Keys, derive
-from ridefense.purifier import named
+from ridefense.purifier import Purifier, named
+
+Asks = Literal["gradients", "queries", "decisions", "nothing"]
+"""What an attack asks the model for: its gradient, its logits, its classes, or nothing."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """About what an attack does to one image, before it is evaluated.
+
+    Attributes:
+        purifications: runs of the purifier, or work worth as much.
+        forwards: forward passes through the classifier.
+        backwards: backward passes through the classifier.
+    """
+
+    purifications: int
+    forwards: int
+    backwards: int
 
 
 class Attack(ABC):
@@ -27,12 +46,40 @@ class Attack(ABC):
 
     norm: NormName
     eps: float
+    asks: ClassVar[Asks]
+    """What it asks the model that it is called with; a transfer asks its own source instead."""
     revision: ClassVar[int] = 1
     """Raised where the same settings are to give other images: records tell them apart by it."""
 
     @property
     def name(self) -> str:
+        """As reports call it."""
         return type(self).__name__
+
+    @property
+    def least_classes(self) -> int:
+        """How many classes the model needs for it."""
+        return 2
+
+    def suited_to(self, classes: int) -> "Attack | None":
+        """The attack with no more targets than a model has; None where it has too few classes."""
+        return self if classes >= self.least_classes else None
+
+    def cost(self, purifier: Purifier, gradient: GradientMode | None) -> Cost:
+        """About what it takes on one image.
+
+        Args:
+            purifier: the defence that is evaluated.
+            gradient: how it is differentiated; None where the attack sees the classifier alone.
+        """
+        queries, gradients = self._asked(purifier)
+        each = 0.0 if gradient is None else gradient.purifications
+        runs = 0 if gradient is None else queries + gradients * each
+        return Cost(round(runs), queries + gradients, gradients)
+
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        """How many logits and how many gradients it asks for on one image."""
+        return 0, 0
 
     def __call__(
         self,
@@ -59,7 +106,7 @@ class Attack(ABC):
         Raises:
             InputError: for images, labels, ids or a model that cannot be attacked.
         """
-        return self._attack(Case.of(model, images, labels, ids, seed, progress))
+        return self._attack(Problem.of(model, images, labels, ids, seed, progress))
 
     def settings(self) -> Plain:
         """Everything that decides the attack, as JSON has it: for records.
@@ -72,16 +119,16 @@ class Attack(ABC):
         told = {"attack": self.name, **describe(values | losses)}
         return told | ({"revision": self.revision} if self.revision > 1 else {})
 
-    def _attack(self, case: "Case") -> Tensor:
+    def _attack(self, problem: "Problem") -> Tensor:
         if self.eps == 0:
-            case.progress(len(case.images), len(case.images))
-            return case.images
+            problem.progress(len(problem.images), len(problem.images))
+            return problem.images
         with torch.inference_mode(False), torch.enable_grad():
-            found = self._run(case).detach()
-            return project(NORMS[self.norm], found, case.images, self.eps)
+            found = self._run(problem).detach()
+            return project(NORMS[self.norm], found, problem.images, self.eps)
 
     @abstractmethod
-    def _run(self, case: "Case") -> Tensor:
+    def _run(self, problem: "Problem") -> Tensor:
         """Images [N, C, H, W], near enough to the ball that rounding is all that is left."""
 
 
@@ -98,7 +145,7 @@ def _told(setting: str, function: FunctionType) -> str:
 
 
 @dataclass(frozen=True)
-class Case:
+class Problem:
     """Who is attacked, where: the arguments of a call, checked and complete."""
 
     model: nn.Module
@@ -110,7 +157,7 @@ class Case:
     callback: Callable[[Any], None] | None = None
 
     @classmethod
-    def of(cls, model, images, labels, ids, seed, progress, callback=None) -> "Case":
+    def of(cls, model, images, labels, ids, seed, progress, callback=None) -> "Problem":
         check_images(images)
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
             raise InputError(f"labels are {labels!r:.60}; pass an integer tensor [N]")
@@ -150,6 +197,8 @@ def check_ball(eps: float, norm: str) -> None:
 class Unattacked(Attack):
     """No attack: the images as they are."""
 
+    asks: ClassVar[Asks] = "nothing"
+
     @property
     def eps(self) -> float:
         return 0.0
@@ -158,8 +207,8 @@ class Unattacked(Attack):
     def norm(self) -> NormName:
         return "Linf"
 
-    def _run(self, case: Case) -> Tensor:
-        return case.images
+    def _run(self, problem: Problem) -> Tensor:
+        return problem.images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +217,12 @@ class UniformNoise(Attack):
 
     eps: float
     norm: NormName = "Linf"
+    asks: ClassVar[Asks] = "nothing"
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
 
-    def _run(self, case: Case) -> Tensor:
-        x = case.images
-        keys = Keys.of(derive(case.seed, "noise"), case.ids, len(x), x.device)
+    def _run(self, problem: Problem) -> Tensor:
+        x = problem.images
+        keys = Keys.of(derive(problem.seed, "noise"), problem.ids, len(x), x.device)
         return x.double() + self.eps * NORMS[self.norm].uniform(keys, 0, x.shape)

@@ -3,15 +3,18 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ridefense.attacks.descent import PGD, Run
+from ridefense.attacks.base import Asks
+from ridefense.attacks.descent import PGD, Ascent
 from ridefense.attacks.losses import Loss, margin
 from ridefense.attacks.objective import Value
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, derive
+from ridefense.purifier import Purifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class FiniteDifferences(PGD):
         delta: δ, in pixels of [0, 1].
     """
 
+    asks: ClassVar[Asks] = "queries"
+
     directions: int = 64
     delta: float = 0.01
     loss: Loss = margin
@@ -40,13 +45,16 @@ class FiniteDifferences(PGD):
         if not 0 < self.delta < math.inf:
             raise InputError(f"delta is {self.delta}; use a positive number")
 
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        return 2 * self.directions * self.runs * self.steps * self.eot, 0
+
     @abstractmethod
     def _directions(self, keys: Keys, step: int, sample: int, pixels: int) -> Tensor:
         """One v for each image, [N, 1, pixels]."""
 
-    def _gradient(self, run: Run, images: Tensor, step: int) -> tuple[Value, Tensor]:
+    def _gradient(self, run: Ascent, images: Tensor, step: int) -> tuple[Value, Tensor]:
         count, ids = len(images), run.objective.ids
-        keys = Keys.of(derive(run.case.seed, "directions", run.index), ids, count, images.device)
+        keys = Keys.of(derive(run.problem.seed, "directions", run.index), ids, count, images.device)
         pixels = images[0].numel()
         v = torch.stack(
             [self._directions(keys, step, sample, pixels) for sample in range(self.directions)]

@@ -12,24 +12,25 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ridefense.attacks.base import Attack, Case, check_ball
+from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.norms import NormName
-from ridefense.attacks.objective import JUDGED, Objective, Value
-from ridefense.defended import Defended, logits_of
+from ridefense.attacks.objective import EOT, Objective, Value
+from ridefense.defended import Defended, is_randomised, logits_of
 from ridefense.describe import Plain
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.images import cut_to_range
 from ridefense.noise import derive
+from ridefense.purifier import Purifier
 
 Flag = Callable[[int, str], None]
 """Called with an image's id and what the library holds against its own result."""
@@ -37,6 +38,12 @@ Flag = Callable[[int, str], None]
 _ATTEMPTS = 10
 _FEW = 10
 """Queries, fewer than any attack makes and more than a library's checks beforehand."""
+
+_BY_DECISIONS = (
+    *("additive_noise", "blended_noise", "binarization", "blur", "boundary_attack", "contrast"),
+    *("dataset_attack", "hop_skip_jump", "inversion", "pointwise", "saltandpepper"),
+)
+"""Modules of foolbox whose attacks see classes alone."""
 
 _NEVER_WRONG = 100.0
 """Added to the true class, which moves no search but its end."""
@@ -50,25 +57,29 @@ class _Bridge(Attack):
     purifier_seed: int | None = None
     redraws = True
 
-    def _run(self, case: Case) -> Tensor:
+    def _run(self, problem: Problem) -> Tensor:
         found = []
-        for i, id_ in enumerate(case.ids):
-            found.append(self._attacked(case, case.images[i : i + 1], case.labels[i : i + 1], id_))
-            case.progress(i + 1, len(case.ids))
-        return torch.cat(found).to(case.images)
+        for i, id_ in enumerate(problem.ids):
+            found.append(
+                self._attacked(problem, problem.images[i : i + 1], problem.labels[i : i + 1], id_)
+            )
+            problem.progress(i + 1, len(problem.ids))
+        return torch.cat(found).to(problem.images)
 
-    def _attacked(self, case: Case, image: Tensor, label: Tensor, id_: int) -> Tensor:
+    def _attacked(self, problem: Problem, image: Tensor, label: Tensor, id_: int) -> Tensor:
         """The adversarial image [1, C, H, W].
 
         A library leaves alone what its first query finds misclassified. Of a randomised defence
         that may be one unlucky draw of many, so the image is brought before it again.
         """
-        seed = derive(case.seed, self.name, id_)
+        seed = derive(problem.seed, self.name, id_)
         for attempt in range(_ATTEMPTS):
             seed = derive(seed, "again", attempt) if attempt else seed
-            model = _Queried(case.model, image, label, id_, seed, self.purifier_seed, self.redraws)
+            model = _Queried(
+                problem.model, image, label, id_, seed, self.purifier_seed, self.redraws
+            )
             with _seeded(seed, image.device):
-                found = self._one(model, image, label, id_, seed, case).detach()
+                found = self._one(model, image, label, id_, seed, problem).detach()
             left_alone = torch.equal(found.to(image), image) and model.calls < _FEW
             if not (left_alone and model.random):
                 break
@@ -76,7 +87,7 @@ class _Bridge(Attack):
 
     @abstractmethod
     def _one(
-        self, model: nn.Module, image: Tensor, label: Tensor, id_: int, seed: int, case: Case
+        self, model: nn.Module, image: Tensor, label: Tensor, id_: int, seed: int, problem: Problem
     ) -> Tensor:
         """What the library makes of the image [1, C, H, W]."""
 
@@ -97,7 +108,7 @@ class _Queried(nn.Module):
         super().__init__()
         self.eval()
         self.calls = 0
-        self.random = purifier_seed is None and getattr(model, "is_randomised", False)
+        self.random = purifier_seed is None and is_randomised(model)
 
         # In a closure: as a submodule it would follow a library's .eval() and .to().
         def ask(x: Tensor) -> Tensor:
@@ -156,6 +167,8 @@ class AutoAttack(_Bridge):
             a fresh draw.
     """
 
+    asks: ClassVar[Asks] = "gradients"
+
     eps: float
     norm: NormName = "Linf"
     version: Literal["standard", "rand", "plus"] = "standard"
@@ -170,6 +183,13 @@ class AutoAttack(_Bridge):
     @property
     def name(self) -> str:
         return f"AutoAttack {self.version}"
+
+    @property
+    def least_classes(self) -> int:
+        return 3 if self.version == "rand" else 4
+
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        return 0, 4000 if self.version == "rand" else 8000
 
     def __call__(
         self,
@@ -189,11 +209,11 @@ class AutoAttack(_Bridge):
                 zero, Square beating the white box, …); by default they are logged as warnings.
         """
         on_flag = on_flag or (lambda id_, flag: _log.warning("image %d: %s", id_, flag))
-        return self._attack(Case.of(model, images, labels, ids, seed, progress, on_flag))
+        return self._attack(Problem.of(model, images, labels, ids, seed, progress, on_flag))
 
-    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+    def _one(self, model, image, label, id_, seed, problem) -> Tensor:
         library = package("pyautoattack", "autoattack")
-        classes = self._classes(case, image)
+        classes = self._classes(problem, image)
         # The library counts over a whole process what it takes for a dynamic defence.
         counts = library.autoattack.checks.funcs
         counts.update(dict.fromkeys(counts, 0))
@@ -217,32 +237,37 @@ class AutoAttack(_Bridge):
             for loss in ("ce", "dlr"):
                 attack.apgd.loss, attack.apgd.seed = loss, seed
                 points.append(attack.apgd.perturb(image, label, best_loss=True))
-            adversarial = _worst(case, points, label, id_, attack.apgd.eot_iter)
+            adversarial = _worst(problem, points, label, id_, attack.apgd.eot_iter)
         for flag in dict.fromkeys(flags):
-            case.callback(id_, flag)
+            problem.callback(id_, flag)
         return adversarial
 
-    def _classes(self, case: Case, image: Tensor) -> int:
+    def _classes(self, problem: Problem, image: Tensor) -> int:
         """How many the model has, without a query of its randomness."""
-        model = case.model.classifier if isinstance(case.model, Defended) else case.model
+        model = problem.model.classifier if isinstance(problem.model, Defended) else problem.model
         with torch.no_grad():
-            found, needed = model(image).shape[1], 3 if self.version == "rand" else 4
-        if found < needed:
+            found = logits_of(model, image).shape[1]
+        if found < self.least_classes:
             raise InputError(
-                f"AutoAttack {self.version} needs {needed} classes, the model has {found}; use "
+                f"{self.name} needs {self.least_classes} classes, the model has {found}; use "
                 "APGD with loss=margin"
             )
         return found
 
 
-def _worst(case: Case, points: list[Tensor], label: Tensor, id_: int, draws: int) -> Tensor:
+def _worst(problem: Problem, points: list[Tensor], label: Tensor, id_: int, draws: int) -> Tensor:
     """Which of some points, each [1, C, H, W], fools the defence in most draws."""
     asked = Objective(
-        model=case.model, labels=label, ids=[id_], seed=case.seed, loss=cross_entropy, eot=draws
+        model=problem.model,
+        labels=label,
+        ids=[id_],
+        seed=problem.seed,
+        loss=cross_entropy,
+        eot=draws,
     )
     best, found = points[0], Value.lowest(points[0])
     for point in points:
-        value = asked.value(cut_to_range(point.to(case.images)), "score")
+        value = asked.value(cut_to_range(point.to(problem.images)), "score")
         if value.above(found):
             best, found = point, value
     return best
@@ -277,6 +302,8 @@ class Square(_Bridge):
         purifier_seed: as in `AutoAttack`.
     """
 
+    asks: ClassVar[Asks] = "queries"
+
     eps: float
     norm: NormName = "Linf"
     queries: int = 5000
@@ -292,9 +319,12 @@ class Square(_Bridge):
                     f"{name} is {getattr(self, name)!r}; use a whole number of at least 1"
                 )
 
-    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        return self.queries * self.restarts * (EOT if purifier.is_randomised else 1), 0
+
+    def _one(self, model, image, label, id_, seed, problem) -> Tensor:
         def averaged(x: Tensor) -> Tensor:
-            seen = model.averaged(x, JUDGED)
+            seen = model.averaged(x, EOT)
             return seen + _NEVER_WRONG * F.one_hot(label, seen.shape[1])
 
         attack = package("pyautoattack.square", "autoattack").SquareAttack(
@@ -313,7 +343,7 @@ class Square(_Bridge):
             attack.init_hyperparam(image)
             runs = range(self.restarts)
             points = [attack.attack_single_run(image.clone(), label)[1] for _ in runs]
-            return _worst(case, points, label, id_, JUDGED)
+            return _worst(problem, points, label, id_, EOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,8 +368,17 @@ class Foolbox(_Bridge):
         check_ball(self.eps, self.norm)
 
     @property
+    def asks(self) -> Asks:  # type: ignore[override]  # of the library's attack, not of the class
+        module = type(self.attack).__module__.rpartition(".")[2]
+        return "decisions" if module in _BY_DECISIONS else "gradients"
+
+    @property
     def name(self) -> str:
         return type(self.attack).__name__
+
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        steps = getattr(self.attack, "steps", 1)
+        return (75 * steps, 0) if self.asks == "decisions" else (0, steps)
 
     @property
     def norm(self) -> NormName:
@@ -352,7 +391,7 @@ class Foolbox(_Bridge):
     def settings(self) -> Plain:
         return {"attack": repr(self.attack), "eps": self.eps, "purifier_seed": self.purifier_seed}
 
-    def _one(self, model, image, label, id_, seed, case) -> Tensor:
+    def _one(self, model, image, label, id_, seed, problem) -> Tensor:
         foolbox = package("foolbox", "foolbox")
         bounded = foolbox.PyTorchModel(model, bounds=(0, 1), device=image.device)
         try:

@@ -4,18 +4,19 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ridefense.attacks.base import Attack, Case, check_ball
-from ridefense.attacks.losses import Loss, cross_entropy, likeliest_others
+from ridefense.attacks.base import Asks, Attack, Problem, check_ball
+from ridefense.attacks.losses import Loss, classes_of, cross_entropy, likeliest_others
 from ridefense.attacks.norms import NORMS, Norm, NormName, project
 from ridefense.attacks.objective import Objective, Value
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.noise import Keys, derive
+from ridefense.purifier import Purifier
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Iterative(Attack):
             no more than the model's own rounding.
     """
 
+    asks: ClassVar[Asks] = "gradients"
+
     eps: float
     norm: NormName = "Linf"
     steps: int = 10
@@ -103,19 +106,35 @@ class Iterative(Attack):
         Warns:
             RuntimeWarning: that names the images whose logits or gradients were not finite.
         """
-        return self._attack(Case.of(model, images, labels, ids, seed, progress, callback))
+        return self._attack(Problem.of(model, images, labels, ids, seed, progress, callback))
+
+    @property
+    def least_classes(self) -> int:
+        return classes_of(self.loss, bool(self.targets))
+
+    def suited_to(self, classes: int) -> Self | None:
+        fewer = replace(self, targets=min(self.targets, classes - 1))
+        return fewer if classes >= fewer.least_classes else None
+
+    def _asked(self, purifier: Purifier) -> tuple[int, int]:
+        return 0, self.runs * self.steps * self.eot
+
+    @property
+    def runs(self) -> int:
+        """How many ascents: restarts, for each target where there are any."""
+        return self.restarts * max(1, self.targets)
 
     @abstractmethod
-    def climb(self, run: "Run", images: Tensor) -> Tensor:
+    def climb(self, run: "Ascent", images: Tensor) -> Tensor:
         """From `images` [N, C, H, W] to better ones, `run.steps` at most."""
 
-    def _run(self, case: Case) -> Tensor:
-        x, norm = case.images, NORMS[self.norm]
+    def _run(self, problem: Problem) -> Tensor:
+        x, norm = problem.images, NORMS[self.norm]
         objective = Objective(
-            model=case.model,
-            labels=case.labels,
-            ids=case.ids,
-            seed=case.seed,
+            model=problem.model,
+            labels=problem.labels,
+            ids=problem.ids,
+            seed=problem.seed,
             loss=self.loss,
             eot=self.eot,
             purifier_seed=self.purifier_seed,
@@ -123,13 +142,13 @@ class Iterative(Attack):
         )
         aims = [None]
         if self.targets:
-            aims = list(likeliest_others(objective.logits(x, "aim"), case.labels, self.targets))
+            aims = list(likeliest_others(objective.logits(x, "aim"), problem.labels, self.targets))
         runs = [(aim, restart) for aim in aims for restart in range(self.restarts)]
         best, found = x.clone(), Value.lowest(x)
         rows = torch.arange(len(x), device=x.device)
         for index, (aim, restart) in enumerate(runs):
             part = replace(objective, targets=aim).of(rows)
-            run = Run(part, norm, x[rows], index, len(runs), self.steps, case)
+            run = Ascent(part, norm, x[rows], index, len(runs), self.steps, problem)
             start = run.random_start(self.eps) if restart or self.random_start else x[rows]
             end = self.climb(run, start)
             if len(runs) == 1:
@@ -142,7 +161,7 @@ class Iterative(Attack):
             rows = rows[found.wrong[rows] < 1]
             if not len(rows):
                 break
-        case.progress(len(x) * len(runs) * self.steps, len(x) * len(runs) * self.steps)
+        problem.progress(len(x) * len(runs) * self.steps, len(x) * len(runs) * self.steps)
         if objective.odd:
             warnings.warn(
                 f"{self.name}: logits or gradients of images {sorted(objective.odd)} were not "
@@ -154,7 +173,7 @@ class Iterative(Attack):
 
 
 @dataclass(frozen=True)
-class Run:
+class Ascent:
     """One run of an attack: from one start, for some of the images."""
 
     objective: Objective
@@ -163,12 +182,12 @@ class Run:
     index: int
     count: int
     steps: int
-    case: Case
+    problem: Problem
 
     def random_start(self, eps: float) -> Tensor:
         """Uniform in the ball of radius eps, then cut to [0, 1]."""
         x = self.centre
-        keys = Keys.of(derive(self.case.seed, "start"), self.objective.ids, len(x), x.device)
+        keys = Keys.of(derive(self.problem.seed, "start"), self.objective.ids, len(x), x.device)
         moved = x.double() + eps * self.norm.uniform(keys, self.index, x.shape)
         return project(self.norm, moved, x, eps)
 
@@ -179,13 +198,15 @@ class Run:
         return value, gradient
 
     def saw(self, images: Tensor, step: int, value: Value) -> None:
-        case = self.case
-        if case.callback:
+        problem = self.problem
+        if problem.callback:
             ids = self.objective.ids
-            case.callback(Iterate(self.index, step, images.clone(), value, ids))
-        total = len(case.images) * self.count * self.steps
-        done = len(case.images) * self.index * self.steps + len(images) * min(step + 1, self.steps)
-        case.progress(done, total)
+            problem.callback(Iterate(self.index, step, images.clone(), value, ids))
+        total = len(problem.images) * self.count * self.steps
+        done = len(problem.images) * self.index * self.steps + len(images) * min(
+            step + 1, self.steps
+        )
+        problem.progress(done, total)
 
 
 class _Default(float):
@@ -212,14 +233,14 @@ class PGD(Iterative):
         if not 0 <= self.step_size < float("inf"):
             raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
 
-    def climb(self, run: Run, images: Tensor) -> Tensor:
+    def climb(self, run: Ascent, images: Tensor) -> Tensor:
         for step in range(self.steps):
             _, gradient = self._gradient(run, images, step)
             moved = images + self.step_size * run.norm.steepest(gradient)
             images = project(run.norm, moved, run.centre, self.eps)
         return images
 
-    def _gradient(self, run: Run, images: Tensor, step: int) -> tuple[Value, Tensor]:
+    def _gradient(self, run: Ascent, images: Tensor, step: int) -> tuple[Value, Tensor]:
         return run.gradient(images, step)
 
 

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ridefense.attacks.descent import PGD, Run
+from ridefense.attacks.base import Cost
+from ridefense.attacks.descent import PGD, Ascent
 from ridefense.attacks.norms import project
 from ridefense.attacks.objective import Objective, Value
 from ridefense.defended import Defended
 from ridefense.engines import eager
 from ridefense.errors import InputError
 from ridefense.estimate import Estimate, estimate
+from ridefense.gradients import GradientMode
 from ridefense.images import cut_to_range
 from ridefense.noise import Keys, Stream
+from ridefense.purifier import Purifier
 from ridefense.settings import Settings
 
 
@@ -43,7 +46,11 @@ class HeldWeights(PGD):
         if not isinstance(self.hold, int) or self.hold < 1:
             raise InputError(f"hold is {self.hold!r}; use a whole number of at least 1")
 
-    def climb(self, run: Run, images: Tensor) -> Tensor:
+    def cost(self, purifier: Purifier, gradient: GradientMode | None) -> Cost:
+        gradients = self.runs * self.steps * self.eot
+        return Cost(round(gradients / self.hold), gradients, gradients)
+
+    def climb(self, run: Ascent, images: Tensor) -> Tensor:
         rows = torch.arange(len(images), device=images.device)
         parts = rows.split(max(1, self.batch // self.eot))
         held: list[Objective] = []
@@ -60,7 +67,7 @@ class HeldWeights(PGD):
         return images
 
 
-def _hold(objective: Objective, images: Tensor, run: Run, step: int) -> Objective:
+def _hold(objective: Objective, images: Tensor, run: Ascent, step: int) -> Objective:
     """The same question asked of networks fitted at these images."""
     model, purifier = objective.model, getattr(objective.model, "purifier", None)
     if not (isinstance(purifier, Settings) and purifier.noisy_input):

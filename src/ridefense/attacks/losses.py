@@ -42,7 +42,7 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor
     Raises:
         InputError: for fewer than 3 classes, or 4 with targets.
     """
-    needed = 3 if targets is None else 4
+    needed = classes_of(dlr, targets is not None)
     if logits.shape[1] < needed:
         raise InputError(f"dlr needs {needed} classes, the model has {logits.shape[1]}; use margin")
     top = logits.topk(needed, dim=1).values
@@ -52,6 +52,13 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor
 
 LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, margin, dlr)}
 """By name."""
+
+
+def classes_of(loss: Loss, targeted: bool) -> int:
+    """How many classes a loss needs."""
+    if loss is dlr:
+        return 4 if targeted else 3
+    return 2
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

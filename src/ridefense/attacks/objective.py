@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.attacks.losses import Loss, check_labels
-from ridefense.defended import views
+from ridefense.defended import is_randomised, views
 from ridefense.errors import InputError
 from ridefense.noise import derive
 
@@ -46,8 +46,8 @@ class Value:
         return (self.wrong > other.wrong) | ((self.wrong == other.wrong) & higher)
 
 
-JUDGED = 5
-"""Draws that at least decide which of several points is worst for an image."""
+EOT = 5
+"""Draws of a randomised defence that are averaged, at least, where one would let luck decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class Objective:
     @property
     def judge(self) -> "Objective":
         """The same asked of enough draws that one lucky draw does not decide between points."""
-        known = self.purifier_seed is not None or not getattr(self.model, "is_randomised", False)
-        return self if known else replace(self, eot=max(self.eot, JUDGED))
+        known = self.purifier_seed is not None or not is_randomised(self.model)
+        return self if known else replace(self, eot=max(self.eot, EOT))
 
     def logits(self, images: Tensor, *question: int | str) -> Tensor:
         """The real logits [N, classes], of one draw."""

@@ -1,13 +1,17 @@
 """Attacks that never ask the model they are evaluated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ridefense.attacks.base import Attack, Case
+from ridefense.attacks.base import Asks, Attack, Cost, Problem
 from ridefense.attacks.norms import NormName
-from ridefense.defended import Defended
+from ridefense.defended import Defended, source_of
 from ridefense.describe import Plain, describe
+from ridefense.gradients import GradientMode
+from ridefense.purifier import Purifier
+from ridefense.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,8 @@ class Transfer(Attack):
         attack: how it is attacked; its `eps` and `norm` are the threat model.
     """
 
+    asks: ClassVar[Asks] = "nothing"
+
     source: nn.Module
     attack: Attack
 
@@ -28,7 +34,7 @@ class Transfer(Attack):
         of = self.source
         name = type(of).__name__
         if isinstance(of, Defended):
-            name = getattr(of.purifier, "name", type(of.purifier).__name__)
+            name = of.purifier.name
         return f"{self.attack.name} transferred from {name}"
 
     @property
@@ -39,21 +45,37 @@ class Transfer(Attack):
     def norm(self) -> NormName:
         return self.attack.norm
 
+    def suited_to(self, classes: int) -> "Transfer | None":
+        attack = self.attack.suited_to(classes)
+        return None if attack is None else replace(self, attack=attack)
+
+    def cost(self, purifier: Purifier, gradient: GradientMode | None) -> Cost:
+        """That of the attack on its source, in runs of the purifier that is evaluated."""
+        source = self.source
+        if not isinstance(source, Defended):
+            return self.attack.cost(purifier, None)
+        there = self.attack.cost(source.purifier, source.gradient)
+        runs = 0.0  # a filter's, which is nothing beside a fit
+        if isinstance(source.purifier, Settings) and isinstance(purifier, Settings):
+            runs = there.purifications * source.purifier.total_steps / purifier.total_steps
+        return replace(there, purifications=round(runs))
+
     def settings(self) -> Plain:
         return {"attack": self.attack.settings(), "source": _told(self.source)}
 
-    def _run(self, case: Case) -> Tensor:
+    def _run(self, problem: Problem) -> Tensor:
         return self.attack(
             self.source,
-            case.images,
-            case.labels,
-            ids=case.ids,
-            seed=case.seed,
-            progress=case.progress,
+            problem.images,
+            problem.labels,
+            ids=problem.ids,
+            seed=problem.seed,
+            progress=problem.progress,
         )
 
 
 def _told(model: nn.Module) -> Plain:
     if not isinstance(model, Defended):
         return describe(model)
-    return {part: describe(getattr(model, part)) for part in ("classifier", "purifier", "gradient")}
+    parts = model.classifier, source_of(model.purifier), model.gradient
+    return dict(zip(("classifier", "purifier", "gradient"), map(describe, parts), strict=True))

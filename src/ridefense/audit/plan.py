@@ -18,8 +18,9 @@ from torch import nn
 from ridefense import classifiers, datasets
 from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
-from ridefense.audit.threats import basic, in_order, purifications, suited, threats
+from ridefense.audit.threats import basic, in_order, purifications, suited, threats_for
 from ridefense.datasets import Dataset
+from ridefense.defended import as_purifier, undeclared
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, run
@@ -28,9 +29,8 @@ from ridefense.evaluate.running import Progress
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
-from ridefense.purifier import Purifier, check_purifier
+from ridefense.purifier import Purifier
 from ridefense.rivals import JPEG
-from ridefense.settings import Settings
 
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Radii of the curve of accuracy against ε."""
@@ -77,11 +77,12 @@ class Audit:
 
     def __post_init__(self) -> None:
         check_names(dataset=self.dataset, classifier=self.classifier)
-        for purifier in (self.purifier, *self.beside.values()):
-            check_purifier(purifier)
-        if not (isinstance(self.purifier, Settings) or hasattr(self.purifier, "differentiable")):
+        object.__setattr__(self, "purifier", as_purifier(self.purifier))
+        beside = {name: as_purifier(purifier) for name, purifier in self.beside.items()}
+        object.__setattr__(self, "beside", beside)
+        if "differentiable" in undeclared(self.purifier):
             warnings.warn(
-                f"{type(self.purifier).__name__} does not say whether it is differentiable, and is "
+                f"{self.purifier.name} does not say whether it is differentiable, and is "
                 "attacked as if it were not; give it the attribute differentiable",
                 stacklevel=3,
             )
@@ -143,7 +144,7 @@ class Audit:
         found = [
             threat
             for eps in sorted(self.radii)
-            for threat in threats(model, purifier, eps, self.budget, surrogate)
+            for threat in threats_for(model, purifier, eps, self.budget, surrogate)
         ]
         found += [
             threat for eps in self.curve for threat in basic(model, purifier, eps, self.budget)
@@ -220,7 +221,7 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
     None where the purifier has a derivative, where the budget has none, and where there are no
     other images.
     """
-    if getattr(audit.purifier, "differentiable", False) or not audit.budget.imitated:
+    if audit.purifier.differentiable or not audit.budget.imitated:
         return None
     eps = max(audit.radii)
     path = folder / f"{audit.name}.surrogate-{audit.budget.imitated}-{eps:g}.safetensors"

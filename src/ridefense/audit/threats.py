@@ -20,6 +20,7 @@ from ridefense.attacks import (
     dlr,
     margin,
 )
+from ridefense.attacks.objective import EOT
 from ridefense.audit.budgets import Budget
 from ridefense.defended import Defended
 from ridefense.estimators import DAE, DIP, Estimator
@@ -34,6 +35,8 @@ from ridefense.gradients import (
     Trajectory,
     Truncated,
     Unrolled,
+    best_gradient,
+    sees_the_image,
 )
 from ridefense.networks import NETWORKS
 from ridefense.purifier import Purifier
@@ -42,11 +45,8 @@ from ridefense.settings import Settings
 KNOWN_SEED = 7
 """The purifier's seed that is told to an attacker who knows it."""
 
-EOT = 5
-"""Draws where a single one would let luck decide."""
 
-
-def threats(
+def threats_for(
     classifier: nn.Module,
     purifier: Purifier,
     eps: float,
@@ -88,7 +88,7 @@ def basic(
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if sees_the_image(purifier):
         yield Threat(attack=HeldWeights(eps=eps), gradient=FrozenWeights())
-    elif _differentiable(purifier):
+    elif purifier.differentiable:
         yield Threat(attack=PGD(eps=eps), gradient=Unrolled())
 
 
@@ -101,43 +101,14 @@ def in_order(found: list[Threat], purifier: Purifier) -> tuple[Threat, ...]:
 def suited(found: Iterable[Threat], classes: int) -> Iterator[Threat]:
     """Those that can be run on so many classes, aiming at no more than are wrong."""
     for threat in found:
-        attack = threat.attack
-        if getattr(attack, "targets", 0) >= classes:
-            attack = replace(attack, targets=classes - 1)
-            threat = replace(threat, attack=attack)
-        needed = 0
-        if getattr(attack, "loss", None) is dlr:
-            needed = 4 if attack.targets else 3
-        elif isinstance(attack, AutoAttack):
-            needed = 3 if attack.version == "rand" else 4
-        if classes >= needed:
-            yield threat
+        attack = threat.attack.suited_to(classes)
+        if attack is not None:
+            yield replace(threat, attack=attack)
 
 
 def purifications(threat: Threat, purifier: Purifier) -> int:
-    """Roughly how often a threat runs the purifier on an image before the final draws."""
-    attack = threat.attack
-    if isinstance(attack, Transfer):
-        source = attack.source
-        if not (isinstance(source, Defended) and isinstance(source.purifier, Settings)):
-            return 0
-        there = Threat(attack=attack.attack, gradient=source.gradient)
-        fits = purifications(there, source.purifier)
-        return round(fits * source.purifier.total_steps / purifier.total_steps)
-    if threat.gradient is None:
-        return 0
-    if isinstance(attack, Square):
-        return attack.queries * attack.restarts
-    if isinstance(attack, Foolbox):
-        return 75 * attack.attack.steps
-    if isinstance(attack, AutoAttack):
-        return 4000 if attack.version == "rand" else 8000
-    runs = attack.restarts * max(1, attack.targets) * attack.eot
-    backwards = getattr(threat.gradient, "steps", 0)  # of Truncated: about a fit for each twenty
-    if isinstance(threat.gradient, Unrolled):
-        backwards = 100
-    each = 2 * getattr(attack, "directions", 0.5) * (1 + backwards / 20)
-    return round(runs * attack.steps * each / getattr(attack, "hold", 1))
+    """About how often a threat runs the purifier on an image before the final draws."""
+    return threat.attack.cost(purifier, threat.gradient).purifications
 
 
 def _through_a_blur(classifier: nn.Module, eps: float) -> Threat:
@@ -228,7 +199,7 @@ def _through(
 ) -> Iterator[Threat]:
     """White box, with every gradient mode that the purifier has."""
     identity = Identity()
-    random = getattr(purifier, "is_randomised", True)
+    random = purifier.is_randomised
     yield Threat(attack=FGSM(eps=eps), gradient=identity)
     yield from (Threat(attack=PGD(eps=eps, steps=n), gradient=identity) for n in budget.steps)
     for loss, targets in ((margin, 0), (dlr, 0), (dlr, budget.targets)):
@@ -257,17 +228,10 @@ def _through(
             yield Threat(attack=known, gradient=gradient)
 
 
-def strongest(purifier: Purifier) -> GradientMode:
-    """The gradient mode that attacks are strongest through, of those that a step can afford."""
-    if _differentiable(purifier):
-        return Unrolled()
-    return FrozenWeights() if sees_the_image(purifier) else Identity()
-
-
 def _swept(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
     """The strongest gradient there is with other step sizes, starts and losses."""
-    attack: PGD = PGD(eps=eps, eot=EOT if getattr(purifier, "is_randomised", True) else 1)
-    gradient = strongest(purifier)
+    attack: PGD = PGD(eps=eps, eot=EOT if purifier.is_randomised else 1)
+    gradient = best_gradient(purifier)
     if sees_the_image(purifier):
         attack = HeldWeights(eps=eps)
     others = [
@@ -297,17 +261,8 @@ def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:
 
 def _exact(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:
     fitted = isinstance(purifier, Settings)
-    if purifier.total_steps <= budget.unrolled if fitted else _differentiable(purifier):
+    if purifier.total_steps <= budget.unrolled if fitted else purifier.differentiable:
         yield Unrolled()
-
-
-def _differentiable(purifier: Purifier) -> bool:
-    return getattr(purifier, "differentiable", False)
-
-
-def sees_the_image(purifier: Purifier) -> bool:
-    """Whether a network is fitted that the image is fed to, so that it can be differentiated."""
-    return isinstance(purifier, Settings) and purifier.noisy_input
 
 
 def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
@@ -319,9 +274,9 @@ def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]
     if budget.decisions:
         yield Threat(attack=_hard_label(eps, budget.decisions), gradient=identity)
     if budget.autoattack:
-        random = getattr(purifier, "is_randomised", True)
+        random = purifier.is_randomised
         attack = AutoAttack(eps=eps, version="rand" if random else "standard")
-        yield Threat(attack=attack, gradient=strongest(purifier))
+        yield Threat(attack=attack, gradient=best_gradient(purifier))
 
 
 def _hard_label(eps: float, steps: int) -> Foolbox:

@@ -13,12 +13,12 @@ import typer
 from ridefense import datasets
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
 from ridefense.attacks.base import check_ball
-from ridefense.audit.threats import EOT, sees_the_image, strongest
+from ridefense.attacks.objective import EOT
 from ridefense.errors import InputError
 from ridefense.estimators import ESTIMATORS
 from ridefense.evaluate import Cluster, Here, Processes, Threat, Workers
 from ridefense.filters import Filter, GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
-from ridefense.gradients import FrozenWeights, Identity
+from ridefense.gradients import FrozenWeights, Identity, best_gradient, sees_the_image
 from ridefense.purifier import Purifier
 from ridefense.rivals import (
     JPEG,
@@ -211,7 +211,7 @@ def threat(
             known = ", ".join(_HAVE[option])
             raise InputError(f"{option} is {given}, which {name} does not have; it is of {known}")
     own = {} if steps is None else {"steps": steps}
-    random = getattr(purifier, "is_randomised", True)
+    random = purifier.is_randomised
     match name:
         case AttackName.none:
             return None
@@ -227,12 +227,12 @@ def threat(
             return Threat(attack=held, gradient=FrozenWeights())
         case AttackName.apgd:
             attack = APGD(eps=eps, eot=EOT if random else 1, **own)
-            return Threat(attack=attack, gradient=strongest(purifier))
+            return Threat(attack=attack, gradient=best_gradient(purifier))
         case AttackName.square:
             attack = Square(eps=eps)
         case AttackName.autoattack:
             attack = AutoAttack(eps=eps, version="rand" if random else "standard")
-            return Threat(attack=attack, gradient=strongest(purifier))
+            return Threat(attack=attack, gradient=best_gradient(purifier))
     return Threat(attack=attack, gradient=Identity())
 
 
@@ -241,7 +241,7 @@ def _check_held(purifier: Purifier) -> None:
     if not sees_the_image(purifier):
         raise InputError(
             f"attack held is for networks that are fed the image (ride and dae), not for "
-            f"{getattr(purifier, 'name', purifier)}; use bpda"
+            f"{purifier.name}; use bpda"
         )
 
 

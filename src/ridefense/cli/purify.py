@@ -13,7 +13,6 @@ from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.imagefiles import load_image, save_image
 from ridefense.networks import name_for
-from ridefense.rivals import Inside
 
 
 def purify(
@@ -42,7 +41,7 @@ def purify(
     image = load_image(source)
     network = network or NetworkName(name_for(image.shape))
     defend = choices.purifier(purifier, preset, network, engine)
-    if isinstance(defend, Inside):
+    if defend.position == "inside":
         raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")
     began = time.perf_counter()
     if isinstance(defend, Estimator):

@@ -17,6 +17,7 @@ from ridefense import classifiers, datasets
 from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
+from ridefense.defended import as_purifier, source_of
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
@@ -25,8 +26,7 @@ from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import derive
 from ridefense.presets import PRESETS
-from ridefense.purifier import Purifier, check_purifier
-from ridefense.rivals.base import Inside
+from ridefense.purifier import Purifier
 
 _PACKAGES = (
     *("ridefense", "ridefense-native", "torch", "torchvision", "numpy", "scipy", "scikit-image"),
@@ -141,7 +141,7 @@ class Evaluation:
         if not self.seeds:
             raise InputError("seeds is empty; give at least one")
         check_names(dataset=self.dataset, classifier=self.classifier)
-        check_purifier(self.purifier)
+        object.__setattr__(self, "purifier", as_purifier(self.purifier))
         if not isinstance(self.threats, tuple) or not all(
             isinstance(threat, Threat) for threat in self.threats
         ):
@@ -156,8 +156,8 @@ class Evaluation:
 
     @property
     def is_randomised(self) -> bool:
-        """Whether the purifier is; one that does not say is taken to be."""
-        return getattr(self.purifier, "is_randomised", True)
+        """Whether the purifier is."""
+        return self.purifier.is_randomised
 
     def draw_seeds(self, seed: int, threat: Threat | None) -> list[int]:
         """The purifier's seeds for each final image: fresh ones, unless the attacker knows it."""
@@ -173,7 +173,7 @@ class Evaluation:
             InputError: where one is missing or they do not fit together.
         """
         images, classifier, _ = _load(self._drawn, self.classifier, self.device)
-        if isinstance(self.purifier, Inside):
+        if self.purifier.position == "inside":
             _check_inside(self._drawn, self.classifier, self.device, self.purifier)
         return images, classifier
 
@@ -210,7 +210,7 @@ class Evaluation:
                 "weights": fingerprint(classifier.state_dict()),
             },
             "preset": _preset_of(self.purifier),
-            "purifier": describe(self.purifier, attributes=True),
+            "purifier": describe(source_of(self.purifier), attributes=True),
             "seeds": list(self.seeds),
             "draws": self.draws if self.is_randomised else 1,
             "batch": self.batch,
@@ -272,11 +272,11 @@ def _load(drawn: _Drawn, name: str, device: str) -> tuple[Dataset, Classifier, i
 
 
 @lru_cache(maxsize=2)
-def _check_inside(drawn: _Drawn, name: str, device: str, inside: Inside) -> None:
+def _check_inside(drawn: _Drawn, name: str, device: str, inside: Purifier) -> None:
     """Refuse a defence that finds no place in this classifier."""
     images, classifier, _ = _load(drawn, name, device)
     with torch.no_grad():
-        inside.defend(classifier)(_first(images).to(device))
+        inside.behind(classifier)(_first(images).to(device))
 
 
 def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -> None:

@@ -5,20 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ridefense import memory, threads
 from ridefense.datasets import Dataset
-from ridefense.defended import Defended, views
+from ridefense.defended import Defended
 from ridefense.errors import InputError, RideError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import Watch
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
+from ridefense.filters import Unchanged
 from ridefense.noise import derive
 from ridefense.purifier import Purifier, purified_by
-from ridefense.rivals.base import Inside
 
 FAULTS = {
     "nan": "the attack's image had NaN or infinity; those pixels were taken from the clean image",
@@ -165,9 +165,8 @@ def _outcomes(
 
     purified, fits = draws[0].images, [draw.found for draw in draws if draw.found]
     broken = torch.tensor([draw.broken for draw in draws]).any(dim=0).tolist()
-    model = classifier
-    if isinstance(evaluation.purifier, Inside):
-        model = evaluation.purifier.defend(classifier)
+    model = evaluation.purifier.behind(classifier)
+    bare = Unchanged().behind(classifier)
     predictions = [_predict(model, draw.images, ids, draw.seed) for draw in draws]
     rounded, levels = predictions[0], (final * 255).round() / 255
     if not evaluation.rounded:
@@ -176,7 +175,7 @@ def _outcomes(
         again = _purify(evaluation.purifier, levels, ids, draws[0].seed)
         rounded = _predict(model, again.images, ids, draws[0].seed)
     measured = {
-        "bare": _predict(classifier, final, ids, draws[0].seed),
+        "bare": _predict(bare, final, ids, draws[0].seed),
         "rounded": rounded,
         "linf": _distance(final, clean, "Linf"),
         "l2": _distance(final, clean, "L2"),
@@ -219,10 +218,8 @@ def _attack(
 ) -> tuple[Tensor, list[tuple[str, ...]]]:
     """The images that the attack found, fit to be purified, and what was wrong with each."""
     _, model = evaluation.load()
-    if chunk.threat.gradient is not None and isinstance(evaluation.purifier, Inside):
-        model = evaluation.purifier.defend(model)
-    elif chunk.threat.gradient is not None:
-        model = Defended(model, evaluation.purifier, gradient=chunk.threat.gradient)
+    if chunk.threat.gradient is not None:
+        model = evaluation.purifier.behind(model, chunk.threat.gradient)
     found = chunk.threat.attack(
         model,
         clean,
@@ -276,9 +273,9 @@ def _purify(
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, images: Tensor, ids: list[int], seed: int) -> list[int]:
-    """Classes, and -1 where the logits are not finite."""
-    logits = views(model, images, ids, seed)[-1]
+def _predict(model: Defended, purified: Tensor, ids: list[int], seed: int) -> list[int]:
+    """Classes of purified images, and -1 where the logits are not finite."""
+    logits = model.classified(purified, ids, seed)
     return torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1).tolist()
 
 

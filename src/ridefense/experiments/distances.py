@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ridefense.attacks import PGD
-from ridefense.attacks.descent import Run as Descent
+from ridefense.attacks.descent import Ascent
 from ridefense.attacks.norms import project
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
@@ -35,7 +35,7 @@ class OverwrittenPGD(PGD):
     attacker then moves what is half defended already.
     """
 
-    def climb(self, run: Descent, images: Tensor) -> Tensor:
+    def climb(self, run: Ascent, images: Tensor) -> Tensor:
         objective = run.objective
         purifier = getattr(objective.model, "purifier", None)
         if not isinstance(purifier, Estimator):

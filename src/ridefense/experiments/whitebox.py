@@ -9,7 +9,7 @@ from ridefense.experiments.blocks import Block, Table, matrix
 from ridefense.experiments.experiment import Cases, Evidence, Experiment
 from ridefense.experiments.lab import FieldName, Lab
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
-from ridefense.gradients import Identity, Unrolled
+from ridefense.gradients import Identity, best_gradient
 from ridefense.purifier import Purifier
 from ridefense.report.paper import FIGURES, Figure
 from ridefense.report.summary import Line
@@ -48,7 +48,7 @@ def ball(field: FieldName, rms: float) -> float:
 
 def through(purifier: Purifier, field: FieldName, draws: int = 10) -> tuple[Threat, ...]:
     """The attack that suits a rival: its exact derivative where it has one, EOT where it draws."""
-    gradient = Unrolled() if getattr(purifier, "differentiable", False) else Identity()
+    gradient = best_gradient(purifier)
     eot = draws if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
     balls = [("Linf", eps) for eps in RADII[field]]
     if isinstance(purifier, DefenseGAN | JPEG | TVMinimisation | CropEnsemble):

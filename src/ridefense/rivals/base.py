@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.filters import Filter
+from ridefense.gradients import GradientMode
 from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Keys
-from ridefense.purifier import named
+from ridefense.purifier import Position
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,26 @@ class RandomFilter(Filter):
 
 @dataclass(frozen=True)
 class Inside(Filter):
-    """A defence that sits in the classifier: as a purifier it leaves images as they are."""
+    """A defence inside the classifier; as a purifier it returns images as they are."""
 
     is_randomised = True
+
+    @property
+    def position(self) -> Position:
+        return "inside"
 
     def apply(self, images: Tensor) -> Tensor:
         return images.clone()
 
-    def defend(self, classifier: nn.Module, seed: int = 0) -> "DefendedInside":
-        """The classifier with this defence in it; the classifier itself is not changed."""
-        return DefendedInside(classifier, self, seed)
+    def behind(
+        self, classifier: nn.Module, gradient: GradientMode | None = None, seed: int = 0
+    ) -> "DefendedInside":
+        """The classifier with this defence in it; the classifier itself is not changed.
+
+        Its derivative is PyTorch's own of one draw, whatever the gradient mode: images reach it
+        unpurified.
+        """
+        return DefendedInside(classifier, self, gradient, seed)
 
     @abstractmethod
     def logits(self, classifier: nn.Module, images: Tensor, keys: Keys) -> Tensor:
@@ -69,20 +80,13 @@ class DefendedInside(Defended):
     """A classifier with randomness in it, which attacks see as they see any `Defended`.
 
     Its derivative is PyTorch's own, of one draw; average over draws with an attack's `eot`.
-
-    Args:
-        classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes].
-        defence: what is done inside.
-        seed: of its randomness.
     """
 
-    def __init__(self, classifier: nn.Module, defence: Inside, seed: int = 0) -> None:
-        super().__init__(classifier, defence, seed=seed)
+    position = "inside"
+    purifier: Inside
 
-    def views(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
-    ) -> Tensor:
-        """Logits [1, N, classes]; by default every call draws anew."""
+    def defence_views(self, images: Tensor, ids: Sequence[int] | None, seed: int | None) -> Tensor:
+        """Logits [1, N, classes]: the layers that the defence changes are run here."""
         seed = self._seed_of_call(images, seed)
         check_images(images)
         keys = Keys.of(seed, ids, len(images), images.device)
@@ -94,13 +98,11 @@ class DefendedInside(Defended):
         keys = Keys.of(seed, ids, len(images), images.device)
         return self.purifier.logits(self.classifier, images, keys)
 
-    @property
-    def takes_raw(self) -> bool:
-        return True
+    def classified(self, purified: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+        return self.views(purified, ids, seed)[-1]
 
-    def _check_parts(self, classifier: object, purifier: object, gradient: object) -> None:
-        if not isinstance(classifier, nn.Module):
-            raise InputError(f"classifier is {named(classifier)}; pass an nn.Module")
+    def _classified(self, views: Tensor) -> Tensor:
+        return views
 
 
 def check_whole(name: str, value: object, low: int) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ridefense.defended import Before
 from ridefense.errors import InputError
 from ridefense.filters import Filter
 from ridefense.noise import Keys, Stream
@@ -49,7 +50,7 @@ class BitDepth(Filter):
         return (images.detach().double() * top).round().div(top).to(images.dtype)
 
 
-class SoftSteps(nn.Module):
+class SoftSteps(Before, nn.Module):
     """Rounding to multiples of 1/`steps` with a sigmoid for each step, of this slope.
 
     A purifier like others, [N, C, H, W] in [0, 1] to the same, but that its derivative leads
@@ -58,6 +59,7 @@ class SoftSteps(nn.Module):
 
     name = "soft steps"
     is_randomised = False
+    is_dynamic = False
     differentiable = True
 
     def __init__(self, steps: int, slope: float) -> None:
