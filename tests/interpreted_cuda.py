@@ -75,12 +75,13 @@ def some_words(state, out, step, sample, STREAM: tl.constexpr):
     tl.store(out + at, streams.side_by_side(four).to(tl.int64))
 
 
+@pytest.mark.parametrize("seed", [2**32 - 5, 2**32 + 1, 2**128 - 1])  # upper words: 0, two hashes
 @pytest.mark.parametrize(("stream", "step", "sample"), [(1, 0, 0), (66, 2**32 - 1, 255)])
-def test_words(stream, step, sample):
-    owner = keys()
+def test_words(stream, step, sample, seed):
+    owner = keys(seed=seed)
     out = torch.zeros(2, 32, 4, dtype=torch.int64)
-    state = Only(torch.stack((owner.attempts << 32 | owner.seed, owner.ids), dim=1))
-    some_words[(2,)](state, out, step, sample, stream)
+    fits = CudaFits(PLAIN, torch.rand(2, 1, 6, 7), owner)
+    some_words[(2,)](Only(fits.state.keys), out, step, sample, stream)
     assert torch.equal(out, owner.words(stream, [step], 32, sample=sample)[:, 0])
 
 

@@ -122,6 +122,16 @@ def test_twenty_steps_over_two_rounds_equal_eager(variant, isa, pictures):
     assert not torch.equal(fast.x_est[0], fast.x_est[1])
 
 
+def test_seeds_and_ids_of_any_size_equal_eager(pictures):
+    images = float_pictures(pictures, 3)
+    settings = replace(BASE, steps=5, rounds=1)
+    for seed in (2**32 + 1, 2**128 - 1):
+        given = {"ids": ["a", 2**90, 4], "seed": seed}
+        fast = estimate(settings, images, **given)
+        exact = estimate(replace(settings, engine="eager"), images.double(), **given)
+        torch.testing.assert_close(fast.value.double(), exact.value, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("network", [GREY, COLOUR])
 def test_any_size(network, size, isa, pictures):

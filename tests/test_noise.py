@@ -1,5 +1,7 @@
+import hashlib
 import math
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -199,14 +201,39 @@ def test_keys_of_defaults_and_accepts_whole_numbers_of_any_kind():
     assert Keys.of(0, ids.numpy(), 2, cpu).ids.tolist() == [4, 2**32 - 1]
 
 
+def words_of(text, count):
+    """Little-endian 32-bit words of a hash, as docs/streams.md has it."""
+    digest = hashlib.blake2b(text.encode(), digest_size=4 * count).digest()
+    return [int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(count)]
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**100 + 7, 2**128 - 1])
+def test_seeds_beyond_32_bits_are_hashed_to_two_words(seed):
+    low, high = words_of(str(seed), 2)
+    words = keys(seed=seed, attempts=(0, 1, 2**32 - 1)).words(Stream.TARGET, [9], 2)
+    for i, attempt in enumerate((0, 1, 2**32 - 1)):
+        source = Source(low, IDS[i], (high + attempt) % 2**32)
+        assert words[i, 0].tolist() == [source.block(1, 9, block) for block in range(2)]
+
+
+def test_ids_beyond_32_bits_and_strings_are_hashed_to_a_word():
+    ids = [5, "5", "größe/7.png", "", 2**32, 2**128 - 1, numpy.str_("5"), numpy.uint64(2**63)]
+    texts = ["5", "größe/7.png", "", str(2**32), str(2**128 - 1), "5", str(2**63)]
+    expected = [5, *(words_of(text, 1)[0] for text in texts)]
+    assert Keys.of(0, ids, 8, torch.device("cpu")).ids.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("seed", "ids", "names"),
     [
         (-1, None, "seed is -1"),
-        (2**32, None, "seed is 4294967296"),
+        (2**128, None, f"seed is {2**128}"),
+        ("7", None, "seed is '7'"),
         (0.5, None, "seed is 0.5"),
         (0, [0, -1], "id is -1"),
-        (0, [0, 2**32], "id is 4294967296"),
+        (0, [0, 2**128], f"id is {2**128}"),
+        (0, [0, None], "id is None"),
+        (0, "ab", "ids is 'ab'"),
         (0, [0, 1.5], "id is 1.5"),
         (0, [0], "1 ids for 2 images"),
     ],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
-from ridefense.noise import derive
+from ridefense.noise import Id, check_seed, derive
 from ridefense.purifier import Call, Position, Purifier, check_call, named, purified_by
 
 
@@ -61,11 +61,11 @@ class Defended(nn.Module):
         self.classifier = classifier
         self.purifier = purifier
         self.gradient: GradientMode = Identity() if gradient is None else gradient
-        self.seed = seed
+        self.seed = check_seed(seed)
         self._calls = 0
 
     def forward(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
     ) -> Tensor:
         """Logits [N, classes] of the purified images.
 
@@ -86,7 +86,7 @@ class Defended(nn.Module):
         return _joined(self._classified(opaque.defence_views(self, images, ids, seed)))
 
     def views(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
     ) -> Tensor:
         """Logits of every view of the gradient mode, [M, N, classes]; the last is the real one.
 
@@ -96,7 +96,7 @@ class Defended(nn.Module):
 
         return self._classified(opaque.defence_views(self, images, ids, seed))
 
-    def defence_views(self, images: Tensor, ids: Sequence[int] | None, seed: int | None) -> Tensor:
+    def defence_views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         """What the purifier makes of the images: the views of the gradient mode, [M, N, C, H, W].
 
         They are connected to the images as the mode says, where a gradient is wanted. This is the
@@ -108,13 +108,13 @@ class Defended(nn.Module):
         return purified_by(self.purifier, images, ids, seed)[None]
 
     def purified(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
     ) -> Tensor:
         """Purified images [N, C, H, W], detached."""
         seed = self._seed_of_call(images, seed)
         return purified_by(self.purifier, images.detach(), ids, seed).detach()
 
-    def classified(self, purified: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+    def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         """Logits [N, classes] of images that the purifier has returned for these ids and seed."""
         return logits_of(self.classifier, purified)
 
@@ -165,7 +165,7 @@ class Defended(nn.Module):
         if not isinstance(images, Tensor):
             raise InputError(f"images are {named(images)}; pass a torch.Tensor [N, C, H, W]")
         _check_pixels(images)
-        return self._fresh_seed() if seed is None else seed
+        return self._fresh_seed() if seed is None else check_seed(seed)
 
     def _fresh_seed(self) -> int:
         # torch.utils.checkpoint repeats a forward pass during the backward pass.
@@ -212,7 +212,7 @@ class Before:
     def position(self) -> Position:
         return "before"
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         raise InputError(f"purifier {named(self)} does not take pixels beyond [0, 1]; clip them")
 
     def behind(
@@ -269,13 +269,13 @@ class Adapted(Before, nn.Module):
     def takes_raw(self) -> bool:  # type: ignore[override]  # the callable's, where it has one
         return self._declared("takes_raw")
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         if not self.takes_raw:
             return super().raw(images, ids, seed)
         found: Tensor = self.adapted.raw(images, ids=ids, seed=seed)  # type: ignore[attr-defined]  # as it declares
         return found
 
-    def forward(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def forward(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         return self.adapted(images, ids=ids, seed=seed)
 
     def _declared(self, name: str) -> bool:
@@ -302,7 +302,7 @@ def undeclared(purifier: Purifier) -> tuple[str, ...]:
     return purifier.undeclared if isinstance(purifier, Adapted) else ()
 
 
-def views(model: nn.Module, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
     """Logits [M, N, classes] of a defended model's views, or of a plain model's one."""
     if isinstance(model, Defended):
         return model.views(images, ids, seed)

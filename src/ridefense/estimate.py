@@ -12,7 +12,7 @@ from ridefense import engines
 from ridefense.engines import Progress, Start, eager
 from ridefense.errors import InputError
 from ridefense.images import check_images
-from ridefense.noise import Keys, Stream
+from ridefense.noise import Id, Keys, Stream
 from ridefense.settings import Settings
 
 # An estimate with less than this share of its input's standard deviation has collapsed: a fit can
@@ -29,7 +29,8 @@ class Moment:
         step: gradient steps done, over all rounds.
         x: the current x^(t-1), [N, C, H, W].
         x_est: E_z h(z; w) now, [N, C, H, W].
-        ids: int64 [N]; those of the images that are fitted again, after a collapse.
+        ids: int64 [N], the words of the images' ids (`noise.id_word`). Images that are fitted again
+            after a collapse come by themselves.
     """
 
     round: int
@@ -101,7 +102,7 @@ def estimate(
     settings: Settings,
     images: Tensor,
     *,
-    ids: Sequence[int] | None = None,
+    ids: Sequence[Id] | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     every: int | None = None,
@@ -115,10 +116,11 @@ def estimate(
     Args:
         settings: which estimator.
         images: float [N, C, H, W], pixels in [0, 1]; float16 and bfloat16 are fitted in float32.
-        ids: of the images; a result depends on (seed, id, settings) alone, not on the batch: bit
-            for bit with the native engine; with eager to rounding, which a fit of many steps or of
-            large ones amplifies, as it does the difference between engines.
-        seed: 0 ≤ seed < 2³².
+        ids: of the images, whole numbers or strings; by default 0, 1, … A result depends on
+            (seed, id, settings) alone, not on the batch: bit for bit with the native engine; with
+            eager to rounding, which a fit of many steps or of large ones amplifies, as it does the
+            difference between engines.
+        seed: 0 ≤ seed < 2¹²⁸.
         callback: called every `every` steps, by default after each round's last step.
         bounded: whether pixels beyond [0, 1] are refused; noisy images have them.
         progress: called with the image-steps done and their total, while the engine runs; anew
@@ -162,7 +164,7 @@ def estimate(
             again = _collapsed(precise, result.value).nonzero().flatten()
             if run.stopped or not len(again):
                 break
-            fresh = Keys(seed, keys.ids[again], torch.full_like(again, attempt))
+            fresh = Keys(keys.seed, keys.ids[again], torch.full_like(again, attempt))
             run = _Run(settings, precise[again], fresh, callback, every, progress, start)
             result = _merge(result, run.result(), again)
         value = result.value.to(images.dtype)

@@ -15,6 +15,7 @@ from ridefense.estimate import Callback, Estimate, estimate
 from ridefense.files import FilePath
 from ridefense.images import check_images
 from ridefense.networks import NETWORKS, NetworkName, name_for
+from ridefense.noise import Id
 from ridefense.presets import PRESETS
 from ridefense.settings import Settings
 
@@ -40,17 +41,17 @@ class NetworkPurifier(Before, ABC):
     def for_images(self, images: Tensor) -> Settings:
         """The settings with which it fits these images, [N, C, H, W]."""
 
-    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def __call__(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device; the input is not changed.
 
         Args:
             images: float [N, C, H, W], pixels in [0, 1].
-            ids: N whole numbers below 2³², by default 0, 1, …; with `seed` they decide the noise.
-            seed: 0 ≤ seed < 2³².
+            ids: N whole numbers or strings, by default 0, 1, …; with `seed` they decide the noise.
+            seed: 0 ≤ seed < 2¹²⁸.
         """
         return self.estimate(images, ids=ids, seed=seed).value
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1]; the estimates lie in [0, 1]."""
         return estimate(self.for_images(images), images, ids=ids, seed=seed, bounded=False).value
 
@@ -58,7 +59,7 @@ class NetworkPurifier(Before, ABC):
         self,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
         callback: Callback | None = None,
         every: int | None = None,

@@ -13,11 +13,12 @@ from torchvision.transforms.v2 import functional as transforms
 from ridefense.defended import Before
 from ridefense.errors import InputError
 from ridefense.images import check_images, cut_to_range
+from ridefense.noise import Id, Keys
 
 
 @dataclass(frozen=True)
 class Filter(Before):
-    """A purifier without randomness; `ids` and `seed` are accepted and change nothing.
+    """A purifier without randomness; `ids` and `seed` are checked and change nothing.
 
     Attributes:
         differentiable: whether PyTorch can differentiate it as it is.
@@ -33,21 +34,23 @@ class Filter(Before):
     def name(self) -> str:
         return type(self).__name__
 
-    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def __call__(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """Filtered images [N, C, H, W], pixels in [0, 1]; the input is not changed.
 
         Raises:
-            InputError: for images that are not float [N, C, H, W] in [0, 1].
+            InputError: for images that are not float [N, C, H, W] in [0, 1], and for a seed or ids
+                that no purifier takes.
         """
         check_images(images)
-        return cut_to_range(self.apply(images))
+        return self.raw(images, ids, seed)
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1], which are cut after filtering.
 
         Randomised smoothing adds such noise, and clipping before the filter would bias it.
         """
         check_images(images, bounded=False)
+        Keys.of(seed, ids, len(images), images.device)
         return cut_to_range(self.apply(images))
 
     def apply(self, images: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from ridefense.engines import Progress, eager
 from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
-from ridefense.noise import Keys, Stream
+from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier, purified_by
 from ridefense.settings import Settings
 
@@ -49,7 +49,7 @@ class GradientMode(Protocol):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         """Purified images [M, N, C, H, W], connected to `images` [N, C, H, W] as the mode says."""
@@ -81,7 +81,7 @@ class Identity(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         purified = purified_by(purify, images.detach(), ids, seed).detach()
@@ -97,7 +97,7 @@ class Trajectory(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         if not isinstance(purify, Settings):
@@ -134,7 +134,7 @@ class Truncated(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         return _through_the_fit(purify, images, ids, seed, self.steps)
@@ -153,7 +153,7 @@ class FrozenWeights(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         return _through_the_fit(purify, images, ids, seed, 0)
@@ -175,7 +175,7 @@ class Unrolled(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         if purify.differentiable:
@@ -195,7 +195,7 @@ class Surrogate(GradientMode):
         purify: Purifier,
         images: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
         purified = purified_by(purify, images.detach(), ids, seed).detach()
@@ -251,7 +251,7 @@ def imitator(channels: int, width: int = 32, seed: int = 0) -> nn.Sequential:
 
 
 def _through_the_fit(
-    purify: Purifier, images: Tensor, ids: Sequence[int] | None, seed: int, steps: int
+    purify: Purifier, images: Tensor, ids: Sequence[Id] | None, seed: int, steps: int
 ) -> Tensor:
     if not isinstance(purify, Settings):
         raise InputError(

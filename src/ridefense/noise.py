@@ -2,8 +2,9 @@
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 SC 2011). Its key is (seed, attempt); its counter is (block, step, image id, stream + 256·sample).
-Because nothing is drawn in sequence, a result does not depend on batch size, batch neighbours,
-workers or engine, and an interrupted run continues with the numbers it would have had.
+Seeds and ids that do not fit into 32 bits are hashed (`seed_words`, `id_word`). Because nothing is
+drawn in sequence, a result does not depend on batch size, batch neighbours, workers or engine, and
+an interrupted run continues with the numbers it would have had.
 
 Layout. A block yields four 32-bit words. n elements take Q = ⌈n/4⌉ blocks, and word w of block b
 is element w·Q + b: consecutive blocks, which is what a SIMD lane or a GPU thread computes, are
@@ -45,8 +46,59 @@ class Stream(IntEnum):
 
 def derive(seed: int, *parts: int | str) -> int:
     """A new 32-bit seed that depends on `seed` and on every part, and looks unrelated to both."""
-    text = "\0".join(str(part) for part in (seed, *parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+    return _hash("\0".join(str(part) for part in (seed, *parts)), 4)
+
+
+Id = int | str
+"""Of an image: a whole number, 0 ≤ id < 2¹²⁸, or a string."""
+
+
+def check_seed(seed: object, name: str = "seed") -> int:
+    """A seed as a Python int, whatever integer type it comes in.
+
+    Raises:
+        InputError: for anything but a whole number from 0 to 2¹²⁸ - 1.
+    """
+    try:
+        number = operator.index(seed)  # type: ignore[arg-type]  # other types raise
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**128:
+        raise InputError(f"{name} is {seed!r}; use a whole number from 0 to 2**128 - 1")
+    return number
+
+
+def seed_words(seed: int) -> tuple[int, int]:
+    """The two 32-bit words of Philox's key that stand for a seed.
+
+    A seed below 2³² is (seed, 0). A larger one is hashed: the 8 bytes of BLAKE2b of its decimal
+    digits, as two little-endian words.
+    """
+    if seed < 2**32:
+        return seed, 0
+    both = _hash(str(seed), 8)
+    return both & _LOW, both >> 32
+
+
+def id_word(id_: Id) -> int:
+    """The 32-bit word of Philox's counter that stands for an image's id.
+
+    A whole number below 2³² is itself. A larger one, and a string, is hashed: the 4 bytes of
+    BLAKE2b of its decimal digits or its UTF-8 text, as one little-endian word. Among 10,000 such
+    ids two share a word, and so the noise, with a probability of 1%.
+
+    Raises:
+        InputError: for anything but a string or a whole number from 0 to 2¹²⁸ - 1.
+    """
+    if isinstance(id_, str):
+        return _hash(id_, 4)
+    number = check_seed(id_, "id")
+    return number if number < 2**32 else _hash(str(number), 4)
+
+
+def _hash(text: str, size: int) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+    return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True)
@@ -54,8 +106,8 @@ class Keys:
     """Whose numbers are drawn: one seed, and for each of N images its id and its attempt.
 
     Attributes:
-        seed: 0 ≤ seed < 2³².
-        ids: int64 [N], 0 ≤ id < 2³².
+        seed: 0 ≤ seed < 2¹²⁸.
+        ids: int64 [N], the ids' words (`id_word`).
         attempts: int64 [N]; 0, but for an image that is fitted again after a collapse.
     """
 
@@ -64,16 +116,28 @@ class Keys:
     attempts: Tensor
 
     @classmethod
-    def of(cls, seed: int, ids: Sequence[int] | None, count: int, device: torch.device) -> "Keys":
-        """Keys of `count` images; without `ids` they are 0, 1, …"""
+    def of(cls, seed: int, ids: Sequence[Id] | None, count: int, device: torch.device) -> "Keys":
+        """Keys of `count` images; without `ids` they are 0, 1, …
+
+        Raises:
+            InputError: for a seed or an id that is none, or another number of ids.
+        """
         ids = range(count) if ids is None else ids
-        if not hasattr(ids, "__len__"):
+        if not hasattr(ids, "__len__") or isinstance(ids, str):
             raise InputError(f"ids is {ids!r}; pass a sequence, one id an image")
         if len(ids) != count:
             raise InputError(f"{len(ids)} ids for {count} images; pass one id an image")
-        seed, *ids = [_whole(name, v) for name, v in (("seed", seed), *(("id", i) for i in ids))]
-        tensor = torch.tensor(ids, dtype=torch.int64, device=device)
-        return cls(seed, tensor, torch.zeros_like(tensor))
+        words = torch.tensor([id_word(i) for i in ids], dtype=torch.int64, device=device)
+        return cls(check_seed(seed), words, torch.zeros_like(words))
+
+    @property
+    def philox(self) -> tuple[int, Tensor]:
+        """Philox's key: its first word, and the second of each image, int64 [N].
+
+        The second is the upper word of the seed, which is 0 for seeds below 2³², plus the attempt.
+        """
+        low, high = seed_words(self.seed)
+        return low, (self.attempts + high) & _LOW
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +152,8 @@ class Keys:
             self.ids[:, None, None].expand(shape),
             torch.tensor(int(stream) + 256 * sample, device=device).expand(shape),
         )
-        key = (torch.tensor(self.seed, device=device), self.attempts[:, None, None])
+        first, second = self.philox
+        key = (torch.tensor(first, device=device), second[:, None, None])
         return torch.stack(philox(counter, key), dim=-1)
 
     def uniform(self, stream: int, steps: Sequence[int], n: int, *, sample: int = 0) -> Tensor:
@@ -186,17 +251,6 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
         )
         k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
     return c0, c1, c2, c3
-
-
-def _whole(name: str, value: object) -> int:
-    """A seed or an id, of whatever integer type (Python, NumPy, a tensor's element)."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # what is none raises
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**32:
-        raise InputError(f"{name} is {value!r}; use a whole number from 0 to 2**32 - 1")
-    return number
 
 
 def _blocks(n: int) -> int:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ridefense.defended import Defended
+    from ridefense.noise import Id
 
 
 @torch.compiler.disable
 def defence_views(
-    model: "Defended", images: Tensor, ids: Sequence[int] | None, seed: int | None
+    model: "Defended", images: Tensor, ids: "Sequence[Id] | None", seed: int | None
 ) -> Tensor:
     """`Defended.defence_views`, executed as it is under `torch.compile`."""
     return model.defence_views(images, ids, seed)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
+from ridefense.noise import Id
 
 if TYPE_CHECKING:
     from ridefense.defended import Defended
@@ -48,10 +49,10 @@ class Purifier(Protocol):
     def takes_raw(self) -> bool:
         """Whether `raw` takes pixels beyond [0, 1], as randomised smoothing shows them."""
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1]."""
 
-    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def __call__(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device.
 
         Args:
@@ -101,7 +102,7 @@ def check_call(purifier: object) -> None:
         ) from error
 
 
-def purified_by(purifier: Call, images: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+def purified_by(purifier: Call, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
     """A purifier's images [N, C, H, W], in memory of their own.
 
     Raises:

@@ -8,7 +8,7 @@ from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.gradients import GradientMode, Identity
-from ridefense.noise import derive
+from ridefense.noise import check_seed, derive
 from ridefense.purifier import Purifier
 
 _ART = package("art.defences.preprocessor.preprocessor", "art")
@@ -42,7 +42,7 @@ class Preprocessor(_ART.PreprocessorPyTorch):
         )
         self.purifier = purifier
         self.gradient = Identity() if gradient is None else gradient
-        self.seed = seed
+        self.seed = check_seed(seed)
         self._calls = 0
 
     def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:

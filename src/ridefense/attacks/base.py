@@ -19,7 +19,7 @@ from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode
 from ridefense.images import check_images
-from ridefense.noise import Keys, derive
+from ridefense.noise import Id, Keys, derive
 from ridefense.purifier import Purifier, named
 
 Asks = Literal["gradients", "queries", "decisions", "nothing"]
@@ -87,7 +87,7 @@ class Attack(ABC):
         images: Tensor,
         labels: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -100,7 +100,7 @@ class Attack(ABC):
             labels: int64 [N], the true ones.
             ids: of the images, by default 0, 1, …; with `seed` they decide every random number,
                 so that a result does not depend on the batch.
-            seed: 0 ≤ seed < 2³².
+            seed: 0 ≤ seed < 2¹²⁸.
             progress: called with the image-steps done and their total.
 
         Raises:
@@ -178,7 +178,7 @@ class Problem:
             own = images.detach().clone()
             labels = labels.to(images.device, torch.int64).clone()
         progress = progress or (lambda done, total: None)
-        return cls(model, own, labels, keys.ids.tolist(), seed, progress, callback)
+        return cls(model, own, labels, keys.ids.tolist(), keys.seed, progress, callback)
 
 
 def check_ball(eps: float, norm: str) -> None:

@@ -29,7 +29,7 @@ from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.images import cut_to_range
-from ridefense.noise import derive
+from ridefense.noise import Id, derive
 from ridefense.purifier import Purifier
 
 Flag = Callable[[int, str], None]
@@ -197,7 +197,7 @@ class AutoAttack(_Bridge):
         images: Tensor,
         labels: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
         on_flag: Flag | None = None,

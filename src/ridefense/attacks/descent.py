@@ -15,7 +15,7 @@ from ridefense.attacks.norms import NORMS, Norm, NormName, project
 from ridefense.attacks.objective import Objective, Value
 from ridefense.engines import Progress
 from ridefense.errors import InputError
-from ridefense.noise import Keys, derive
+from ridefense.noise import Id, Keys, derive
 from ridefense.purifier import Purifier
 
 
@@ -94,7 +94,7 @@ class Iterative(Attack):
         images: Tensor,
         labels: Tensor,
         *,
-        ids: Sequence[int] | None = None,
+        ids: Sequence[Id] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
         callback: Callable[[Iterate], None] | None = None,

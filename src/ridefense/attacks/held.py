@@ -16,7 +16,7 @@ from ridefense.errors import InputError
 from ridefense.estimate import Estimate, estimate
 from ridefense.gradients import GradientMode
 from ridefense.images import cut_to_range
-from ridefense.noise import Keys, Stream
+from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier
 from ridefense.settings import Settings
 
@@ -97,10 +97,10 @@ class _Held(Defended):
     def _fit(self, ids: Sequence[int], seed: int) -> tuple[Keys, Estimate]:
         found = estimate(self.purifier, self.images, ids=ids, seed=seed)
         keys = Keys.of(seed, ids, len(self.images), self.images.device)
-        return Keys(seed, keys.ids, found.attempts), found
+        return Keys(keys.seed, keys.ids, found.attempts), found
 
     def views(
-        self, images: Tensor, ids: Sequence[int] | None = None, seed: int | None = None
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
     ) -> Tensor:
         return torch.stack([self.classifier(self._output(images, *fit)) for fit in self.fits])
 

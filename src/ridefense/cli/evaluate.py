@@ -30,7 +30,7 @@ def evaluate(
     step_size: choices.StepSize = None,
     steps: choices.Steps = None,
     images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
     engine: choices.Engine = EngineName.auto,
     device: choices.Device = None,
     workers: choices.WorkerCount = None,

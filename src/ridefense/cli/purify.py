@@ -23,7 +23,7 @@ def purify(
     network: Annotated[
         NetworkName | None, typer.Option(help="Table 3's; by default the image's own")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
     engine: Annotated[EngineName, typer.Option(help="what fits the network")] = EngineName.auto,
 ) -> None:
     """Purify one image.

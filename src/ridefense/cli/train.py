@@ -37,7 +37,7 @@ def train_classifier(
     start: Annotated[
         str | None, typer.Option(metavar="NAME", help="a classifier whose weights it starts from")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
     device: Annotated[str, typer.Option(help="cpu, or a GPU such as cuda")] = "cpu",
 ) -> None:
     """Train a classifier by its recipe, and write its weights.

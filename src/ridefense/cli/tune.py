@@ -50,7 +50,7 @@ def tune(
     report_images: Annotated[
         int, typer.Option(min=1, help="that evaluate will draw as --images; none is searched on")
     ] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
     engine: choices.Engine = EngineName.auto,
     device: choices.Device = None,
     workers: choices.WorkerCount = None,

@@ -128,7 +128,8 @@ class NativeFits:
         return result
 
     def _keys(self) -> object:
-        return _module().Keys(self.keys.seed, self.keys.ids.tolist(), self.keys.attempts.tolist())
+        first, second = self.keys.philox
+        return _module().Keys(first, self.keys.ids.tolist(), second.tolist())
 
     def _plan(self, size: Size, x: Tensor) -> _Plan:
         settings, network = self.settings, self.settings.network

@@ -24,7 +24,7 @@ from ridefense.estimators import Estimator
 from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
-from ridefense.noise import derive
+from ridefense.noise import check_seed, derive
 from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier
 
@@ -140,6 +140,8 @@ class Evaluation:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
         if not self.seeds:
             raise InputError("seeds is empty; give at least one")
+        object.__setattr__(self, "seeds", tuple(check_seed(seed) for seed in self.seeds))
+        check_seed(self.image_seed, "image_seed")
         check_names(dataset=self.dataset, classifier=self.classifier)
         object.__setattr__(self, "purifier", as_purifier(self.purifier))
         if not isinstance(self.threats, tuple) or not all(

@@ -229,8 +229,8 @@ def _declared(folder: Path) -> Plain:
 
 
 def _number(text: str) -> int:
-    if len(text) > 20:
-        raise ValueError("a number beyond 64 bits")
+    if len(text) > len(str(2**128)):
+        raise ValueError("a number beyond 128 bits")
     return int(text)
 
 

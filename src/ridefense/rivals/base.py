@@ -12,7 +12,7 @@ from ridefense.errors import InputError
 from ridefense.filters import Filter
 from ridefense.gradients import GradientMode
 from ridefense.images import check_images, cut_to_range
-from ridefense.noise import Keys
+from ridefense.noise import Id, Keys
 from ridefense.purifier import Position
 
 
@@ -22,21 +22,21 @@ class RandomFilter(Filter):
 
     is_randomised = True
 
-    def __call__(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def __call__(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """Purified images, of the same shape, dtype and device; the input is not changed.
 
         Args:
             images: float [N, C, H, W], pixels in [0, 1].
-            ids: N whole numbers below 2³², by default 0, 1, …; with `seed` they decide the result.
-            seed: 0 ≤ seed < 2³².
+            ids: N whole numbers or strings, by default 0, 1, …; with `seed` they decide the result.
+            seed: 0 ≤ seed < 2¹²⁸.
 
         Raises:
-            InputError: for images, ids or a seed that are none.
+            InputError: for images, ids or a seed that no purifier takes.
         """
         check_images(images)
         return self.raw(images, ids, seed)
 
-    def raw(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1]."""
         check_images(images, bounded=False)
         keys = Keys.of(seed, ids, len(images), images.device)
@@ -85,7 +85,7 @@ class DefendedInside(Defended):
     position = "inside"
     purifier: Inside
 
-    def defence_views(self, images: Tensor, ids: Sequence[int] | None, seed: int | None) -> Tensor:
+    def defence_views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         """Logits [1, N, classes]: the layers that the defence changes are run here."""
         seed = self._seed_of_call(images, seed)
         check_images(images)
@@ -98,7 +98,7 @@ class DefendedInside(Defended):
         keys = Keys.of(seed, ids, len(images), images.device)
         return self.purifier.logits(self.classifier, images, keys)
 
-    def classified(self, purified: Tensor, ids: Sequence[int] | None, seed: int) -> Tensor:
+    def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         return self.views(purified, ids, seed)[-1]
 
     def _classified(self, views: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ridefense.defended import Before
 from ridefense.errors import InputError
 from ridefense.filters import Filter
-from ridefense.noise import Keys, Stream
+from ridefense.noise import Id, Keys, Stream
 from ridefense.rivals.base import Inside, RandomFilter, check_share, check_whole
 
 
@@ -68,7 +68,7 @@ class SoftSteps(Before, nn.Module):
         self.register_buffer("edges", (torch.arange(steps) + 0.5) / steps)
         self.register_buffer("slope", torch.tensor(slope))
 
-    def forward(self, images: Tensor, ids: Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def forward(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         distance = images[..., None] - self.edges.to(images)
         steep = self.slope.to(images) * len(self.edges)
         return torch.sigmoid(steep * distance).mean(dim=-1)

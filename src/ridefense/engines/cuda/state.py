@@ -24,7 +24,7 @@ class State(NamedTuple):
     weights: Tensor  # float32 [N, stride], packed
     operands: Tensor  # [N, stride], the same as the products take them
     moments: Tensor  # float32 [N, 3, stride], packed
-    keys: Tensor  # int64 [N, 2]: seed and attempt, image id
+    keys: Tensor  # int64 [N, 2]: both words of Philox's key, image id
     clock: Tensor  # int64 [2]: the step, and its place in `schedule` and `losses`
     schedule: Tensor  # float32 [STEPS, 2]: rate over one bias correction, 1 over the other's root
     losses: Tensor  # float32 [N, STEPS]
@@ -59,13 +59,14 @@ class State(NamedTuple):
                 count, max(_sizes(p)[each] for p in both), dtype=dtype, device=device
             )
 
+        first, second = keys.philox
         weights = weights.float().contiguous()
         image = (count, plan.colours, plan.image_height, plan.image_width)
         return cls(
             weights=weights,
             operands=weights if dtype == torch.float32 else weights.to(dtype),
             moments=moments.float().contiguous(),
-            keys=torch.stack((keys.attempts << 32 | keys.seed, keys.ids), dim=1),
+            keys=torch.stack((second << 32 | first, keys.ids), dim=1),
             clock=torch.zeros(2, dtype=torch.int64, device=device),
             schedule=torch.zeros(STEPS, 2, device=device),
             losses=torch.zeros(count, STEPS, device=device),
