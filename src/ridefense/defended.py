@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
@@ -62,6 +63,7 @@ class Defended(nn.Module):
         self.purifier = purifier
         self.gradient: GradientMode = Identity() if gradient is None else gradient
         self.seed = check_seed(seed)
+        self.training = classifier.training
         self._calls = 0
 
     def forward(
@@ -78,12 +80,13 @@ class Defended(nn.Module):
             seed: of this draw; by default every call draws anew.
 
         Raises:
-            InputError: for images that hold no pixels: under `torch.jit.trace`, `torch.export`,
-                the ONNX exporters and the transforms of `torch.func`.
+            InputError: where it cannot be right: under `torch.jit.trace`, `torch.export`, the ONNX
+                exporters, the transforms of `torch.func` and forward-mode differentiation; and
+                without a seed under `torch.utils.checkpoint`.
         """
         from ridefense import opaque  # imports PyTorch's compiler
 
-        return _joined(self._classified(opaque.defence_views(self, images, ids, seed)))
+        return opaque.forward(self, images, ids, seed)
 
     def views(
         self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
@@ -94,15 +97,19 @@ class Defended(nn.Module):
         """
         from ridefense import opaque
 
-        return self._classified(opaque.defence_views(self, images, ids, seed))
+        return opaque.views(self, images, ids, seed)
 
-    def defence_views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
-        """What the purifier makes of the images: the views of the gradient mode, [M, N, C, H, W].
-
-        They are connected to the images as the mode says, where a gradient is wanted. This is the
-        part of a call that compilers do not trace.
-        """
+    def _views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         seed = self._seed_of_call(images, seed)
+        shown = self.shown(images, ids, seed)
+        logits = self.classified(shown.flatten(0, 1), ids, seed)
+        return logits.view(*shown.shape[:2], *logits.shape[1:])
+
+    def shown(self, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+        """What the classifier is shown in each view of the gradient mode, [M, N, C, H, W].
+
+        It is connected to the images as the mode says, where they require a gradient.
+        """
         if torch.is_grad_enabled() and images.requires_grad:
             return self.gradient.views(self.purifier, images, ids=ids, seed=seed)
         return purified_by(self.purifier, images, ids, seed)[None]
@@ -115,7 +122,7 @@ class Defended(nn.Module):
         return purified_by(self.purifier, images.detach(), ids, seed).detach()
 
     def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
-        """Logits [N, classes] of images that the purifier has returned for these ids and seed."""
+        """Logits [N, classes] of what the classifier is shown for these ids and seed."""
         return logits_of(self.classifier, purified)
 
     def train(self, mode: bool = True) -> Self:
@@ -155,11 +162,6 @@ class Defended(nn.Module):
         """
         return self.purifier.is_dynamic
 
-    def _classified(self, views: Tensor) -> Tensor:
-        """Logits [M, N, classes] of what the classifier is shown, [M, N, C, H, W]."""
-        logits = logits_of(self.classifier, views.flatten(0, 1))
-        return logits.unflatten(0, views.shape[:2])
-
     def _seed_of_call(self, images: object, seed: int | None) -> int:
         """The seed of a call with these images: the one given, or a fresh one."""
         if not isinstance(images, Tensor):
@@ -182,25 +184,23 @@ class Defended(nn.Module):
         raise InputError("a Defended cannot be replicated; put its classifier into DataParallel")
 
 
-def _joined(views: Tensor) -> Tensor:
-    """The value of the last view with the derivative of the mean of all, [N, classes]."""
-    if len(views) == 1:
-        return views[0]
-    mean = views.mean(dim=0)
-    return views[-1].detach() + (mean - mean.detach())
-
-
 def _check_pixels(images: Tensor) -> None:
     """Refuse tensors without pixels, and traces, which would keep one input's result for all."""
+    if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]  # untyped there
+        raise InputError("a Defended cannot be traced; export its classifier")
     try:
         images.data_ptr()
-    except RuntimeError as error:
+        images.detach().flatten()[:1].sum().item()
+        torch.empty(0).requires_grad_()  # as purifiers do that fit networks
+    except RuntimeError as error:  # of an exporter, or a transform of torch.func
         raise InputError(
-            "a Defended cannot be exported or transformed by torch.func: its purifier needs "
-            "pixels; export its classifier, and differentiate with torch.autograd.grad"
+            "a Defended needs pixels, so it cannot be exported or transformed by torch.func; "
+            "export its classifier, and differentiate with torch.autograd.grad"
         ) from error
-    if torch.jit.is_tracing():
-        raise InputError("a Defended cannot be traced or exported; export its classifier")
+    if forward_ad.unpack_dual(images).tangent is not None:
+        raise InputError(
+            "a Defended has no forward-mode derivative; differentiate with torch.autograd.grad"
+        )
 
 
 class Before:

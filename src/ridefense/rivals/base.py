@@ -85,12 +85,9 @@ class DefendedInside(Defended):
     position = "inside"
     purifier: Inside
 
-    def defence_views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
-        """Logits [1, N, classes]: the layers that the defence changes are run here."""
-        seed = self._seed_of_call(images, seed)
+    def shown(self, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         check_images(images)
-        keys = Keys.of(seed, ids, len(images), images.device)
-        return self.purifier.logits(self.classifier, images, keys)[None]
+        return images[None]
 
     @torch.no_grad()
     def raw_logits(self, images: Tensor, ids: Sequence[int], seed: int) -> Tensor:
@@ -99,10 +96,8 @@ class DefendedInside(Defended):
         return self.purifier.logits(self.classifier, images, keys)
 
     def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
-        return self.views(purified, ids, seed)[-1]
-
-    def _classified(self, views: Tensor) -> Tensor:
-        return views
+        keys = Keys.of(seed, ids, len(purified), purified.device)
+        return self.purifier.logits(self.classifier, purified, keys)
 
 
 def check_whole(name: str, value: object, low: int) -> None:
