@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ridefense.noise import Id
+
 if TYPE_CHECKING:
     from ridefense.defended import Defended
-    from ridefense.noise import Id
 
 
 @torch.compiler.disable
