@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from frontier import FIELDS, operations, schedule
-from ridefense.evaluate import Accuracy
+from ridefense.results import Accuracy
 
 SIZES = {"mnist": 28, "cifar10": 32, "imagenet": 224}
 Rows = list[dict]

@@ -1,11 +1,13 @@
-"""Findings that tests make by hand: images of class 3, each with some draws right."""
+"""Findings that tests make by hand: images of ten classes, each with some draws right."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ridefense.attacks import FGSM, PGD, SPSA, Transfer, UniformNoise
-from ridefense.audit.findings import Attacked, Case, Findings
-from ridefense.evaluate import RunFolder, Threat
+from ridefense.audit.findings import Findings
+from ridefense.evaluate import CLEAN, RunFolder, Threat
 from ridefense.gradients import FrozenWeights, Identity
+from ridefense.results import DefenceResult
 from test_records import row
 
 DRAWS = 5
@@ -39,18 +41,24 @@ def transfer(eps, source, **changes):
     return Threat(attack=Transfer(source=source, attack=PGD(eps=eps, **changes)))
 
 
+def rows_of(attack, right):
+    """Rows of images of classes 0, 1, …, 9, 0, …, of which `right[i]` draws are right."""
+    found = []
+    for image, count in enumerate(right):
+        label, other = image % 10, (image + 1) % 10
+        drawn = (label,) * count + (other,) * (DRAWS - count)
+        found.append(replace(row(image, attack, predictions=drawn), label=label))
+    return found
+
+
 def attacked(threat, right):
-    """An attack after which `right[i]` of an image's draws are right, the first ones."""
-    rows = {
-        image: [row(image, threat.label, predictions=(3,) * count + (1,) * (DRAWS - count))]
-        for image, count in enumerate(right)
-    }
-    return Attacked(threat.label, threat.settings(), rows)
+    """The result of one attack."""
+    return case("ride", {threat: right}).attack(threat.label)
 
 
 def case(name, found, clean=None, purifier="RIDE", unfinished=()):
     """A run: `found` maps threats to how many draws of each image are right."""
-    n = len(next(iter(found.values())))
+    n = max(map(len, [clean or [], *found.values()]))
     settings = {
         "dataset": {
             "name": "mnist", "title": "MNIST", "split": "test", "images": n, "image_seed": 1,
@@ -62,14 +70,18 @@ def case(name, found, clean=None, purifier="RIDE", unfinished=()):
         "seeds": [0],
         "draws": DRAWS,
     }  # fmt: skip
-    whole = attacked(noise(0.0), clean or [DRAWS] * n)
-    run = RunFolder(Path(name), settings, {}, {"torch": "2"}, ())
-    attacks = tuple(attacked(threat, right) for threat, right in found.items())
-    missing = tuple(Attacked(t.label, t.settings(), {}) for t in unfinished)
-    return Case(name, run, whole, attacks, missing)
+    rows = rows_of(CLEAN, clean or [DRAWS] * n)
+    for threat, right in found.items():
+        rows += rows_of(threat.label, right)
+    attacks = {threat.label: threat.settings() for threat in found}
+    planned = {threat.label: threat.settings() for threat in unfinished}
+    return DefenceResult(
+        name, RunFolder(Path(name), settings, attacks, {"torch": "2"}, tuple(rows)), planned
+    )
 
 
 def findings(subject, bare=None, broken=None, hardened=(), beside=(), radii=(0.1,)):
     n = len(subject.clean.rows)
     bare = bare or case("none", {gray(0.1): [0] * n}, purifier="Unchanged")
-    return Findings(subject, bare, broken, tuple(hardened), tuple(beside), radii)
+    balls = tuple(("Linf", eps) for eps in radii)
+    return Findings(subject, bare, broken, tuple(hardened), tuple(beside), balls)

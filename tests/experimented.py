@@ -1,12 +1,15 @@
-"""Evidence of experiments that tests make by hand: images of class 3, each with a history."""
+"""Results of experiments that tests make by hand: images of class 3, each with a history."""
 
 from pathlib import Path
 
-from ridefense.evaluate import CLEAN, History, RunFolder
-from ridefense.experiments import Evidence
+from ridefense.attacks import PGD
+from ridefense.evaluate import CLEAN, History, RunFolder, Threat
+from ridefense.experiments import ExperimentResults
+from ridefense.results import DefenceResult
 from test_records import row
 
 ATTACK = "pgd-1"
+THREAT = Threat(attack=PGD(eps=0.1)).settings()
 
 
 def history(predictions, steps=None, **changes):
@@ -37,13 +40,14 @@ def records(cases, planned=(ATTACK,), scale="laptop"):
         name: RunFolder(
             Path(name),
             settings,
-            {attack: {} for attack in rows if attack != CLEAN},
+            {attack: THREAT for attack in rows if attack != CLEAN},
             {},
             tuple(found for attacked in rows.values() for found in attacked),
         )
         for name, rows in cases.items()
     }
-    return Evidence(scale, runs, {name: list(planned) for name in cases}, {})
+    results = {name: DefenceResult(name, run) for name, run in runs.items()}
+    return ExperimentResults(scale, results, {name: list(planned) for name in cases}, {})
 
 
 def rows(attack, *histories, **changes):

@@ -27,7 +27,8 @@ from ridefense import RIDE, RideError, datasets, preset_files
 from ridefense.classifiers.classifier import read as read_classifier
 from ridefense.evaluate import Records, read
 from ridefense.imagefiles import PHOTOGRAPHS, load_image, opened, tensor
-from ridefense.report import as_html, as_json, summarise
+from ridefense.report import as_html
+from ridefense.results import read_results
 from test_records import images, row
 
 FOLDER = Path(tempfile.mkdtemp())
@@ -108,9 +109,9 @@ def _run_folder(name: str, data: bytes) -> None:
     (RUN / name).write_bytes(data)
     try:
         read(RUN)
-        summary = summarise(RUN)
-        as_json(summary)
-        as_html(summary)
+        results = read_results(RUN)
+        results.to_json()
+        as_html(results)
         Records.open(RUN, DECLARED).close()
     finally:
         for path, content in SAMPLES.items():

@@ -105,8 +105,8 @@ def test_a_purifier_that_does_not_say_whether_it_is_differentiable_is_warned_of(
 def test_a_known_broken_defence_is_broken(median):
     found = gather(median)
     (verdict,) = verdicts(found)
-    assert found.subject.clean.score.mean.correct >= 5
-    assert verdict.word == "falls"
+    assert found.subject.clean.accuracy.correct >= 5
+    assert verdict.conclusion == "no robustness left"
     assert verdict.left.correct == 0
     outcomes = {check.name: check.outcome for check in sanity(found)}
     assert outcomes["a defence that is known to be broken breaks"] == "passed"
@@ -116,7 +116,7 @@ def test_a_known_broken_defence_is_broken(median):
 
 def test_the_page_is_written_from_records_alone(median):
     page = write(median)
-    assert page.headline[0].startswith("median 3 falls at ε 0.4: 0.0%")
+    assert page.headline[0].startswith("median 3 at ℓ∞ 0.4: no robustness left. 0.0%")
     first = [(median / name).read_bytes() for name in ("audit.html", "audit.md")]
     write(median)
     assert [(median / name).read_bytes() for name in ("audit.html", "audit.md")] == first
@@ -157,7 +157,7 @@ def test_a_radius_may_be_added_but_not_another_defence(tmp_path):
     audit = small(limit=2, batch=2, curve=())
     carry_out(audit, tmp_path)
     carry_out(replace(audit, radii=(0.1,)), tmp_path)
-    assert gather(tmp_path).radii == (0.1, 0.4)
+    assert gather(tmp_path).balls == (("Linf", 0.1), ("Linf", 0.4))
     with pytest.raises(InputError, match="audits median, not blur"):
         carry_out(replace(audit, name="blur", purifier=GaussianBlur(1.0)), tmp_path)
 
@@ -275,7 +275,7 @@ def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):
     case = gather(tmp_path).subject
     assert "PGD Surrogate, 10 steps" in {attack.title for attack in case.attacks}
     assert not case.unfinished
-    known = case.at(0.4, seed_known=True)
+    known = case.at("Linf", 0.4, seed_known=True)
     assert {len(row.predictions) for a in known for r in a.rows.values() for row in r} == {1}
 
 

@@ -1,11 +1,9 @@
-import random
 from dataclasses import replace
 
 import pytest
 from torch.nn import Flatten
 
 from audits import (
-    attacked,
     bpda,
     case,
     findings,
@@ -29,8 +27,7 @@ from ridefense.audit.checks import (
     vanishing,
     white_over_black,
 )
-from ridefense.audit.findings import accuracy, compare, majority, picked, worst
-from test_records import row
+from ridefense.results import compare
 
 STRONG, MIDDLING, WEAK = [0] * 12, [2] * 12, [5] * 12
 
@@ -56,7 +53,7 @@ def subject(found, **more):
          {bpda(0.1): STRONG, bpda(0.1, restarts=5): WEAK}),
         (more_draws, {frozen(0.1): WEAK, frozen(0.1, eot=20): MIDDLING},
          {frozen(0.1): MIDDLING, frozen(0.1, eot=20): WEAK}),
-        (vanishing, {bpda(0.5): STRONG}, {bpda(0.5): MIDDLING}),
+        (vanishing, {bpda(0.5): STRONG}, {bpda(0.5): WEAK}),
     ],
 )  # fmt: skip
 def test_a_check_passes_and_fails_by_the_records(check, right_way, wrong_way):
@@ -68,12 +65,14 @@ def test_a_check_passes_and_fails_by_the_records(check, right_way, wrong_way):
 
 
 def test_the_best_guess_is_the_class_that_most_images_have():
-    found = subject({bpda(0.5): MIDDLING}, radii=(0.5,))
-    assert found.chance == 0.1
+    found = subject({bpda(0.5): [3] * 12}, radii=(0.5,))
+    assert found.chance == 2 / 12
+    assert vanishing(found).outcome == "failed"
     labels = [3] * 10 + [1, 2]  # a defence that makes every image a 3 keeps ten of twelve
-    rows = tuple(replace(row(image), label=label) for image, label in enumerate(labels))
-    one = replace(found.subject, run=replace(found.subject.run, rows=rows))
-    found = replace(found, subject=one)
+    rows = tuple(replace(row, label=labels[row.image]) for row in found.subject.run.rows)
+    found = replace(
+        found, subject=replace(found.subject, run=replace(found.subject.run, rows=rows))
+    )
     assert found.chance == 10 / 12
     assert vanishing(found).outcome == "passed"
 
@@ -82,7 +81,7 @@ def test_a_broken_defence_that_holds_fails_the_harness():
     bare = case("none", {gray(0.1): [4] * 12, gray(0.3): STRONG}, purifier="Unchanged")
     ride = case("ride", {bpda(0.1): WEAK})
     breaks = case("jpeg", {bpda(0.1): WEAK, bpda(0.3): [0] * 11 + [5]}, purifier="JPEG")
-    holds = case("jpeg", {bpda(0.1): STRONG, bpda(0.3): [0] * 10 + [5] * 2}, purifier="JPEG")
+    holds = case("jpeg", {bpda(0.1): STRONG, bpda(0.3): [0] * 9 + [5] * 3}, purifier="JPEG")
     found = broken_is_broken(findings(ride, bare, breaks))
     assert (found.outcome, found.numbers["eps"]) == ("passed", 0.3)
     assert broken_is_broken(findings(ride, bare, holds)).outcome == "failed"
@@ -122,42 +121,6 @@ def test_many_comparisons_need_more_evidence():
     assert more_steps(subject(last)).outcome == "passed"
 
 
-def test_worst_case_by_hand():
-    first = attacked(bpda(0.1), [5, 5, 1, 3, 0])
-    second = attacked(gray(0.1), [5, 2, 4, 3, 5])
-    assert worst([first, second]) == {0: 1.0, 1: 0.4, 2: 0.2, 3: 0.6, 4: 0.0}
-    assert accuracy(worst([first, second])).correct == pytest.approx(2.2)
-    assert majority([first, second]) == {0: 1, 1: 0, 2: 0, 3: 1, 4: 0}
-
-
-def test_an_image_that_one_attack_lacks_is_in_no_worst_case():
-    assert worst([attacked(bpda(0.1), [5, 5, 5]), attacked(gray(0.1), [0, 0])]) == {0: 0, 1: 0}
-    assert worst([]) == picked([]) == {}
-
-
-def test_picked_by_hand():
-    """Draws TTTFF and TTTTF: whichever is left out, the others choose the first or tie."""
-    assert picked([attacked(bpda(0.1), [3]), attacked(gray(0.1), [4])]) == {0: 0.6}
-    # Two against two, but one draw each is wrong, at the same place: left out, nothing tells them
-    # apart; the stronger over all images is taken.
-    alone = picked([attacked(bpda(0.1), [4, 0]), attacked(gray(0.1), [4, 5])])
-    assert alone == {0: 0.8, 1: 0.0}
-
-
-def test_picking_takes_no_advantage_of_luck():
-    """Ten attacks that do nothing to a defence that errs in one of five draws, at random places."""
-    chance, images = random.Random(0), range(400)
-    attacks = []
-    for steps in range(1, 11):
-        made = attacked(bpda(0.1, steps=steps), [5] * len(images))
-        for rows in made.rows.values():
-            drawn = tuple(3 if chance.random() < 0.8 else 1 for _ in range(5))
-            rows[0] = replace(rows[0], predictions=drawn)
-        attacks.append(made)
-    assert accuracy(picked(attacks)).fraction == pytest.approx(0.8, abs=0.03)
-    assert accuracy(worst(attacks)).fraction < 0.6
-
-
 def test_compare_counts_images():
     first, second = {0: 0.0, 1: 0.4, 2: 1.0, 3: 0.5}, {0: 1.0, 1: 0.6, 2: 0.8, 3: 0.5, 4: 1.0}
     found = compare(first, second)
@@ -169,7 +132,7 @@ def test_compare_counts_images():
 def test_whether_more_would_find_more_is_told():
     short, long = bpda(0.1), bpda(0.1, steps=100)
     (rising,) = convergence(subject({short: WEAK, long: MIDDLING}))
-    assert "raised 1 time; the last rise found more in 1 (BPDA, 100 steps at ε 0.1" in rising
+    assert "raised 1 time; the last rise found more in 1 (BPDA, 100 steps at ℓ∞ 0.1" in rising
     assert "100.0% to 40.0%), so more may find more" in rising
     (still,) = convergence(subject({short: MIDDLING, long: MIDDLING}))
     assert still.endswith("found no more.")

@@ -4,8 +4,8 @@ import pytest
 
 from ridefense import DAE, DIP, RIDE, Median, Unchanged, classifiers
 from ridefense.audit import BUDGETS
-from ridefense.audit.findings import Attacked
 from ridefense.audit.threats import purifications, threats_for
+from ridefense.results import RecordedThreat, words
 from ridefense.rivals import JPEG, BitDepth
 
 
@@ -78,13 +78,13 @@ def test_titles_say_what_was_done(model):
     found = [
         t for name in ("quick", "full") for t in threats_for(model, purifier, 0.1, BUDGETS[name])
     ]
-    attacks = (Attacked(t.label, t.settings(), {}) for t in found)
-    titles = {attack.title: attack for attack in attacks}
+    recorded = (RecordedThreat.of(threat.settings()) for threat in found)
+    titles = {words.title(threat): threat for threat in recorded}
     moved = titles[
         "PGD through held networks transferred from RIDE of 100 fitting steps, 50 steps, EOT 6"
     ]
-    assert moved.is_white
-    assert not titles["HopSkipJumpAttack"].is_white
+    assert moved.is_white_box
+    assert not titles["HopSkipJumpAttack"].is_white_box
     assert titles["AutoAttack rand FrozenWeights"].is_white
     assert titles["PGD through held networks, 10 steps, EOT 6"].kind == "HeldWeights"
 

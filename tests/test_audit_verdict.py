@@ -18,47 +18,47 @@ def on(right, alone=FEW, **more):
 
 
 @pytest.mark.parametrize(
-    ("right", "alone", "word"),
+    ("right", "alone", "conclusion"),
     [
-        (FEW, FEW, "falls"),
-        ([0] * 36 + [5] * 4, FEW, "falls"),
-        (SOME, FEW, "bends"),
-        (SOME, SOME, "shows no gain"),
-        (SOME, MOST, "shows no gain"),
-        (ALL, FEW, "stands so far"),
-        ([0] * 3 + [5] * 37, FEW, "stands so far"),
-        ([0] * 6 + [5] * 34, FEW, "bends"),
+        (FEW, FEW, "no robustness left"),
+        ([0] * 36 + [5] * 4, FEW, "no robustness left"),
+        (SOME, FEW, "partly broken"),
+        (SOME, SOME, "no gain over the undefended classifier"),
+        (SOME, MOST, "no gain over the undefended classifier"),
+        (ALL, FEW, "not broken by the attacks tried"),
+        ([0] * 3 + [5] * 37, FEW, "not broken by the attacks tried"),
+        ([0] * 6 + [5] * 34, FEW, "partly broken"),
     ],
 )
-def test_the_word_follows_from_the_records(right, alone, word):
+def test_the_conclusion_follows_from_the_records(right, alone, conclusion):
     found = on(right, alone)
-    assert found.word == word
-    assert f"RIDE {word} at ε 0.1" in found.sentences[0]
+    assert found.conclusion == conclusion
+    assert f"RIDE at ℓ∞ 0.1: {conclusion}." in found.sentences[0]
 
 
 def test_one_more_attack_changes_the_verdict():
     before = case("ride", {bpda(0.1): ALL})
     after = case("ride", {bpda(0.1): ALL, frozen(0.1): FEW})
-    words = [verdicts(findings(found, bare(FEW)))[0].word for found in (before, after)]
-    assert words == ["stands so far", "falls"]
+    words = [verdicts(findings(found, bare(FEW)))[0].conclusion for found in (before, after)]
+    assert words == ["not broken by the attacks tried", "no robustness left"]
     (found,) = verdicts(findings(after, bare(FEW)))
     assert found.strongest.title == "PGD FrozenWeights, 10 steps"
-    assert "0.0% [0.0, 8.8] of 40 survive the worst of 2 attacks" in " ".join(found.sentences)
+    assert "0.0% [0.0, 8.8] of 40 survive the strongest of 2 attacks" in " ".join(found.sentences)
 
 
 def test_noise_and_a_known_seed_are_other_matters():
     found = {bpda(0.1): ALL, noise(0.1): FEW, bpda(0.1, purifier_seed=7): FEW}
     (verdict,) = verdicts(findings(case("ride", found), bare(FEW)))
-    assert verdict.word == "stands so far"
-    assert verdict.known.fraction == 0
+    assert verdict.conclusion == "not broken by the attacks tried"
+    assert verdict.known.accuracy.fraction == 0
     assert "knows the purifier's seed leaves 0.0%" in " ".join(verdict.sentences)
 
 
 def test_the_claim_of_the_paper_is_held_against_the_strongest_attack():
     told = " ".join(on(ALL).sentences)
     assert "claims 98.0% under BPDA" in told
-    assert "is not refuted by 40 images" in told
-    assert "does not stand" in " ".join(on(SOME).sentences)
+    assert "40 images do not refute" in told
+    assert "does not hold" in " ".join(on(SOME).sentences)
     other = verdicts(findings(case("ride", {bpda(0.2): SOME}), radii=(0.2,)))
     assert "claim" not in " ".join(other[0].sentences)
 
@@ -70,12 +70,12 @@ def test_what_stands_beside_is_ranked_by_the_records():
     def told(right):
         return " ".join(on(SOME, hardened=[trained(right)]).sentences)
 
-    assert "does worse than no purifier" in told(ALL)
-    assert "does better than no purifier" in told(FEW)
+    assert "is less robust than no purifier" in told(ALL)
+    assert "is more robust than no purifier" in told(FEW)
     assert "is not shown to differ from no purifier" in told(SOME)
     filters = [case("blur", {bpda(0.1): FEW}, purifier="Median"),
                case("tv", {bpda(0.1): MOST}, purifier="TVChambolle")]  # fmt: skip
-    assert "does worse than TV Chambolle, which leaves 90.0%" in " ".join(
+    assert "is less robust than TV Chambolle, which leaves 90.0%" in " ".join(
         on(SOME, beside=filters).sentences
     )
 
@@ -85,7 +85,7 @@ def test_the_answer_stands_at_the_top_worst_first():
     subject = case("ride", found, unfinished=[frozen(0.1)])
     facts = findings(subject, bare(FEW), radii=(0.1, 0.3))
     page = compose(facts)
-    assert page.headline[0].startswith("RIDE falls at ε 0.1: 0.0%")
+    assert page.headline[0].startswith("RIDE at ℓ∞ 0.1: no robustness left. 0.0%")
     told = " ".join(page.headline)
     assert "1 of 8 sanity checks failed (the white box is at least as strong" in told
     assert "1 of 4 planned attacks on it are not finished" in told
@@ -104,7 +104,7 @@ def test_a_few_images_are_no_verdict():
 
 def test_a_page_of_nothing_says_so():
     empty = case("ride", {noise(0.1): ALL})
-    assert "Nothing is known of RIDE yet" in compose(findings(empty, bare(FEW))).headline[0]
+    assert "No attack on RIDE is finished" in compose(findings(empty, bare(FEW))).headline[0]
 
 
 def test_both_pages_say_the_same_and_escape_records():

@@ -18,15 +18,15 @@ from PIL import Image
 from ridefense import datasets
 from ridefense.cli import main
 from ridefense.evaluate import CLEAN, read
-from ridefense.experiments import EXPERIMENTS, Lab, cost, gather
+from ridefense.experiments import EXPERIMENTS, Setup, cost, gather
 from ridefense.experiments.blocks import Picture, Table
-from ridefense.experiments.lab import SCALES
+from ridefense.experiments.scales import SCALES
 from ridefense.imagefiles import save_image
-from ridefense.report.paper import FIGURES
+from ridefense.results import STATED
 
 pytestmark = pytest.mark.slow
 
-CITED = sum(figure.cited for figure in FIGURES)
+CITED = sum(stated.cited for stated in STATED)
 ROWS = {
     # A row for each case, a column for each attack.
     "table-1": [1 + 2 + 5 + 2 + 2, 1 + 2 + 5 + 2 + 2, 1 + 4],
@@ -129,7 +129,7 @@ def test_every_experiment_has_its_page(smoke, name):
     folder, _ = smoke
     found = gather(EXPERIMENTS[name], folder)
     assert not found.refused
-    assert found.runs.keys() == EXPERIMENTS[name].cases(Lab.at("smoke")).keys()
+    assert found.cases.keys() == EXPERIMENTS[name].cases(Setup.at("smoke")).keys()
     blocks = list(EXPERIMENTS[name].compose(found))
     tables = [block for block in blocks if isinstance(block, Table)]
     pictures = [block for block in blocks if isinstance(block, Picture)]
@@ -187,7 +187,7 @@ def test_every_case_has_its_rows_and_runs_once(smoke):
     assert told.count("wrote") == len(EXPERIMENTS) + 1
     wanted = {}
     for experiment in EXPERIMENTS.values():
-        for name, evaluation in experiment.cases(Lab.at("smoke")).items():
+        for name, evaluation in experiment.cases(Setup.at("smoke")).items():
             wanted.setdefault(name, {CLEAN}).update(evaluation.attacks)
     assert {path.name for path in (folder / "runs").iterdir()} == set(wanted)
     for name, attacks in wanted.items():

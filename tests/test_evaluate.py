@@ -15,7 +15,7 @@ from ridefense.attacks import PGD, Attack
 from ridefense.evaluate import CLEAN, Processes, Threat, evaluate_chunk, protocol, read, run
 from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
-from ridefense.report.summary import summarise
+from ridefense.results import read_results
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_purifier_that_does_not_say_is_drawn_as_if_randomised(folder, tmp_path
 def test_images_rounded_to_8_bits_are_left_out_where_nobody_asks(folder, finished, tmp_path):
     found = run(declare(folder, rounded=False), tmp_path)
     assert [replace(row, rounded=None) for row in numbers(finished.rows)] == numbers(found.rows)
-    assert {line.rounded for line in summarise(tmp_path).lines} == {None}
+    assert {line.rounded for line in read_results(tmp_path).attacks} == {None}
     with pytest.raises(InputError, match="rounded"):
         run(declare(folder), tmp_path)
 

@@ -18,7 +18,7 @@ from ridefense.experiments import (
     EXPERIMENTS,
     SCALES,
     Experiment,
-    Lab,
+    Setup,
     carry_out,
     cost,
     declare,
@@ -30,7 +30,7 @@ from ridefense.experiments import (
     write,
     write_index,
 )
-from ridefense.experiments.blocks import results
+from ridefense.experiments.blocks import accuracies
 from ridefense.gradients import Identity
 
 
@@ -57,8 +57,8 @@ def experiment(cases, name="table-0"):
         source="Table 0",
         title="Nothing of the paper",
         text="",
-        cases=lambda lab: cases,
-        compose=lambda records: [results("All", records.lines())],
+        cases=lambda setup: cases,
+        compose=lambda records: [accuracies("All", records.attacks())],
     )
 
 
@@ -68,9 +68,9 @@ def experiment(cases, name="table-0"):
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_name_means_the_same_evaluation_in_every_experiment(scale):
     """But for its attacks; two evaluations do not share a name, nor a folder."""
-    lab, known = Lab.at(scale), {}
+    setup, known = Setup.at(scale), {}
     for one in EXPERIMENTS.values():
-        for name, evaluation in one.cases(lab).items():
+        for name, evaluation in one.cases(setup).items():
             plain = replace(evaluation, threats=())
             assert known.setdefault(name, plain) == plain, (one.name, name)
     assert len({name.lower() for name in known}) == len(known) > 60
@@ -80,7 +80,7 @@ def test_a_name_means_the_same_evaluation_in_every_experiment(scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_attacks_of_a_case_have_labels_of_their_own(scale):
     for one in EXPERIMENTS.values():
-        for evaluation in one.cases(Lab.at(scale)).values():
+        for evaluation in one.cases(Setup.at(scale)).values():
             assert len(evaluation.attacks) == len(evaluation.threats)
 
 
@@ -90,27 +90,29 @@ def test_experiments_are_known_by_their_names():
 
 
 def test_merged_cases_have_the_attacks_of_all():
-    lab = Lab.at("laptop")
-    parts = [one.cases(lab) for one in EXPERIMENTS.values()]
+    setup = Setup.at("laptop")
+    parts = [one.cases(setup) for one in EXPERIMENTS.values()]
     merged = merge(parts)
     for part in parts:
         for name, evaluation in part.items():
             assert evaluation.attacks.items() <= merged[name].attacks.items()
     total = {n: set().union(*(p[n].attacks for p in parts if n in p)) for n in merged}
     assert {name: set(evaluation.attacks) for name, evaluation in merged.items()} == total
-    only = {"imagenet-none": EXPERIMENTS["text-clean"].cases(lab)["imagenet-none"]}
+    only = {"imagenet-none": EXPERIMENTS["text-clean"].cases(setup)["imagenet-none"]}
     assert not only["imagenet-none"].threats
-    both = merge([EXPERIMENTS["table-4"].cases(lab), only])
+    both = merge([EXPERIMENTS["table-4"].cases(setup), only])
     assert len(both["imagenet-none"].threats) == 4
 
 
 def test_a_lab_plays_other_data_sets_and_classifiers():
-    lab = Lab.at("laptop", {"cifar10": "folder"}, {"imagenet": "timm:some"}, "cuda")
-    assert lab.fields["cifar10"] == replace(SCALES["laptop"]["cifar10"], dataset="folder")
-    assert lab.fields["imagenet"] == replace(SCALES["laptop"]["imagenet"], classifier="timm:some")
-    assert lab.fields["mnist"] == SCALES["laptop"]["mnist"]
-    assert Lab.at("laptop").fields == SCALES["laptop"]  # which is as it was
-    cases = EXPERIMENTS["table-2"].cases(lab)
+    setup = Setup.at("laptop", {"cifar10": "folder"}, {"imagenet": "timm:some"}, "cuda")
+    assert setup.sources["cifar10"] == replace(SCALES["laptop"]["cifar10"], dataset="folder")
+    assert setup.sources["imagenet"] == replace(
+        SCALES["laptop"]["imagenet"], classifier="timm:some"
+    )
+    assert setup.sources["mnist"] == SCALES["laptop"]["mnist"]
+    assert Setup.at("laptop").sources == SCALES["laptop"]  # which is as it was
+    cases = EXPERIMENTS["table-2"].cases(setup)
     assert {e.dataset for n, e in cases.items() if n.startswith("cifar10")} == {"folder"}
     assert {e.device for e in cases.values()} == {"cuda"}
     assert cases["imagenet-bpda-median-3"].classifier == "timm:some"
@@ -126,7 +128,7 @@ def test_a_lab_plays_other_data_sets_and_classifiers():
 )
 def test_a_lab_refuses_what_it_does_not_know(arguments, told):
     with pytest.raises(InputError, match=told):
-        Lab.at(*arguments)
+        Setup.at(*arguments)
 
 
 # --- Sharing -------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ def test_an_attack_that_is_shared_goes_to_other_processes():
 def test_what_is_planned_and_not_finished_is_told(made, tmp_path):
     gray = (Threat(attack=FGSM(eps=0.1)),)
     one = experiment({"begun": made(Median(3), gray), "later": made(threats=gray)})
-    cases = declare(one, Lab.at("smoke"), tmp_path)
+    cases = declare(one, Setup.at("smoke"), tmp_path)
     carry_out({"begun": replace(cases["begun"], threats=())}, tmp_path)
     n = cases["begun"].limit
     assert write(one, tmp_path).missing == {
@@ -214,7 +216,7 @@ def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
         }
     )
     assert not planned(one, tmp_path)
-    cases = declare(one, Lab.at("smoke"), tmp_path)
+    cases = declare(one, Setup.at("smoke"), tmp_path)
     assert list(cases) == ["sound"]
     carry_out(cases, tmp_path)
     page = write(one, tmp_path)
@@ -228,12 +230,12 @@ def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
         assert "dataless: no data set" in text
     write_index(tmp_path, [one])
     assert "weightless, dataless" in (tmp_path / "report.md").read_text()
-    assert [line.run for line in gather(one, tmp_path).lines()] == ["sound"]
+    assert [line.defence.name for line in gather(one, tmp_path).attacks()] == ["sound"]
 
 
 def test_nothing_that_can_be_run_is_a_page_too(made, tmp_path):
     one = experiment({"dataless": made(dataset="nowhere")})
-    assert declare(one, Lab.at("smoke"), tmp_path) == {}
+    assert declare(one, Setup.at("smoke"), tmp_path) == {}
     assert write(one, tmp_path).settings == []
 
 
@@ -241,30 +243,30 @@ def test_only_the_experiments_own_attacks_are_in_its_table(made, tmp_path):
     threats = tuple(Threat(attack=FGSM(eps=eps)) for eps in (0.1, 0.2))
     both, first = (experiment({"none": made(threats=t)}) for t in (threats, threats[:1]))
     clean = experiment({"none": made()})
-    carry_out(declare(both, Lab.at("smoke"), tmp_path), tmp_path)
+    carry_out(declare(both, Setup.at("smoke"), tmp_path), tmp_path)
     for one, labels in ((both, threats), (first, threats[:1])):
-        declare(one, Lab.at("smoke"), tmp_path)
-        found = [line.attack for line in gather(one, tmp_path).lines()]
+        declare(one, Setup.at("smoke"), tmp_path)
+        found = [line.label for line in gather(one, tmp_path).attacks()]
         assert found == [threat.label for threat in labels]
-    declare(clean, Lab.at("smoke"), tmp_path)
-    assert [line.attack for line in gather(clean, tmp_path).lines()] == ["none"]
+    declare(clean, Setup.at("smoke"), tmp_path)
+    assert [line.label for line in gather(clean, tmp_path).lines()] == ["none"]
 
 
 def test_a_folder_is_of_one_scale(made, tmp_path):
     one, other = (experiment({"none": made()}, name) for name in ("table-0", "figure-0"))
-    declare(one, Lab.at("smoke"), tmp_path)
+    declare(one, Setup.at("smoke"), tmp_path)
     for again in (one, other):
         with pytest.raises(InputError, match="holds scale smoke, not laptop; choose another"):
-            declare(again, Lab.at("laptop"), tmp_path)
+            declare(again, Setup.at("laptop"), tmp_path)
     assert not planned(other, tmp_path)
 
 
 @pytest.mark.parametrize("plan", [b"", b"[]", b"{}", b"\xff", b'{"scale": 1}'])
 def test_a_damaged_plan_is_told(made, tmp_path, plan):
     one = experiment({"none": made()})
-    declare(one, Lab.at("smoke"), tmp_path)
+    declare(one, Setup.at("smoke"), tmp_path)
     (tmp_path / "table-0" / "plan.json").write_bytes(plan)
-    for work in (lambda: declare(one, Lab.at("smoke"), tmp_path), lambda: gather(one, tmp_path)):
+    for work in (lambda: declare(one, Setup.at("smoke"), tmp_path), lambda: gather(one, tmp_path)):
         with pytest.raises(
             InputError, match=r"plan\.json is no plan .*; delete it and run ridefense"
         ):
@@ -273,7 +275,7 @@ def test_a_damaged_plan_is_told(made, tmp_path, plan):
 
 def test_a_damaged_run_is_told(made, tmp_path):
     one = experiment({"none": made()})
-    carry_out(declare(one, Lab.at("smoke"), tmp_path), tmp_path)
+    carry_out(declare(one, Setup.at("smoke"), tmp_path), tmp_path)
     path = tmp_path / "runs" / "none" / "run.json"
     declared = json.loads(path.read_text())
     del declared["settings"]["purifier"]["type"]
@@ -285,7 +287,7 @@ def test_a_damaged_run_is_told(made, tmp_path):
 def test_what_cannot_be_written_is_told(made, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RideError, match="cannot write to"):
-        declare(experiment({"none": made()}), Lab.at("smoke"), tmp_path / "file")
+        declare(experiment({"none": made()}), Setup.at("smoke"), tmp_path / "file")
 
 
 # --- Cost ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 
 from experimented import ATTACK, history, records, rows
 from ridefense.attacks import PGD
-from ridefense.evaluate import CLEAN, Accuracy, Threat
+from ridefense.evaluate import CLEAN, Threat
 from ridefense.experiments import EXPERIMENTS
 from ridefense.experiments.ablation import accuracy_curve, distance_curve
 from ridefense.experiments.blocks import Picture, Table
@@ -20,6 +20,7 @@ from ridefense.experiments.page import Page, as_html, as_markdown
 from ridefense.experiments.plots import Shown, curves, distributions, grid
 from ridefense.gradients import Identity
 from ridefense.report.drawing import as_svg, as_webp
+from ridefense.results import Accuracy
 from test_records import row
 
 
@@ -93,14 +94,12 @@ def test_table_1_compares_the_images_of_the_full_schedule():
         },
     }
     found = records(cases)
-    attack = {"name": "PGD", "norm": "Linf", "eps": 0.1, "knows": "classifier"}
-    for name, run in found.runs.items():
-        classifier = {"name": "c", "weights": "w"}
-        settings = {**run.settings, "classifier": classifier, "draws": 1, "preset": None}
-        settings["dataset"] = {**run.settings["dataset"], "images": 4, "split": "test"}
+    for name, case in found.cases.items():
+        settings = {**case.run.settings, "classifier": {"name": "c", "weights": "w"}, "draws": 1}
+        settings |= {"preset": None, "dataset": {**case.dataset, "images": 4, "split": "test"}}
         if "median" in name:
-            settings["purifier"] = {"type": "Median", "size": 7}
-        found.runs[name] = replace(run, settings=settings, attacks={ATTACK: attack})
+            settings["purifier"] = {"type": "Median", "kernel": 7}
+        found.cases[name] = replace(case, run=replace(case.run, settings=settings))
     (whole, same, steps), pictures = tables("table-1", found)
     assert [cells[3][0] for cells in whole.rows] == ["75.0%", "50.0%"]
     assert [cells[1] for cells in same.rows] == [("2",), ("2",)]

@@ -27,8 +27,8 @@ from ridefense.evaluate import (
     run,
 )
 from ridefense.imagefiles import save_image
-from ridefense.report import summarise
 from ridefense.report.tables import cells, notes
+from ridefense.results import read_results
 
 pytestmark = pytest.mark.slow
 
@@ -223,11 +223,11 @@ def test_an_unreadable_image_among_a_hundred_is_told_and_left_out_of_n(folder, t
         assert mine.purified_clean == pytest.approx(other.purified_clean, abs=1e-6)
     assert found.images(told[0]) == {}
 
-    summary = summarise(tmp_path / "damaged")
-    (line,) = summary.lines
-    assert line.score.mean.n == line.clean.mean.n == 98
-    assert cells(line)["n"] == ("98", "of 100, 2 unreadable")
-    assert any("in 4 rows the image could not be decoded" in note for note in notes(summary))
+    results = read_results(tmp_path / "damaged")
+    (attack,) = results.attacks
+    assert attack.accuracy.n == attack.clean.accuracy.n == 98
+    assert cells(attack)["n"] == ("98", "of 100, 2 unreadable")
+    assert any("2 images could not be decoded" in note for note in notes(results))
     assert run(damaged, found.folder).rows == found.rows  # nothing is left to do
 
 

@@ -15,7 +15,6 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
-from ridefense.evaluate import Accuracy
 from ridefense.pages import (
     NOTHING,
     Card,
@@ -42,6 +41,7 @@ from ridefense.pages import (
 from ridefense.pages.drawing import Point, curves
 from ridefense.pages.markdown import escape
 from ridefense.pages.pictures import as_webp, magnification, perturbation
+from ridefense.results import Accuracy
 
 HOSTILE = "<b onload=x>*a* _b_ `c` [d](javascript:e) |\n# f & ![g](h) <script>i</script> \\"
 """Text that HTML and Markdown would each take for theirs."""

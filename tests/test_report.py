@@ -7,21 +7,20 @@ from rich.console import Console
 
 from evaluations import declare, numbers
 from ridefense import InputError, Median
-from ridefense.evaluate import Accuracy, Records, clopper_pearson, run
+from ridefense.evaluate import Records, run
 from ridefense.experiments.blocks import matrix
-from ridefense.report import (
-    FIGURES,
-    as_html,
-    as_json,
-    as_markdown,
-    as_table,
-    figure,
-    summarise,
-)
+from ridefense.report import as_html, as_markdown, as_table
+from ridefense.results import STATED, Accuracy, clopper_pearson, read_results, stated
 from test_records import images, row
 
 RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigma": [0.154]}
-BPDA = {"name": "BPDA", "knows": "classifier, purifier", "norm": "Linf", "eps": 0.1, "attack": {}}
+BPDA = {
+    "name": "BPDA",
+    "knows": "classifier, purifier",
+    "norm": "Linf",
+    "eps": 0.1,
+    "attack": {"type": "PGD"},
+}
 GRAY = {**BPDA, "name": "PGD", "knows": "classifier"}
 
 
@@ -59,55 +58,59 @@ def folder(tmp_path):
     return tmp_path
 
 
-def text(summary, width=100):
+def labels(worst):
+    return [attack.label for attack in worst.attacks]
+
+
+def text(results, width=100):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(as_table(summary))
+    console.print(as_table(results))
     console.file.close()
     return console.export_text()
 
 
 def test_a_line_counts_draws_images_and_votes(folder):
-    bare, ride = summarise(folder).lines
-    assert (bare.defence, ride.defence) == ("none", "RIDE")
-    assert ride.clean.mean == Accuracy(3, 4)
-    assert ride.robust.mean == Accuracy(1.5, 4)
-    assert ride.robust.majority == Accuracy(1, 4)
-    assert ride.robust.worst == Accuracy(1, 4)
-    assert ride.robust.draws == 2
-    assert ride.robust.mean.interval == clopper_pearson(1.5, 4)
-    assert bare.robust.mean == Accuracy(0, 4)
+    bare, ride = read_results(folder).attacks
+    assert (bare.defence.short_title, ride.defence.short_title) == ("none", "RIDE")
+    assert ride.clean.accuracy == Accuracy(3, 4)
+    assert ride.accuracy == Accuracy(1.5, 4)
+    assert ride.score.majority == Accuracy(1, 4)
+    assert ride.score.worst == Accuracy(1, 4)
+    assert ride.score.draws == 2
+    assert ride.accuracy.interval == clopper_pearson(1.5, 4)
+    assert bare.accuracy == Accuracy(0, 4)
     assert ride.distances == {"purified_final": 0.125, "final_clean": 0.0, "purified_clean": 0.25}
     assert ride.purify_seconds == 0.5
 
 
 def test_the_papers_figure_and_the_difference_stand_beside_ours(folder):
-    bare, ride = summarise(folder).lines
-    assert ride.paper.accuracy == 0.98
+    bare, ride = read_results(folder).attacks
+    assert ride.stated.accuracy == 0.98
     assert ride.difference == pytest.approx(0.375 - 0.98)
-    assert bare.paper is None
+    assert bare.stated is None
 
 
 def test_an_undefended_classifier_is_attacked_by_pgd_and_knows_everything(folder):
-    bare, ride = summarise(folder).lines
-    assert (bare.threat, bare.knows) == ("PGD, ℓ∞ 0.1", "everything")
-    assert (ride.threat, ride.knows) == ("BPDA, ℓ∞ 0.1", "classifier, purifier")
-    assert not bare.gray_box
+    bare, ride = read_results(folder).attacks
+    assert (bare.short_title, bare.knows) == ("PGD, ℓ∞ 0.1", "everything")
+    assert (ride.short_title, ride.knows) == ("BPDA, ℓ∞ 0.1", "classifier, purifier")
+    assert not bare.is_gray_box
 
 
 def test_every_rendering_says_what_a_figure_is_worth(tmp_path):
     attacked = {"none": [GOOD] * 4, "pgd": [GOOD, MIXED, BAD, BAD], "bpda": [GOOD] * 4}
     record(tmp_path, attacked, {"pgd": GRAY, "bpda": BPDA})
-    summary = summarise(tmp_path)
-    assert [line.gray_box for line in summary.lines] == [True, False]
+    results = read_results(tmp_path)
+    assert [line.is_gray_box for line in results.attacks] == [True, False]
     interval = "[{:.1f}, {:.1f}]".format(*(100 * bound for bound in clopper_pearson(1.5, 4)))
-    for rendered in (text(summary, 200), as_markdown(summary), as_html(summary)):
+    for rendered in (text(results, 200), as_markdown(results), as_html(results)):
         flat = " ".join(rendered.split())
         assert "Robust (upper bound)" in flat
         assert flat.count("not a robustness claim") >= 1
         assert interval in flat
         assert "37.5% ±" in flat
         assert "majority 25.0%" in flat
-    claims = [r["robustness_claim"] for r in json.loads(as_json(summary))["runs"][0]["results"]]
+    claims = [r["robustness_claim"] for r in json.loads(results.to_json())["runs"][0]["results"]]
     assert claims == [False, True]
 
 
@@ -119,12 +122,12 @@ def test_the_worst_case_is_over_attacks_image_by_image(tmp_path):
         "far": [BAD] * 4,
     }
     attacks = {"a": BPDA, "b": {**BPDA, "name": "PGD Unrolled"}, "far": {**BPDA, "eps": 0.3}}
-    summary = summarise(record(tmp_path, attacked, attacks))
-    (worst,) = summary.worst_cases
-    assert worst.attacks == ("a", "b")
+    results = read_results(record(tmp_path, attacked, attacks))
+    (worst,) = results.worst_cases
+    assert labels(worst) == ["a", "b"]
     assert worst.ball == "ℓ∞ 0.1"
     assert worst.accuracy == Accuracy(1.5, 4)
-    assert "37.5%" in as_markdown(summary).splitlines()[-1]
+    assert "37.5%" in as_markdown(results).splitlines()[-1]
 
 
 def test_the_worst_case_keeps_threat_models_apart(tmp_path):
@@ -135,17 +138,17 @@ def test_the_worst_case_keeps_threat_models_apart(tmp_path):
         "c": {**BPDA, "eps": 0.2},
         "d": {**known, "eps": 0.2},
         "e": {**BPDA, "eps": 0.2, "name": "FGSM Identity"},
-        "f": {**GRAY, "eps": 0.2, "name": "UniformNoise"},
+        "f": {**GRAY, "eps": 0.2, "name": "UniformNoise", "attack": {"type": "UniformNoise"}},
     }
     right = {"a": GOOD, "b": MIXED, "c": GOOD, "d": BAD, "e": MIXED, "f": BAD}
     predictions = {"none": [GOOD] * 4} | {label: [draws] * 4 for label, draws in right.items()}
-    blind, knowing = summarise(record(tmp_path, predictions, attacks)).worst_cases
-    assert (blind.attacks, blind.gray_box) == (("a", "b"), True)
-    assert (knowing.attacks, knowing.gray_box) == (("c", "e"), False)
+    blind, knowing = read_results(record(tmp_path, predictions, attacks)).worst_cases
+    assert (labels(blind), blind.is_gray_box) == (["a", "b"], True)
+    assert (labels(knowing), knowing.is_gray_box) == (["c", "e"], False)
     assert knowing.accuracy == Accuracy(2, 4)
-    told = as_markdown(summarise(tmp_path)).splitlines()[-2:]
+    told = as_markdown(read_results(tmp_path)).splitlines()[-2:]
     assert [line.endswith("(not a robustness claim).") for line in told] == [True, False]
-    cases = json.loads(as_json(summarise(tmp_path)))["runs"][0]["worst_cases"]
+    cases = json.loads(read_results(tmp_path).to_json())["runs"][0]["worst_cases"]
     assert [case["robustness_claim"] for case in cases] == [False, True]
     assert [case["purifier_seed_known"] for case in cases] == [False, False]
 
@@ -153,51 +156,51 @@ def test_the_worst_case_keeps_threat_models_apart(tmp_path):
 def test_unfinished_attacks_do_not_shrink_the_worst_case(tmp_path):
     attacked = {"none": [GOOD] * 4, "a": [GOOD, BAD, BAD, BAD], "b": [MIXED] * 4, "c": [BAD] * 2}
     attacks = {"a": BPDA, "b": {**BPDA, "name": "PGD"}, "c": {**BPDA, "name": "APGD"}}
-    summary = summarise(record(tmp_path, attacked, attacks))
-    (worst,) = summary.worst_cases
-    assert (worst.attacks, worst.unfinished, worst.accuracy.n) == (("a", "b"), 1, 4)
-    assert "the worst of 2 attacks on each (1 more are not finished)." in as_markdown(summary)
+    results = read_results(record(tmp_path, attacked, attacks))
+    (worst,) = results.worst_cases
+    assert (labels(worst), worst.unfinished, worst.accuracy.n) == (["a", "b"], 1, 4)
+    assert "the worst of 2 attacks on each (1 more are not finished)." in as_markdown(results)
 
 
 def test_a_page_of_records_without_images_has_the_numbers(folder):
-    whole = as_html(summarise(folder))
+    whole = as_html(read_results(folder))
     for name in ("bare", "ride"):
         shutil.rmtree(folder / name / "images")
-    page = as_html(summarise(folder))
+    page = as_html(read_results(folder))
     assert "data:image/png" in whole
     assert "data:image/png" not in page
     assert "37.5%" in page
 
 
 def test_clean_images_alone_are_a_line(tmp_path):
-    (line,) = summarise(record(tmp_path, {"none": [GOOD] * 4}, {})).lines
-    assert line.robust is None
-    assert line.threat == "no attack"
-    assert line.score.mean == Accuracy(4, 4)
-    assert "no attack" in text(summarise(tmp_path))
+    (line,) = read_results(record(tmp_path, {"none": [GOOD] * 4}, {})).attacks
+    assert line.is_clean
+    assert line.short_title == "no attack"
+    assert line.accuracy == Accuracy(4, 4)
+    assert "no attack" in text(read_results(tmp_path))
 
 
 def test_an_unfinished_run_says_so_and_compares_the_same_images(tmp_path):
     record(tmp_path, {"none": [BAD, GOOD, GOOD], "bpda": [GOOD, GOOD]}, {"bpda": BPDA})
-    (line,) = summarise(tmp_path).lines
-    assert line.robust.mean == Accuracy(2, 2)
-    assert line.clean.mean == Accuracy(1, 2)
-    assert "of 4, unfinished" in " ".join(text(summarise(tmp_path), 160).split())
+    (line,) = read_results(tmp_path).attacks
+    assert line.accuracy == Accuracy(2, 2)
+    assert line.clean.accuracy == Accuracy(1, 2)
+    assert "of 4, unfinished" in " ".join(text(read_results(tmp_path), 160).split())
 
 
 def test_clean_images_that_are_not_finished_are_counted_apart(tmp_path):
     record(tmp_path, {"none": [BAD, GOOD], "bpda": [GOOD, GOOD, BAD, BAD]}, {"bpda": BPDA})
-    (line,) = summarise(tmp_path).lines
-    assert line.robust.mean == Accuracy(2, 4)
-    assert line.clean.mean == Accuracy(1, 2)
-    assert "of 2" in as_markdown(summarise(tmp_path))
+    (line,) = read_results(tmp_path).attacks
+    assert line.accuracy == Accuracy(2, 4)
+    assert line.clean.accuracy == Accuracy(1, 2)
+    assert "of 2" in as_markdown(read_results(tmp_path))
 
 
 def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_path):
     short, whole = {**GRAY, "eps": 0.015}, {**GRAY, "name": "FGSM", "eps": 0.015}
     found = {"none": [GOOD, GOOD, BAD, BAD], "fgsm": [GOOD] * 4, "pgd": [GOOD, BAD]}
     record(tmp_path, found, {"pgd": short, "fgsm": whole}, name="imagenet")
-    table = matrix("Gray box", summarise(tmp_path).lines)
+    table = matrix("Gray box", read_results(tmp_path).attacks)
     ((defence, n, clean, pgd, fgsm, _),) = table.rows
     assert table.columns[3:5] == ("PGD, ℓ∞ 0.015", "FGSM, ℓ∞ 0.015")
     assert (defence[0], n) == ("RIDE", ("4",))
@@ -207,13 +210,13 @@ def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_p
     assert "other schedule, its ε not stated" in pgd
     assert "paper 51.7%: +48.3" in fgsm
     assert not any(part.startswith("of ") for part in fgsm)
-    ((*_, balls, _),) = matrix("White box", summarise(tmp_path).lines, by_ball=True).rows
+    ((*_, balls, _),) = matrix("White box", read_results(tmp_path).attacks, by_ball=True).rows
     assert not any("47.6%" in part for part in balls)
 
 
 def test_json_is_the_same_for_the_same_records_and_tells_no_time(folder):
-    once = as_json(summarise(folder))
-    assert once == as_json(summarise(folder))
+    once = read_results(folder).to_json()
+    assert once == read_results(folder).to_json()
     assert "seconds" not in once
     assert json.loads(once)["runs"][1]["results"][0]["robust"]["accuracy"] == 0.375
 
@@ -227,7 +230,9 @@ def test_json_is_the_same_after_a_resume(tmp_path):
     path = resumed / "records.jsonl"
     path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])  # torn in the middle
     assert numbers(run(evaluation, resumed).rows) == numbers(whole.rows)
-    assert as_json(summarise(tmp_path / "whole")) == as_json(summarise(tmp_path / "resumed"))
+    assert (
+        read_results(tmp_path / "whole").to_json() == read_results(tmp_path / "resumed").to_json()
+    )
 
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -244,12 +249,12 @@ class Tags(HTMLParser):
 
 
 def test_hostile_names_are_escaped_in_the_page(tmp_path):
-    attack = {**BPDA, "name": HOSTILE, "attack": {"attack": HOSTILE, HOSTILE: HOSTILE}}
+    attack = {**BPDA, "name": HOSTILE, "attack": {"type": HOSTILE, HOSTILE: HOSTILE}}
     attacked = {"none": [GOOD], "x": [BAD]}
     purifier = {"type": HOSTILE, "kernel": 3}
     names = {"name": HOSTILE, "title": HOSTILE, "split": HOSTILE, "classes": [HOSTILE] * 10}
     hostile = record(tmp_path / "<b>run", attacked, {"x": attack}, purifier, **names)
-    page = as_html(summarise(tmp_path))
+    page = as_html(read_results(tmp_path))
     assert hostile.name not in page
     seen = Tags()
     seen.feed(page)
@@ -261,13 +266,13 @@ def test_hostile_names_are_escaped_in_the_page(tmp_path):
 
 def test_a_markdown_cell_cannot_end_its_row(tmp_path):
     record(tmp_path, {"none": [GOOD], "x": [BAD]}, {"x": {**BPDA, "name": "a|b\n|c"}})
-    rows = [r for r in as_markdown(summarise(tmp_path)).splitlines() if r.startswith("|")]
+    rows = [r for r in as_markdown(read_results(tmp_path)).splitlines() if r.startswith("|")]
     assert len(rows) == 3
     assert len({r.replace("\\|", "").count("|") for r in rows}) == 1
 
 
 def test_the_page_needs_nothing_else_and_marks_failures(folder):
-    page = as_html(summarise(folder))
+    page = as_html(read_results(folder))
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert "<link" not in page
@@ -278,15 +283,15 @@ def test_the_page_needs_nothing_else_and_marks_failures(folder):
 
 def test_the_page_is_one_for_a_real_run(tmp_path):
     run(declare(tmp_path, purifier=Median()), tmp_path / "run")
-    page = as_html(summarise(tmp_path))
+    page = as_html(read_results(tmp_path))
     assert "PGD with the gradient through the purifier as Identity, steps 2" in page
     assert "FGSM with the gradient of the classifier alone" in page
 
 
 def test_attacks_by_queries_have_no_gradient(tmp_path):
-    square = {**BPDA, "name": "Square Identity", "attack": {"attack": "Square", "queries": 5}}
+    square = {**BPDA, "name": "Square Identity", "attack": {"type": "Square", "queries": 5}}
     record(tmp_path, {"none": [GOOD], "square": [GOOD]}, {"square": square})
-    assert "Square by queries, queries 5" in as_html(summarise(tmp_path))
+    assert "Square by queries, queries 5" in as_html(read_results(tmp_path))
 
 
 @pytest.mark.parametrize("missing", ["dataset", "purifier", "seeds", "classifier"])
@@ -296,36 +301,37 @@ def test_a_run_json_without_what_a_report_needs_is_told(folder, missing):
     del declared["settings"][missing]
     path.write_text(json.dumps(declared))
     with pytest.raises(InputError, match=r"run.json does not declare what a report needs"):
-        summarise(folder)
+        read_results(folder)
 
 
 def test_faults_and_refits_are_told(tmp_path):
     declared = {"settings": settings(), "versions": {}, "attacks": {}}
     with Records.open(tmp_path, declared) as records:
         records.append(row(0, faults=("purifier",), refits=2), images())
-    told = as_markdown(summarise(tmp_path))
-    assert "in 1 rows the purified image had NaN" in told
-    assert "2 fits collapsed" in told
+    told = as_markdown(read_results(tmp_path))
+    assert "RIDE: the purified image had NaN" in told
+    assert "clean images: 1 of 1 rows" in told
+    assert "fits collapsed and were begun again (clean images: 2 fits)" in told
 
 
 # --- The paper's figures -------------------------------------------------------------------------
 
 
 def test_figures_are_found_by_their_case():
-    assert figure("mnist", "RIDE", attack="BPDA", eps=0.1).accuracy == 0.98
-    assert figure("cifar10-jpeg75", "RIDE", attack="BPDA", eps=0.05).accuracy == 0.76
-    assert figure("mnist", "RIDE", attack="BPDA", eps=0.3) is None
-    assert figure("imagenet", "Median", 5, attack="FGSM", eps=0.015).accuracy == 0.281
-    assert figure("imagenet", "Median", attack="FGSM", eps=0.015).accuracy == 0.306
-    assert figure("imagenet", "Median", 4, attack="FGSM", eps=0.015).accuracy == 0.306
-    assert figure("imagenet", "RIDE", attack="PGD", eps=0.02).accuracy == 0.476
-    assert figure("imagenet", "Unchanged").accuracy == 0.775
-    assert figure("a folder", "RIDE", attack="BPDA", eps=0.1) is None
+    assert stated("mnist", "RIDE", attack="BPDA", eps=0.1).accuracy == 0.98
+    assert stated("cifar10-jpeg75", "RIDE", attack="BPDA", eps=0.05).accuracy == 0.76
+    assert stated("mnist", "RIDE", attack="BPDA", eps=0.3) is None
+    assert stated("imagenet", "Median", 5, attack="FGSM", eps=0.015).accuracy == 0.281
+    assert stated("imagenet", "Median", attack="FGSM", eps=0.015).accuracy == 0.306
+    assert stated("imagenet", "Median", 4, attack="FGSM", eps=0.015).accuracy == 0.306
+    assert stated("imagenet", "RIDE", attack="PGD", eps=0.02).accuracy == 0.476
+    assert stated("imagenet", "Unchanged").accuracy == 0.775
+    assert stated("a folder", "RIDE", attack="BPDA", eps=0.1) is None
 
 
 def test_the_best_cells_of_the_appendix_are_the_first_table():
     """As the paper says: Table 1 shows each filter at its best setting."""
     for attack in ("FGSM", "PGD"):
-        cells = [f for f in FIGURES if f.defence == "Median" and f.attack == attack]
+        cells = [f for f in STATED if f.defence == "Median" and f.attack == attack]
         best = max(f.accuracy for f in cells if f.table == "Table 4")
         assert best == next(f.accuracy for f in cells if f.table == "Table 1")

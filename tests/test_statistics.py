@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
 from ridefense import InputError
-from ridefense.evaluate import Accuracy, clopper_pearson, score, sign_flip_test
+from ridefense.results import Accuracy, clopper_pearson, score, sign_flip_test
 
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -31,7 +31,7 @@ def test_interval_of_a_mean_over_draws_lies_between_its_neighbours(n, draws, dat
 
 @pytest.mark.parametrize(("correct", "n", "level"), [(1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95)])
 def test_what_is_no_share_is_refused(correct, n, level):
-    with pytest.raises(InputError, match="is no share"):
+    with pytest.raises(InputError, match=f"{correct} of {n}"):
         clopper_pearson(correct, n, level)
 
 

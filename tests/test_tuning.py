@@ -64,7 +64,7 @@ def test_every_theta_has_records_and_the_lowest_loss_comes_first(folder, trials)
         assert trial.purifier == replace(BASE, **trial.changes)
         assert trial.flops == trial.purifier.flops(28, 28)
         assert set(trial.scores) == {CLEAN, GRAY.label}
-        assert len(read(trial.run.folder).rows) == 12
+        assert len(read(trial.result.run.folder).rows) == 12
 
 
 def test_loss_against_direct_calls(folder, trials):
@@ -72,10 +72,10 @@ def test_loss_against_direct_calls(folder, trials):
     images, classifier = search(folder).load()
     clean, labels, ids = images.images, images.labels, images.ids.tolist()
     for trial in trials:
-        rows = {(row.attack, row.image): row for row in trial.run.rows}
+        rows = {(row.attack, row.image): row for row in trial.result.run.rows}
         losses = []
         for attack in (CLEAN, GRAY.label):
-            kept = [trial.run.images(rows[attack, i]) for i in ids]
+            kept = [trial.result.run.images(rows[attack, i]) for i in ids]
             final = torch.stack([k["final"] for k in kept])
             if attack == CLEAN:
                 assert torch.equal(final, clean)
@@ -124,7 +124,7 @@ def test_no_searched_image_is_reported(folder):
 
 def test_records_of_a_search_say_what_was_kept_apart(folder, trials):
     theirs = declare(folder, limit=900).declared()["settings"]["dataset"]
-    assert trials[0].run.settings["reported"] == theirs
+    assert trials[0].result.run.settings["reported"] == theirs
     other = search(folder, reported=declare(folder, limit=901))
     with pytest.raises(InputError, match="holds records with"):
         tune(other, GRID[:1], folder / "search")
@@ -151,7 +151,7 @@ def test_gray_box_images_are_made_once_and_white_box_ones_for_every_theta(folder
 def test_other_workers_find_the_same(folder, trials, tmp_path):
     (found,) = tune(search(folder), GRID[1:], tmp_path, workers=Processes(1))
     (here,) = (trial for trial in trials if trial.changes == GRID[1])
-    assert numbers(found.run.rows) == numbers(here.run.rows)
+    assert numbers(found.result.run.rows) == numbers(here.result.run.rows)
     assert found.loss == here.loss
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import statistics
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,20 +23,11 @@ from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
-from ridefense.evaluate import (
-    CLEAN,
-    UNREADABLE,
-    Accuracy,
-    Evaluation,
-    Here,
-    RunFolder,
-    Workers,
-    run,
-    score,
-)
+from ridefense.evaluate import Evaluation, Here, RunFolder, Workers, run
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.networks import name_of
+from ridefense.results import Accuracy, AttackResult, DefenceResult
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]
@@ -96,19 +88,35 @@ class Trial:
         purifier: the estimator with these settings.
         loss: the classification objective of Eq. 6: the cross-entropy of the classifier on the
             purified images, the mean over images and then over attacks, clean images being one.
-        scores: the accuracy under each attack by its label, "none" for clean images.
         flops: operations of fitting one image, see `Settings.flops`.
-        seconds: wall time of purifying one image, the median over all rows.
-        run: the records.
+        result: the records, and what they say.
     """
 
     changes: Changes
     purifier: Estimator
     loss: float
-    scores: dict[str, Accuracy]
     flops: int
-    seconds: float
-    run: RunFolder
+    result: DefenceResult
+
+    @property
+    def attacks(self) -> tuple[AttackResult, ...]:
+        """Clean images, then each attack."""
+        return self.result.clean, *self.result.every
+
+    @property
+    def scores(self) -> dict[str, Accuracy]:
+        """The accuracy under each attack by its label, "none" for clean images."""
+        return {attack.label: attack.accuracy for attack in self.attacks}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of purifying one image, the median over all rows."""
+        return statistics.median(
+            row.purify_seconds
+            for attack in self.attacks
+            for rows in attack.rows.values()
+            for row in rows
+        )
 
 
 def tune(
@@ -162,7 +170,7 @@ def tune(
         "chosen from": len(trials),
         "loss": best.loss,
         "on": f"{len(found_on)} images of {found_on.title} ({found_on.split})",
-        "classifier": best.run.settings["classifier"]["name"],
+        "classifier": best.result.classifier,
         "attacks": [threat.settings() for threat in search.threats],
     }
     preset_files.write(Path(folder, PRESET), best.purifier, about)
@@ -239,25 +247,21 @@ def _slug(changes: Changes) -> str:
 
 
 def _trial(evaluation: Search, changes: Changes, done: RunFolder) -> Trial:
-    readable = [row for row in done.rows if UNREADABLE not in row.faults]
+    result = DefenceResult.of(done.folder.name, done)
     _, classifier = evaluation.load()
-    height, width = done.images(readable[0])["purified"].shape[-2:]
-    losses, scores = [], {}
-    for attack in (CLEAN, *evaluation.attacks):
-        rows = [row for row in readable if row.attack == attack]
-        labels = [row.label for row in rows]
-        scores[attack] = score([row.predictions for row in rows], labels).mean
+    losses = []
+    for attack in (result.clean, *(result.attack(label) for label in evaluation.attacks)):
+        rows = [row for group in attack.rows.values() for row in group]
         purified = (done.images(row)["purified"] for row in rows)
-        losses.append(_cross_entropy(classifier, purified, labels))
-    seconds = torch.tensor([row.purify_seconds for row in readable]).median()
+        losses.append(_cross_entropy(classifier, purified, [row.label for row in rows]))
+    first = next(row for group in result.clean.rows.values() for row in group)
+    height, width = done.images(first)["purified"].shape[-2:]
     return Trial(
         changes=changes,
         purifier=evaluation.purifier,
         loss=sum(losses) / len(losses),
-        scores=scores,
         flops=evaluation.purifier.flops(height, width),
-        seconds=float(seconds),
-        run=done,
+        result=result,
     )
 
 

@@ -6,21 +6,13 @@ classified right in, and a randomisation test of the pairs says whether the diff
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from ridefense.audit.findings import (
-    Attacked,
-    Comparison,
-    Findings,
-    accuracy,
-    compare,
-    picked,
-    worst,
-)
-from ridefense.describe import Plain
+from ridefense.audit.findings import Findings
+from ridefense.results import AttackResult, Comparison, WorstCase, compare
 
 Outcome = Literal["passed", "failed", "not run"]
 
@@ -52,56 +44,59 @@ def sanity(findings: Findings) -> list[Check]:
 
 
 def iterative(findings: Findings) -> Check:
-    """Ten steps are at least as strong as one of the same gradient and loss."""
+    """Ten steps are at least as strong as one step of the same gradient and loss."""
+    attacks = findings.subject.attacks
     pairs = [
         (many, one)
-        for one in findings.subject.attacks
-        for many in findings.subject.attacks
-        if one.kind == "FGSM" and many.kind == "PGD" and _alike(one, many, {"attack", "steps"})
+        for one in attacks
+        for many in attacks
+        if one.threat.type == "FGSM" and many.threat.type == "PGD" and _differ_in_steps(one, many)
     ]
     return _ordered("iterative attacks are at least as strong as a single step", pairs)
 
 
 def vanishing(findings: Findings) -> Check:
-    """At ε = 0.5 every image can be made grey, so no defence can do better than guess."""
+    """At ℓ∞ 0.5 every image can be made grey, so that no defence does better than a guess."""
     name = "accuracy falls to that of a guess as ε grows"
-    radius = max(findings.subject.radii, default=0.0)
-    if radius < 0.5 or not findings.subject.at(radius):
-        return _missing(name, "no attack of ε 0.5 is finished")
-    left = accuracy(picked(findings.subject.at(radius)))
+    radius = max((eps for norm, eps in findings.subject.balls if norm == "Linf"), default=0.0)
+    case = findings.subject.worst_case("Linf", radius)
+    if radius < 0.5 or case is None:
+        return _missing(name, "no attack of ℓ∞ 0.5 is finished")
+    left = case.accuracy
     return Check(
         name,
         "failed" if left.interval[0] > findings.chance else "passed",
         {"eps": radius, "accuracy": left.fraction, "n": left.n, "chance": findings.chance},
-        f"At ε {radius:g}, where any image can be made grey, {left.fraction:.1%} of {left.n} "
+        f"At {case.ball}, where any image can be made grey, {left.fraction:.1%} of {left.n} "
         f"images survive the worst attack; the best guess is right on {findings.chance:.0%}.",
     )
 
 
 def white_over_black(findings: Findings) -> Check:
-    """An attacker with gradients is at least as strong as one without, image by image."""
+    """Attacks with gradients together are at least as strong as those without, image by image."""
     pairs = []
-    for eps in findings.radii:
-        known = findings.subject.at(eps)
-        white = [a for a in known if a.is_white]
-        black = [a for a in known if not a.is_white]
+    for ball in findings.balls:
+        attacks = findings.subject.at(*ball)
+        white = tuple(attack for attack in attacks if attack.threat.is_white_box)
+        black = tuple(attack for attack in attacks if not attack.threat.is_white_box)
         if white and black:
-            pairs.append((f"ε {eps:g}", compare(picked(white), picked(black))))
+            known, blind = (WorstCase(findings.subject, part) for part in (white, black))
+            pairs.append((known.ball, compare(known.survival, blind.survival)))
     return _judged("the white box is at least as strong as the black boxes, image by image", pairs)
 
 
 def noise_is_weakest(findings: Findings) -> Check:
     """Every attack is at least as strong as a random point of its ball."""
-    case = findings.subject
+    subject = findings.subject
     found = [
         (attack, noise)
-        for eps in findings.radii
-        if (noise := case.noise(eps))
-        for attack in (*case.at(eps), *case.at(eps, seed_known=True))
+        for ball in findings.balls
+        if (noise := subject.noise(*ball))
+        for attack in (*subject.at(*ball), *subject.at(*ball, seed_known=True))
     ]
     check = _ordered("no attack is weaker than random noise", found)
     idle = [
-        f"{attack.title} at ε {attack.eps:g}"
+        attack.full_title
         for attack, noise in found
         if compare(attack.survival, noise.survival).gain >= LEVEL
     ]
@@ -129,20 +124,25 @@ def more_draws(findings: Findings) -> Check:
 
 
 def broken_is_broken(findings: Findings) -> Check:
-    """A defence that is known to be worthless is found worthless, by these attacks."""
+    """A defence that is known to be broken is found broken by these attacks."""
     name = "a defence that is known to be broken breaks"
     bare, broken = findings.undefended, findings.broken
-    for eps in bare.radii if broken else ():
-        alone, defended = bare.at(eps), broken.at(eps)
-        if not alone or not defended or accuracy(worst(alone)).fraction > findings.chance:
+    for ball in bare.balls if broken else ():
+        alone, case = bare.worst_case(*ball), broken.worst_case(*ball) if broken else None
+        if not alone or not case or alone.minimum.fraction > findings.chance:
             continue
-        left = accuracy(worst(defended))
+        left = case.minimum
         return Check(
             name,
             "failed" if left.fraction > findings.chance else "passed",
-            {"defence": broken.defence, "eps": eps, "accuracy": left.fraction, "n": left.n},
-            f"{broken.defence} at ε {eps:g}, the least that breaks the bare classifier: "
-            f"{left.fraction:.1%} of {left.n} images survive.",
+            {
+                "defence": case.defence.title,
+                "eps": case.eps,
+                "accuracy": left.fraction,
+                "n": left.n,
+            },
+            f"{case.defence.title} at {case.ball}, the smallest ball in which the classifier "
+            f"without a defence is broken: {left.fraction:.1%} of {left.n} images survive.",
         )
     return _missing(name, "no radius is finished at which the bare classifier is broken")
 
@@ -159,19 +159,19 @@ _CHECKS: tuple[Callable[[Findings], Check], ...] = (
 )
 
 
-def ladders(attacks: tuple[Attacked, ...], setting: str) -> list[list[Attacked]]:
-    """Attacks that differ in one number alone, rising; at least two of each."""
-    groups: dict[str, list[Attacked]] = {}
+def ladders(attacks: Iterable[AttackResult], setting: str) -> list[list[AttackResult]]:
+    """Groups of attacks that differ in one number alone, rising; at least two in each."""
+    groups: dict[str, list[AttackResult]] = {}
     for attack in attacks:
-        if setting in attack.inner and attack.kind != "FGSM":
+        if setting in attack.threat.crafted and attack.threat.type != "FGSM":
             groups.setdefault(_but(attack, {setting}), []).append(attack)
-    rising = [sorted(group, key=lambda a: a.inner[setting]) for group in groups.values()]
+    rising = [sorted(group, key=lambda a: a.threat.number(setting)) for group in groups.values()]
     return [group for group in rising if len(group) > 1]
 
 
 def convergence(findings: Findings) -> Iterator[str]:
-    """Whether spending more would have found more, in a sentence; none where nothing was raised."""
-    audited = tuple(a for a in findings.subject.attacks if a.eps in findings.radii)
+    """Whether more steps, restarts or draws would find more; nothing where none were raised."""
+    audited = [a for a in findings.subject.attacks if a.threat.ball in findings.balls]
     raised = [group[-2:] for s in ("steps", "restarts", "eot") for group in ladders(audited, s)]
     gained = [
         (less, more)
@@ -181,8 +181,7 @@ def convergence(findings: Findings) -> Iterator[str]:
     if not raised:
         return
     told = [
-        f"{more.title} at ε {more.eps:g} {less.score.mean.fraction:.1%} to "
-        f"{more.score.mean.fraction:.1%}"
+        f"{more.full_title} {less.accuracy.fraction:.1%} to {more.accuracy.fraction:.1%}"
         for less, more in gained
     ]
     found = f"more in {len(told)} ({'; '.join(told)}), so more may find more" if told else "no more"
@@ -190,29 +189,30 @@ def convergence(findings: Findings) -> Iterator[str]:
     yield f"Steps, restarts or draws were raised {times}; the last rise found {found}."
 
 
-def _ladder(findings: Findings, setting: str) -> list[tuple[Attacked, Attacked]]:
+def _ladder(findings: Findings, setting: str) -> list[tuple[AttackResult, AttackResult]]:
     found = ladders(findings.subject.attacks, setting)
     return [(more, less) for group in found for less, more in pairwise(group)]
 
 
-def _but(attack: Attacked, left_out: set[str]) -> str:
-    """All that decides an attack but some of its settings."""
-    own: Plain = {k: v for k, v in attack.inner.items() if k not in left_out}
-    elsewhere = attack.details.get("source")
-    return json.dumps([attack.settings["knows"], attack.settings["gradient"], elsewhere, own])
+def _but(attack: AttackResult, left_out: set[str]) -> str:
+    """All settings of an attack but some, as a key."""
+    threat = attack.threat
+    own = {name: value for name, value in threat.crafted.items() if name not in left_out}
+    return json.dumps([threat.knows, threat.gradient, threat.source, own], sort_keys=True)
 
 
-def _alike(a: Attacked, b: Attacked, but: set[str]) -> bool:
-    """FGSM's one step is ε long, PGD's are shorter: that too is left out."""
-    return _but(a, but | {"step_size"}) == _but(b, but | {"step_size"})
+def _differ_in_steps(single: AttackResult, many: AttackResult) -> bool:
+    """Whether two attacks are alike but for their class and the number and length of steps."""
+    apart = {"type", "steps", "step_size"}
+    return _but(single, apart) == _but(many, apart)
 
 
-def _ordered(name: str, pairs: list[tuple[Attacked, Attacked]]) -> Check:
+def _ordered(name: str, pairs: list[tuple[AttackResult, AttackResult]]) -> Check:
     """The first of each pair should be at least as strong as the second."""
     return _judged(
         name,
         [
-            (f"{a.title} against {b.title} at ε {a.eps:g}", compare(a.survival, b.survival))
+            (f"{a.title} against {b.title} at {a.ball}", compare(a.survival, b.survival))
             for a, b in pairs
         ],
     )

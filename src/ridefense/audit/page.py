@@ -1,7 +1,6 @@
 """The audit's page, as HTML and as Markdown, from its records alone."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +9,12 @@ import jinja2
 from markupsafe import Markup
 
 from ridefense.audit.checks import Check, sanity
-from ridefense.audit.findings import (
-    Attacked,
-    Case,
-    Findings,
-    accuracy,
-    gather,
-    majority,
-    picked,
-    worst,
-)
+from ridefense.audit.findings import Findings, gather
 from ridefense.audit.plots import plots
 from ridefense.audit.verdict import Verdict, headline, verdicts
-from ridefense.evaluate import FAULTS
 from ridefense.files import write_atomically
-from ridefense.report import words
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND, in_markdown, interval, percent, seconds
+from ridefense.results import AttackResult, WorstCase, notes, words
 
 Rows = list[list[str]]
 
@@ -80,7 +69,7 @@ def compose(findings: Findings) -> Page:
     """The page of some findings."""
     checks, found = sanity(findings), verdicts(findings)
     return Page(
-        title=f"Audit of {findings.subject.defence}",
+        title=f"Audit of {findings.subject.title}",
         headline=headline(findings, found, checks),
         setting=list(_setting(findings)),
         tables=[_worst_cases(findings), *_by_radius(findings), _costs(findings)],
@@ -108,111 +97,97 @@ def plot_name(title: str) -> str:
 
 
 def _setting(findings: Findings) -> Iterator[str]:
-    run = findings.subject.run
-    data = run.settings["dataset"]
-    yield f"Defence: {words.schedule(run.settings['purifier'], run.settings['preset'])}."
+    subject, settings = findings.subject, findings.subject.run.settings
+    yield f"Defence: {words.schedule(subject.purifier, subject.preset)}."
     yield (
-        f"Images: n = {data['images']} of {data['title']}, {data['split']} split, drawn with seed "
-        f"{data['image_seed']}; true labels."
+        f"Images: n = {subject.declared} of {subject.images}, drawn with seed "
+        f"{subject.dataset['image_seed']}; true labels."
     )
     yield (
-        f"Classifier: {run.settings['classifier']['name']} (weights "
-        f"{run.settings['classifier']['weights']}); attacks are ℓ∞ in [0, 1] pixels."
+        f"Classifier: {subject.classifier} (weights {settings['classifier']['weights']}); ε is in "
+        "[0, 1] pixels."
     )
     yield (
-        f"Each final image is classified in {run.settings['draws']} fresh draws of the defence, "
+        f"Each final image is classified in {settings['draws']} fresh draws of the defence, "
         "but in one where the attacker knows its seed."
     )
     yield "Brackets: 95% Clopper-Pearson interval in per cent."
-    yield "Versions: " + ", ".join(f"{k} {v}" for k, v in run.versions.items() if v) + "."
+    yield "Versions: " + ", ".join(f"{k} {v}" for k, v in subject.run.versions.items() if v) + "."
 
 
 def _worst_cases(findings: Findings) -> Table:
-    rows = []
-    for eps in findings.radii:
-        for case in findings.cases:
-            rows += [_worst_case(case, eps)] if case.at(eps) else []
+    cases = (d.worst_case(*ball) for ball in findings.balls for d in findings.defences)
     return Table(
         "Worst case of each image",
         f"Survivors of the attack that is worst for each image; {UPPER_BOUND}. Picked: all draws "
         "but one choose the attack and that one scores it, so luck does not count. Minimum: the "
         "least share of draws over attacks, which luck lowers. Majority: images of which the "
         "draws' vote is right under every attack.",
-        ("ε", "Defence", "n", "Clean", "Picked", "Minimum", "Majority", "Seed known", "Attacks"),
-        rows,
+        ("Ball", "Defence", "n", "Clean", "Picked", "Minimum", "Majority", "Seed known", "Attacks"),
+        [_worst_case(case) for case in cases if case],
     )
 
 
-def _worst_case(case: Case, eps: float) -> list[str]:
-    attacks, known = case.at(eps), case.at(eps, seed_known=True)
-    left = accuracy(picked(attacks))
+def _worst_case(case: WorstCase) -> list[str]:
+    known = case.defence.worst_case(case.norm, case.eps, seed_known=True)
+    left = case.accuracy
     return [
-        f"{eps:g}",
-        case.defence,
+        case.ball,
+        case.defence.title,
         str(left.n),
-        percent(case.clean.score.mean.fraction),
+        percent(case.defence.clean.accuracy.fraction),
         f"{percent(left.fraction)} {interval(left)}",
-        percent(accuracy(worst(attacks)).fraction),
-        percent(accuracy(majority(attacks)).fraction),
-        percent(accuracy(worst(known)).fraction) if known else "—",
-        str(len(attacks)),
+        percent(case.minimum.fraction),
+        percent(case.majority.fraction),
+        percent(known.accuracy.fraction) if known else "—",
+        str(len(case.attacks)),
     ]
 
 
 def _by_radius(findings: Findings) -> Iterator[Table]:
-    case = findings.subject
-    for eps in findings.radii:
-        attacks = [*case.at(eps), *case.at(eps, seed_known=True)]
-        noise = case.noise(eps)
-        rows = [_attack(a) for a in sorted(attacks, key=lambda a: a.score.mean.fraction)]
+    subject = findings.subject
+    for ball in findings.balls:
+        attacks = [*subject.at(*ball), *subject.at(*ball, seed_known=True)]
+        noise = subject.noise(*ball)
+        rows = [_attack(a) for a in sorted(attacks, key=lambda a: a.accuracy.fraction)]
         rows += [_attack(noise)] if noise else []
         yield Table(
-            f"{case.defence} at ε {eps:g}, attack by attack",
-            "The strongest first. Seconds are wall time for one image on a machine that was "
-            "shared, a batch's part.",
+            f"{subject.title} at {words.ball(*ball)}, attack by attack",
+            "The strongest first. Seconds are wall time for one image, a batch's part.",
             ("Attack", "Knows", "Robust ± sd", "Majority", "Worst draw", "8 bits", "s/image"),
             rows,
         )
 
 
-def _attack(attack: Attacked) -> list[str]:
-    score, knows = attack.score, words.knows(attack.settings)
+def _attack(attack: AttackResult) -> list[str]:
+    score, rounded = attack.score, attack.rounded
     return [
         attack.title,
-        f"{knows}; {GRAY_BOX}" if knows == "classifier" else knows,
+        f"{attack.knows}; {GRAY_BOX}" if attack.is_gray_box else attack.knows,
         f"{percent(score.mean.fraction)} ± {100 * score.sd:.1f} {interval(score.mean)}",
         percent(score.majority.fraction),
         percent(score.worst.fraction),
-        percent(attack.rounded.fraction),
-        seconds(attack.seconds),
+        percent(rounded.fraction) if rounded else "—",
+        seconds(attack.attack_seconds),
     ]
 
 
 def _costs(findings: Findings) -> Table:
     rows = [
-        [case.defence, percent(case.clean.score.mean.fraction), seconds(case.seconds)]
-        for case in findings.cases
+        [d.title, percent(d.clean.accuracy.fraction), seconds(d.clean.purify_seconds)]
+        for d in findings.defences
     ]
     return Table(
         "Cost of inference",
-        "Seconds to purify one clean image, wall time on a machine that was shared, a batch's "
-        "part; clean accuracy beside it.",
+        "Seconds to purify one clean image, wall time, a batch's part; clean accuracy beside it.",
         ("Defence", "Clean", "s/image"),
         rows,
     )
 
 
 def _missing(findings: Findings) -> Iterator[str]:
-    for case in findings.cases:
-        if case.unfinished:
-            names = "; ".join(f"{a.title} at ε {a.eps:g}" for a in case.unfinished)
-            yield f"{case.defence}: not run or not finished: {names}."
-        faults = Counter(
-            (attack.title, attack.eps, fault)
-            for attack in case.attacks
-            for rows in attack.rows.values()
-            for row in rows
-            for fault in row.faults
-        )
-        for (title, eps, fault), count in faults.items():
-            yield f"{case.defence}, {title} at ε {eps:g}: in {count} rows {FAULTS[fault]}."
+    for defence in findings.defences:
+        if defence.unfinished:
+            names = "; ".join(attack.full_title for attack in defence.unfinished)
+            yield f"{defence.title}: not run or not finished: {names}."
+    yield from notes(attack for d in findings.defences for attack in d.attacks)

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ridefense.audit.checks import ladders
-from ridefense.audit.findings import Attacked, Case, Findings, accuracy, picked
-from ridefense.evaluate import Accuracy
+from ridefense.audit.findings import Findings
 from ridefense.report.drawing import STYLE, as_svg
+from ridefense.results import Accuracy, AttackResult, DefenceResult
 
 Point = tuple[float, Accuracy]
 
@@ -22,19 +22,16 @@ def plots(findings: Findings) -> dict[str, str]:
     return {title: svg for title, svg in drawn.items() if svg}
 
 
-def radius_curve(case: Case) -> list[Point]:
+def radius_curve(defence: DefenceResult) -> list[Point]:
     """Survivors of the worst attack at each radius, from clean images at 0."""
-    points = [(0.0, case.clean.score.mean)]
-    for eps in case.radii:
-        if eps and case.at(eps):
-            points.append((eps, accuracy(picked(case.at(eps)))))
-    return points
+    cases = (defence.worst_case(norm, eps) for norm, eps in defence.balls if norm == "Linf" and eps)
+    return [(0.0, defence.clean.accuracy), *((case.eps, case.accuracy) for case in cases if case)]
 
 
 def _over_radius(findings: Findings) -> str | None:
-    curves = {case.defence: radius_curve(case) for case in findings.cases}
+    curves = {defence.title: radius_curve(defence) for defence in findings.defences}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
-    subject = findings.subject.defence
+    subject = findings.subject.title
     return _draw(curves, "ε, ℓ∞ in [0, 1] pixels", bold=subject) if curves else None
 
 
@@ -47,19 +44,19 @@ def _over(findings: Findings, setting: str) -> str | None:
     )
 
 
-def _rising(findings: Findings, setting: str) -> list[list[Attacked]]:
-    audited = tuple(a for a in findings.subject.attacks if a.eps in findings.radii)
+def _rising(findings: Findings, setting: str) -> list[list[AttackResult]]:
+    audited = tuple(a for a in findings.subject.attacks if a.threat.ball in findings.balls)
     return ladders(audited, setting)
 
 
-def _points(group: list[Attacked], setting: str) -> list[Point]:
-    return [(attack.inner[setting], attack.score.mean) for attack in group]
+def _points(group: list[AttackResult], setting: str) -> list[Point]:
+    return [(attack.threat.number(setting), attack.accuracy) for attack in group]
 
 
-def _named(group: list[Attacked], setting: str) -> str:
-    """The ladder's attack without the number that rises."""
+def _named(group: list[AttackResult], setting: str) -> str:
+    """The attacks' title without the number that rises."""
     word = {"steps": " steps", "eot": "EOT "}[setting]
-    parts = [p for p in group[-1].title.split(", ") if word not in p]
+    parts = [part for part in group[-1].title.split(", ") if word not in part]
     return f"{', '.join(parts)}, ε {group[0].eps:g}"
 
 

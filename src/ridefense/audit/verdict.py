@@ -1,201 +1,192 @@
-"""What an audit found, in words that follow from its records."""
+"""What an audit concludes, in words that follow from its records."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ridefense.audit.checks import LEVEL, Check, convergence, failed
-from ridefense.audit.findings import (
-    Attacked,
-    Findings,
-    accuracy,
-    compare,
-    majority,
-    picked,
-    worst,
-)
-from ridefense.evaluate import Accuracy
-from ridefense.report.paper import Figure, figure
+from ridefense.audit.findings import Findings
 from ridefense.report.tables import UPPER_BOUND, interval, percent
-from ridefense.report.words import setting_of
+from ridefense.results import Accuracy, AttackResult, Stated, WorstCase, compare, stated, warnings
+from ridefense.results.recorded import Ball
+from ridefense.results.words import kind, setting_of
 
 FEW = 20
-"""Images below which words like these are not to be trusted."""
+"""With fewer images than this there is a warning that intervals are wide."""
 
-Word = Literal["falls", "shows no gain", "bends", "stands so far"]
+Conclusion = Literal[
+    "no robustness left",
+    "no gain over the undefended classifier",
+    "partly broken",
+    "not broken by the attacks tried",
+]
 
-_MEANINGS: dict[Word, str] = {
-    "falls": "no more images survive than a guess gets right",
-    "shows no gain": "no more images survive than without it, as far as these images can tell",
-    "bends": "more images survive than without it, fewer than are right unattacked",
-    "stands so far": "no attack tried costs it a significant number of images",
+_MEANINGS: dict[Conclusion, str] = {
+    "no robustness left": "no more images survive than a constant guess gets right",
+    "no gain over the undefended classifier": "it is not shown that more images survive than "
+    "without the defence",
+    "partly broken": "more images survive than without the defence, and fewer than are right "
+    "without an attack",
+    "not broken by the attacks tried": "no attack costs it a significant number of images",
 }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On one radius.
+    """What the attacks of one ball left of the audited defence.
 
     Attributes:
-        eps: the radius, ℓ∞.
-        word: falls, shows no gain, bends or stands so far.
-        left: survivors of the attack that is worst for each image, see `findings.picked`.
-        least: the plain minimum over attacks of the share of draws, which luck makes lower.
-        majority: images of which the draws' vote is right under every attack.
-        known: survivors where the attacker knows the purifier's seed; None if not attacked so.
-        strongest: the attack with the lowest accuracy.
-        alone: survivors without a defence.
-        sentences: the whole of it for a reader.
+        conclusion: one of four.
+        case: the attacks by which each image is judged.
+        known: those of an attacker who knows the purifier's seed; None if there were none.
+        alone: the classifier without the defence; None if it was not attacked there.
+        sentences: the whole verdict for a reader.
     """
 
-    eps: float
-    word: Word
-    left: Accuracy
-    least: Accuracy
-    majority: Accuracy
-    known: Accuracy | None
-    strongest: Attacked
-    alone: Accuracy | None
+    conclusion: Conclusion
+    case: WorstCase
+    known: WorstCase | None
+    alone: WorstCase | None
     sentences: tuple[str, ...]
+
+    @property
+    def ball(self) -> str:
+        """As "ℓ∞ 0.1"."""
+        return self.case.ball
+
+    @property
+    def left(self) -> Accuracy:
+        """Survivors of the attack that is worst for each image, see `statistics.picked`."""
+        return self.case.accuracy
+
+    @property
+    def strongest(self) -> AttackResult:
+        """The attack with the lowest accuracy by itself."""
+        return self.case.strongest
 
 
 def verdicts(findings: Findings) -> list[Verdict]:
-    """One for each audited radius at which an attack is finished."""
-    return [_verdict(findings, eps) for eps in findings.radii if findings.subject.at(eps)]
+    """One for each audited ball in which an attack is finished."""
+    cases = (findings.subject.worst_case(*ball) for ball in findings.balls)
+    return [_verdict(findings, case) for case in cases if case]
 
 
 def headline(findings: Findings, found: list[Verdict], checks: list[Check]) -> list[str]:
-    """What stands at the top of the page: the answer, then what it is worth."""
-    name = findings.subject.defence
-    told = [
-        f"{name} {v.word} at ε {v.eps:g}: {_share(v.left)} survive the best known attack."
-        for v in sorted(found, key=lambda v: (v.left.fraction, v.eps))
-    ] or [f"Nothing is known of {name} yet: no attack is finished."]
-    n = findings.subject.clean.score.mean.n
+    """The top of the page: warnings, the answer, and how far it can be trusted."""
+    name = findings.subject.title
+    told = list(warnings(findings.defences))
+    told += [
+        f"{name} at {v.ball}: {v.conclusion}. {_share(v.left)} survive the strongest attack on "
+        "each image."
+        for v in sorted(found, key=lambda v: (v.left.fraction, v.case.eps))
+    ] or [f"No attack on {name} is finished, so there is no verdict yet."]
+    n = findings.subject.clean.accuracy.n
     if found and n < FEW:
-        told.append(f"{n} images are too few for a verdict: see how wide the intervals are.")
+        told.append(f"{n} images are too few for a verdict: the intervals are wide.")
     broken = list(failed(checks))
     if broken:
         names = "; ".join(check.name for check in broken)
         told.append(
-            f"{len(broken)} of {len(checks)} sanity checks failed ({names}): the attacks are not "
-            "as strong as they could be, and the true figures may be lower."
+            f"{len(broken)} of {len(checks)} sanity checks failed ({names}): stronger attacks "
+            "are possible, and the true figures may be lower."
         )
-    open_checks = [check for check in checks if check.outcome == "not run"]
-    if open_checks:
-        told.append(f"{len(open_checks)} of {len(checks)} sanity checks could not be decided.")
+    undecided = [check for check in checks if check.outcome == "not run"]
+    if undecided:
+        told.append(f"{len(undecided)} of {len(checks)} sanity checks could not be decided.")
     told += convergence(findings)
-    missing, planned = len(findings.subject.unfinished), len(findings.subject.attacks)
+    missing, finished = len(findings.subject.unfinished), len(findings.subject.attacks)
     if missing:
-        told.append(f"{missing} of {missing + planned} planned attacks on it are not finished.")
+        told.append(f"{missing} of {missing + finished} planned attacks on it are not finished.")
     told.append(f"Every figure is an {UPPER_BOUND}.")
     return told
 
 
-def _verdict(findings: Findings, eps: float) -> Verdict:
-    case, bare = findings.subject, findings.undefended
-    attacks, known = case.at(eps), case.at(eps, seed_known=True)
-    survivors = picked(attacks)
-    left = accuracy(survivors)
-    alone = worst(bare.at(eps))
-    strongest = min(attacks, key=lambda a: a.score.mean.fraction)
-    word = _word(findings, survivors, alone)
+def _verdict(findings: Findings, case: WorstCase) -> Verdict:
+    subject, ball = findings.subject, (case.norm, case.eps)
+    known = subject.worst_case(*ball, seed_known=True)
+    alone = findings.undefended.worst_case(*ball)
+    strongest = case.strongest
+    conclusion = _conclusion(findings, case, alone)
     sentences = [
-        f"{case.defence} {word} at ε {eps:g}: {_MEANINGS[word]}.",
-        f"{_share(left)} survive the worst of {len(attacks)} attacks on each image; clean it is "
-        f"{_share(case.clean.score.mean)}.",
-        f"The strongest attack by itself, {strongest.title}, leaves "
-        f"{_share(strongest.score.mean)}, {_share(strongest.rounded)} when its images are rounded "
-        "to 8 bits.",
+        f"{subject.title} at {case.ball}: {conclusion}. That means: {_MEANINGS[conclusion]}.",
+        f"{_share(case.accuracy)} survive the strongest of {len(case.attacks)} attacks on each "
+        f"image; clean accuracy is {_share(subject.clean.accuracy)}.",
+        f"The strongest single attack, {strongest.title}, leaves {_share(strongest.accuracy)}"
+        + (
+            f", and {_share(strongest.rounded)} when its images are rounded to 8 bits."
+            if strongest.rounded
+            else "."
+        ),
     ]
     if known:
         sentences.append(
-            f"An attacker who knows the purifier's seed leaves {_share(accuracy(worst(known)))}."
+            f"An attacker who knows the purifier's seed leaves {_share(known.accuracy)}."
         )
-    sentences += _beside(findings, eps, survivors, alone)
-    sentences += _claim(findings, eps, left)
-    return Verdict(
-        eps=eps,
-        word=word,
-        left=left,
-        least=accuracy(worst(attacks)),
-        majority=accuracy(majority(attacks)),
-        known=accuracy(worst(known)) if known else None,
-        strongest=strongest,
-        alone=accuracy(alone) if alone else None,
-        sentences=tuple(sentences),
-    )
+    sentences += _beside(findings, case, alone)
+    sentences += _claim(findings, case)
+    return Verdict(conclusion, case, known, alone, tuple(sentences))
 
 
-def _word(findings: Findings, survivors: dict[int, float], alone: dict[int, float]) -> Word:
-    if accuracy(survivors).fraction <= findings.chance:
-        return "falls"
-    if alone and compare(alone, survivors).gain >= LEVEL:
-        return "shows no gain"
-    if compare(survivors, findings.subject.clean.survival).gain < LEVEL:
-        return "bends"
-    return "stands so far"
+def _conclusion(findings: Findings, case: WorstCase, alone: WorstCase | None) -> Conclusion:
+    if case.accuracy.fraction <= findings.chance:
+        return "no robustness left"
+    if alone and compare(alone.survival, case.survival).gain >= LEVEL:
+        return "no gain over the undefended classifier"
+    if compare(case.survival, findings.subject.clean.survival).gain < LEVEL:
+        return "partly broken"
+    return "not broken by the attacks tried"
 
 
-def _beside(
-    findings: Findings, eps: float, survivors: dict[int, float], alone: dict[int, float]
-) -> Iterator[str]:
+def _beside(findings: Findings, case: WorstCase, alone: WorstCase | None) -> Iterator[str]:
     """Against no defence, the best of the other purifiers, and each hardened classifier."""
-    name = findings.subject.defence
     if alone:
-        yield f"Without a defence {_share(accuracy(alone))} survive."
-    own = len(findings.subject.at(eps))
-    filters = [(case, picked(case.at(eps))) for case in findings.beside if case.at(eps)]
-    best = max(filters, key=lambda pair: accuracy(pair[1]).fraction, default=None)
-    trained = [(case, picked(case.at(eps))) for case in findings.hardened if case.at(eps)]
-    # The best of several is a choice between them: it counts as so many comparisons.
+        yield f"Without a defence {_share(alone.accuracy)} survive."
+    ball = case.norm, case.eps
+    filters = [other for d in findings.beside if (other := d.worst_case(*ball))]
+    best = max(filters, key=lambda other: other.accuracy.fraction, default=None)
+    trained = [other for d in findings.hardened if (other := d.worst_case(*ball))]
+    # The best of several was chosen among them, which counts as that many comparisons.
     level = LEVEL / max(1, len(filters) + len(trained))
-    for case, others in ([best] if best else []) + trained:
+    for other in ([best] if best else []) + trained:
         yield (
-            f"{name} {_rank(survivors, others, level)} {case.defence}, which leaves "
-            f"{_share(accuracy(others))} ({own} attacks against {len(case.at(eps))}) and is right "
-            f"on {percent(case.clean.score.mean.fraction)} of the clean images."
+            f"{case.defence.title} {_rank(case, other, level)} {other.defence.title}, which leaves "
+            f"{_share(other.accuracy)} ({len(case.attacks)} attacks against {len(other.attacks)}) "
+            f"and has a clean accuracy of {percent(other.defence.clean.accuracy.fraction)}."
         )
 
 
-def _rank(survivors: dict[int, float], others: dict[int, float], level: float) -> str:
-    against = compare(survivors, others)
+def _rank(case: WorstCase, other: WorstCase, level: float) -> str:
+    against = compare(case.survival, other.survival)
     if against.gain < level:
-        return "does worse than"
-    return "does better than" if against.p < level else "is not shown to differ from"
+        return "is less robust than"
+    return "is more robust than" if against.p < level else "is not shown to differ from"
 
 
-def claim(findings: Findings, eps: float) -> Figure | None:
-    """What the paper states for the audited defence, by its schedule, at this radius."""
-    settings = findings.subject.run.settings
-    if settings["preset"] not in (None, "paper"):
+def claim(findings: Findings, ball: Ball) -> Stated | None:
+    """What the paper states for the audited defence at its own schedule, under BPDA."""
+    subject = findings.subject
+    if subject.preset not in (None, "paper"):
         return None
-    purifier = settings["purifier"]
-    return figure(
-        settings["dataset"]["name"],
-        purifier["type"],
-        setting_of(purifier),
-        "BPDA",
-        "Linf",
-        eps,
-    )
+    purifier = subject.purifier
+    case = subject.dataset["name"], kind(purifier), setting_of(purifier)
+    return stated(*case, "BPDA", *ball)
 
 
-def _claim(findings: Findings, eps: float, left: Accuracy) -> Iterator[str]:
-    stated = claim(findings, eps)
-    if stated is None:
+def _claim(findings: Findings, case: WorstCase) -> Iterator[str]:
+    said = claim(findings, (case.norm, case.eps))
+    if said is None:
         return
-    own = [a for a in findings.subject.at(eps) if a.title == "BPDA, 10 steps"]
+    own = [attack for attack in case.attacks if attack.name == "BPDA" and not attack.departures]
     if own:
         yield (
-            f"The paper claims {percent(stated.accuracy)} under BPDA of 10 steps ({stated.table}); "
-            f"that attack leaves {_share(own[0].score.mean)} here."
+            f"The paper claims {percent(said.accuracy)} under BPDA of 10 steps ({said.table}); "
+            f"that attack leaves {_share(own[0].accuracy)} here."
         )
-    low, high = left.interval
-    if high < stated.accuracy:
-        yield f"The claim of {percent(stated.accuracy)} does not stand against stronger attacks."
-    elif low <= stated.accuracy:
-        yield f"The claim of {percent(stated.accuracy)} is not refuted by {left.n} images."
+    low, high = case.accuracy.interval
+    if high < said.accuracy:
+        yield f"The claim of {percent(said.accuracy)} does not hold against stronger attacks."
+    elif low <= said.accuracy:
+        yield f"{case.accuracy.n} images do not refute the claim of {percent(said.accuracy)}."
 
 
 def _share(found: Accuracy) -> str:

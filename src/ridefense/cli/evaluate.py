@@ -10,7 +10,7 @@ from ridefense.cli.choices import AttackName, EngineName
 from ridefense.cli.console import bar, say
 from ridefense.cli.report import show
 from ridefense.evaluate import Evaluation, run
-from ridefense.report import as_json, summarise
+from ridefense.results import read_results
 
 UNCHECKED = 3
 """Exit code of an evaluation that finished, but not all of whose rows passed their checks."""
@@ -91,11 +91,11 @@ def evaluate(
             )
         say(f"{title}: {len(finished.rows)} rows in {folder / name}")
         faulty += sum(bool(row.faults) for row in finished.rows)
-    summary = summarise(folder)
+    results = read_results(folder)
     if as_data:
-        typer.echo(as_json(summary), nl=False)
+        typer.echo(results.to_json(), nl=False)
     else:
-        show(summary, folder)
+        show(results, folder)
     if faulty:
         say(f"{faulty} rows failed a check of the attack's or the purifier's output; see the notes")
         raise typer.Exit(UNCHECKED)

@@ -10,8 +10,9 @@ from ridefense.audit import write as write_audit
 from ridefense.cli.console import out, say
 from ridefense.experiments import EXPERIMENTS, planned, write, write_index
 from ridefense.files import write_atomically
-from ridefense.report import Summary, as_html, as_json, as_markdown, as_table, summarise
+from ridefense.report import as_html, as_markdown, as_table
 from ridefense.report.tables import notes
+from ridefense.results import Results, read_results
 
 
 def report(
@@ -42,19 +43,19 @@ def report(
     if (folder / "audit.json").exists() and not as_data:
         show_audit(folder)
         return
-    summary = summarise(folder)
+    results = read_results(folder)
     if as_data:
-        typer.echo(as_json(summary), nl=False)
+        typer.echo(results.to_json(), nl=False)
         return
-    show(summary, folder)
+    show(results, folder)
 
 
-def show(summary: Summary, folder: Path) -> None:
+def show(results: Results, folder: Path) -> None:
     """The table on stdout; the pages as files in the folder."""
-    out.print(as_table(summary), soft_wrap=False)
-    for note in notes(summary):
+    out.print(as_table(results), soft_wrap=False)
+    for note in notes(results):
         out.print(f"· {note}", markup=False)
-    for name, text in (("report.html", as_html(summary)), ("report.md", as_markdown(summary))):
+    for name, text in (("report.html", as_html(results)), ("report.md", as_markdown(results))):
         write_atomically(folder / name, text.encode())
         say(f"wrote {folder / name}")
 

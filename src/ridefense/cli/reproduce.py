@@ -12,7 +12,7 @@ from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 from ridefense.experiments import (
     EXPERIMENTS,
-    Lab,
+    Setup,
     carry_out,
     declare,
     merge,
@@ -70,12 +70,12 @@ def reproduce(
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
     device = choices.device(device)
     own = {"dataset": _pairs("dataset", dataset), "classifier": _pairs("classifier", classifier)}
-    lab = Lab.at(scale, *own.values(), device)
+    setup = Setup.at(scale, *own.values(), device)
     for option, pairs in own.items():
         for name in pairs.values():
             _load(option, name)
     folder = folder or Path("runs", f"reproduce-{scale}")
-    cases = {experiment.name: declare(experiment, lab, folder) for experiment in chosen}
+    cases = {experiment.name: declare(experiment, setup, folder) for experiment in chosen}
     merged = merge(cases.values())
     spread = min(workers or 1, threads.available())
     say(f"about {_time(seconds(merged, folder) / spread)} of work is left, roughly measured")

@@ -15,8 +15,9 @@ from ridefense.cli import choices
 from ridefense.cli.choices import AttackName, EngineName
 from ridefense.cli.console import bar, out, say
 from ridefense.cli.evaluate import UNCHECKED
-from ridefense.evaluate import CLEAN, Accuracy, Evaluation
+from ridefense.evaluate import CLEAN, Evaluation
 from ridefense.report.tables import interval, percent, seconds
+from ridefense.results import Accuracy
 from ridefense.tuning import PRESET, Search, Trial, default_grid, read_grid
 from ridefense.tuning import tune as carry_out
 
@@ -116,7 +117,7 @@ def tune(
     words += [str(w) for radius in eps or [] for w in ("--eps", radius)]
     out.print(f"ridefense evaluate {shlex.join(words)}", markup=False)
     say(f"wrote {folder / PRESET}, the best of {len(trials)} θ")
-    if faulty := sum(bool(row.faults) for trial in trials for row in trial.run.rows):
+    if faulty := sum(bool(row.faults) for trial in trials for row in trial.result.run.rows):
         say(f"{faulty} rows failed a check; ridefense report {folder} has notes")
         raise typer.Exit(UNCHECKED)
 

@@ -5,14 +5,12 @@ from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from .records import Records, RunFolder, find, read
 from .rows import CLEAN, UNREADABLE, Row
 from .running import run
-from .statistics import Accuracy, Score, clopper_pearson, score, sign_flip_test
 from .workers import Here, Processes, Workers
 
 __all__ = [
     "CLEAN",
     "FAULTS",
     "UNREADABLE",
-    "Accuracy",
     "Chunk",
     "Cluster",
     "Evaluation",
@@ -22,15 +20,11 @@ __all__ = [
     "Records",
     "Row",
     "RunFolder",
-    "Score",
     "Threat",
     "Workers",
     "chunks_of",
-    "clopper_pearson",
     "evaluate_chunk",
     "find",
     "read",
     "run",
-    "score",
-    "sign_flip_test",
 ]

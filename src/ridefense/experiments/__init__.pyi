@@ -2,8 +2,8 @@ from .catalogue import EXPERIMENTS
 from .cost import seconds
 from .experiment import (
     Cases,
-    Evidence,
     Experiment,
+    ExperimentResults,
     carry_out,
     declare,
     gather,
@@ -11,17 +11,17 @@ from .experiment import (
     planned,
     run_folder,
 )
-from .lab import SCALES, Lab
 from .page import Page, write, write_index
+from .scales import SCALES, Setup
 
 __all__ = [
     "EXPERIMENTS",
     "SCALES",
     "Cases",
-    "Evidence",
     "Experiment",
-    "Lab",
+    "ExperimentResults",
     "Page",
+    "Setup",
     "carry_out",
     "declare",
     "gather",

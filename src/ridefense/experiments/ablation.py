@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from ridefense.attacks import FGSM, PGD
 from ridefense.estimators import DAE, DIP, IDIP, RIDE, Estimator
-from ridefense.evaluate import CLEAN, Accuracy, Evaluation, History, Row, Threat
+from ridefense.evaluate import CLEAN, Evaluation, History, Row, Threat
 from ridefense.experiments.blocks import Block, Picture, Table
-from ridefense.experiments.experiment import Cases, Evidence, Experiment
-from ridefense.experiments.lab import FieldName, Lab
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
 from ridefense.experiments.plots import Curve, curves
+from ridefense.experiments.scales import DataName, Setup
 from ridefense.images import IMAGENET, MNIST
 from ridefense.networks import NETWORKS
 from ridefense.report.tables import interval, percent
+from ridefense.results import Accuracy
 
 TEXT = (
     "Gray box: the attacker knows the classifier alone, so nothing here is a robustness claim. The "
@@ -24,71 +25,71 @@ TEXT = (
 BANDS = "Bands: 95% intervals."
 
 
-def field_of(lab: Lab) -> FieldName:
-    return lab.pick(smoke="mnist", laptop="mnist", paper="imagenet")
+def ablation_data(setup: Setup) -> DataName:
+    return setup.pick(smoke="mnist", laptop="mnist", paper="imagenet")
 
 
-def history(lab: Lab, purifier: Estimator, images: int = 50) -> Evaluation:
+def history(setup: Setup, purifier: Estimator, images: int = 50) -> Evaluation:
     """A fit's history on clean and attacked images."""
-    attack = lab.pick(smoke=PGD(eps=0.2), laptop=PGD(eps=0.2), paper=FGSM(eps=0.015))
-    return lab.evaluation(
-        field_of(lab),
+    attack = setup.pick(smoke=PGD(eps=0.2), laptop=PGD(eps=0.2), paper=FGSM(eps=0.015))
+    return setup.evaluation(
+        ablation_data(setup),
         purifier,
         (Threat(attack=attack),),
-        images=lab.pick(smoke=2, laptop=images, paper=2000),
-        every=lab.pick(smoke=1, laptop=250, paper=500),
+        images=setup.pick(smoke=2, laptop=images, paper=2000),
+        every=setup.pick(smoke=1, laptop=250, paper=500),
     )
 
 
-def _ride(lab: Lab, **changes: object) -> Evaluation:
-    return history(lab, lab.estimator(field_of(lab), **changes))
+def _ride(setup: Setup, **changes: object) -> Evaluation:
+    return history(setup, setup.estimator(ablation_data(setup), **changes))
 
 
-def kinds(lab: Lab, *estimators: type[Estimator], dropout: tuple[bool, ...] = (True,)) -> Cases:
+def kinds(setup: Setup, *estimators: type[Estimator], dropout: tuple[bool, ...] = (True,)) -> Cases:
     """The histories of estimators, with dropout and without."""
-    field = field_of(lab)
-    dry = {"network": replace(NETWORKS[field], dropout=0.0)}
+    data = ablation_data(setup)
+    dry = {"network": replace(NETWORKS[data], dropout=0.0)}
     return {
         f"fit-{kind.__name__.lower()}{'' if wet else '-no-dropout'}": history(
-            lab, lab.estimator(field, kind=kind, **({} if wet else dry))
+            setup, setup.estimator(data, kind=kind, **({} if wet else dry))
         )
         for kind in estimators
         for wet in dropout
     }
 
 
-def _samples(lab: Lab) -> Cases:
+def _samples(setup: Setup) -> Cases:
     """n of Figure 5b; its 1 is the default. A fit costs n times as much, so images are fewer."""
-    more = {n: lab.estimator(field_of(lab), batch=n) for n in (2, 4, 8)}
-    others = {f"fit-ride-n-{n}": history(lab, ride, images=10) for n, ride in more.items()}
-    return {"fit-ride": _ride(lab), **others}
+    more = {n: setup.estimator(ablation_data(setup), batch=n) for n in (2, 4, 8)}
+    others = {f"fit-ride-n-{n}": history(setup, ride, images=10) for n, ride in more.items()}
+    return {"fit-ride": _ride(setup), **others}
 
 
-def _alphas(lab: Lab) -> Cases:
-    others = {f"fit-ride-alpha-{a:g}": _ride(lab, alpha=a) for a in (0.7, 0.8, 0.95, 1.0)}
-    return {"fit-ride": _ride(lab), **others}
+def _alphas(setup: Setup) -> Cases:
+    others = {f"fit-ride-alpha-{a:g}": _ride(setup, alpha=a) for a in (0.7, 0.8, 0.95, 1.0)}
+    return {"fit-ride": _ride(setup), **others}
 
 
-def _sigmas(lab: Lab) -> Cases:
+def _sigmas(setup: Setup) -> Cases:
     """σ in normalised pixels; 0.5 is the default."""
-    space = MNIST if field_of(lab) == "mnist" else IMAGENET
+    space = MNIST if ablation_data(setup) == "mnist" else IMAGENET
     others = {
-        f"fit-ride-sigma-{s:g}": _ride(lab, sigma=space.sigma(s)) for s in (0.0, 0.25, 1.0, 2.0)
+        f"fit-ride-sigma-{s:g}": _ride(setup, sigma=space.sigma(s)) for s in (0.0, 0.25, 1.0, 2.0)
     }
-    return {"fit-ride": _ride(lab), **others}
+    return {"fit-ride": _ride(setup), **others}
 
 
-def _masks(lab: Lab) -> Cases:
+def _masks(setup: Setup) -> Cases:
     return {
-        "fit-ride": _ride(lab),
-        "fit-ride-mask-0.8": _ride(lab, mask_ratio=0.8),
-        "fit-ride-fixed-target": _ride(lab, noisy_target=False),
-        "fit-ride-mask-0.8-fixed-target": _ride(lab, mask_ratio=0.8, noisy_target=False),
+        "fit-ride": _ride(setup),
+        "fit-ride-mask-0.8": _ride(setup, mask_ratio=0.8),
+        "fit-ride-fixed-target": _ride(setup, noisy_target=False),
+        "fit-ride-mask-0.8-fixed-target": _ride(setup, mask_ratio=0.8, noisy_target=False),
     }
 
 
-def _all_kinds(lab: Lab) -> Cases:
-    return kinds(lab, DIP, IDIP, DAE, RIDE, dropout=(True, False))
+def _all_kinds(setup: Setup) -> Cases:
+    return kinds(setup, DIP, IDIP, DAE, RIDE, dropout=(True, False))
 
 
 NAMES = {
@@ -103,9 +104,9 @@ NAMES = {
 }
 
 
-def attack_of(records: Evidence, name: str) -> str:
+def attack_of(results: ExperimentResults, name: str) -> str:
     """The label of a case's one attack."""
-    return next(iter(records.attacks(name)), CLEAN)
+    return next(iter(results.labels(name)), CLEAN)
 
 
 def histories(rows: list[Row]) -> list[tuple[Row, History]]:
@@ -138,21 +139,21 @@ def distance_curve(rows: list[Row]) -> Curve:
 
 
 def _over_iterations(
-    records: Evidence, names: Mapping[str, str], attacked: bool = True
+    results: ExperimentResults, names: Mapping[str, str], attacked: bool = True
 ) -> dict[str, Curve]:
     rows = {
-        title: records.rows(name, attack_of(records, name) if attacked else CLEAN)
+        title: results.rows(name, attack_of(results, name) if attacked else CLEAN)
         for name, title in names.items()
     }
     return {title: accuracy_curve(found) for title, found in rows.items() if histories(found)}
 
 
-def _ends(records: Evidence, names: Mapping[str, str]) -> Table:
+def _ends(results: ExperimentResults, names: Mapping[str, str]) -> Table:
     """Accuracy at the end, and the best on the way."""
     rows = []
     for name, title in names.items():
-        for what, attack in (("clean", CLEAN), ("attacked", attack_of(records, name))):
-            found = records.rows(name, attack)
+        for what, attack in (("clean", CLEAN), ("attacked", attack_of(results, name))):
+            found = results.rows(name, attack)
             curve = accuracy_curve(found)
             if curve:
                 ends = Accuracy.of(h.predictions[-1] == row.label for row, h in histories(found))
@@ -169,31 +170,33 @@ def _ends(records: Evidence, names: Mapping[str, str]) -> Table:
     return Table("At the end", ("Estimator", "Images", "n", "Accuracy", "Best on the way"), rows)
 
 
-def _accuracies(title: str, names: Mapping[str, str]) -> Callable[[Evidence], Iterator[Block]]:
+def _accuracies(
+    title: str, names: Mapping[str, str]
+) -> Callable[[ExperimentResults], Iterator[Block]]:
     """The panel of Figure 5: accuracy on attacked images over iterations."""
 
-    def compose(records: Evidence) -> Iterator[Block]:
-        drawn = _over_iterations(records, names)
+    def compose(results: ExperimentResults) -> Iterator[Block]:
+        drawn = _over_iterations(results, names)
         if drawn:
             drawn = curves({"": drawn}, "iterations", "accuracy on attacked images, %")
             yield Picture(title, drawn, BANDS)
-        yield _ends(records, names)
+        yield _ends(results, names)
 
     return compose
 
 
-def _figure_8(records: Evidence) -> Iterator[Block]:
+def _figure_8(results: ExperimentResults) -> Iterator[Block]:
     panels = {
-        "attacked": _over_iterations(records, NAMES),
-        "clean": _over_iterations(records, NAMES, attacked=False),
+        "attacked": _over_iterations(results, NAMES),
+        "clean": _over_iterations(results, NAMES, attacked=False),
     }
     if panels["attacked"]:
         title = "Accuracy over iterations, with and without dropout"
         yield Picture(title, curves(panels, "iterations", "accuracy, %"), BANDS)
-    yield _ends(records, NAMES)
+    yield _ends(results, NAMES)
 
 
-def _figure_4(records: Evidence) -> Iterator[Block]:
+def _figure_4(results: ExperimentResults) -> Iterator[Block]:
     pairs = {"DIP": ("fit-dip", "fit-idip"), "DAE": ("fit-dae", "fit-ride")}
     for what, curve, label, text in (
         ("Accuracy", accuracy_curve, "accuracy on attacked images, %", BANDS),
@@ -203,7 +206,7 @@ def _figure_4(records: Evidence) -> Iterator[Block]:
             title: {
                 f"{NAMES[name]}: {'with' if outer else 'without'} outer updates": curve(found)
                 for outer, name in enumerate(names)
-                if histories(found := records.rows(name, attack_of(records, name)))
+                if histories(found := results.rows(name, attack_of(results, name)))
             }
             for title, names in pairs.items()
         }
@@ -213,7 +216,7 @@ def _figure_4(records: Evidence) -> Iterator[Block]:
 
 
 def _figure(
-    letter: str, title: str, cases: Callable[[Lab], Cases], names: Mapping[str, str]
+    letter: str, title: str, cases: Callable[[Setup], Cases], names: Mapping[str, str]
 ) -> Experiment:
     return Experiment(
         name=f"figure-{letter}",
@@ -230,7 +233,7 @@ FIGURE_4 = Experiment(
     source="Figure 4",
     title="Convergence with and without the outer updates",
     text=TEXT,
-    cases=lambda lab: kinds(lab, DIP, IDIP, DAE, RIDE),
+    cases=lambda setup: kinds(setup, DIP, IDIP, DAE, RIDE),
     compose=_figure_4,
 )
 FIGURE_5A = _figure("5a", "DIP, I-DIP, DAE and RIDE", _all_kinds, NAMES)

@@ -1,16 +1,15 @@
 """What a page is made of: tables, and figures as the paper has them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from matplotlib.figure import Figure as Drawing
 
 from ridefense.report.drawing import as_svg, as_webp
-from ridefense.report.paper import Figure
-from ridefense.report.summary import Line
 from ridefense.report.tables import ROBUST, Cell, cells, departures, percent
+from ridefense.results import AttackResult, Stated
 
 
 @dataclass(frozen=True)
@@ -55,63 +54,78 @@ class Picture:
 Block = Table | Picture
 
 
-def results(title: str, lines: Iterable[Line], text: str = "") -> Table:
-    """A table of accuracies: the paper's figure, ours, n, its interval and the difference."""
-    lines = list(lines)
+def accuracies(
+    title: str, attacks: Iterable[AttackResult], text: str = "", *, beside_paper: bool = True
+) -> Table:
+    """A row for each attack: accuracy, n, its interval, and the paper's with the difference."""
+    attacks = list(attacks)
     columns = ["Defence", "Attack", "Clean", ROBUST, "n", "s/image", "Paper", "Classifier"]
-    if not any(line.paper for line in lines):
+    if not (beside_paper and any(attack.stated for attack in attacks)):
         columns.remove("Paper")
-    rows = [tuple(cells(line)[column] for column in columns) for line in lines]
+    rows = [tuple(cells(attack)[column] for column in columns) for attack in attacks]
     return Table(title, tuple(columns), rows, text)
 
 
-def matrix(title: str, lines: Iterable[Line], text: str = "", *, by_ball: bool = False) -> Table:
+def matrix(
+    title: str,
+    attacks: Iterable[AttackResult],
+    text: str = "",
+    *,
+    by_ball: bool = False,
+    beside_paper: bool = True,
+) -> Table:
     """A table as the paper's gray-box ones: a row for each defence, a column for each attack.
 
     Args:
-        by_ball: a column for each norm and ε instead; whose attack it is stands with the defence,
-            and what the paper states without its ε is left out.
+        by_ball: a column for each norm and ε instead; the attack's name stands with the defence,
+            and accuracies that the paper states without ε are left out.
+        beside_paper: whether the paper's accuracies are shown.
     """
-    lines = list(lines)
 
-    def column(line: Line) -> str:
-        return line.threat.partition(", ")[2] if by_ball else line.threat
+    def column(attack: AttackResult) -> str:
+        return attack.ball if by_ball else attack.short_title
 
-    threats = list(dict.fromkeys(map(column, lines)))
-    defences: dict[str, dict[str, Line]] = {}
-    for line in lines:
-        defences.setdefault(line.run, {})[column(line)] = line
+    def paper(attack: AttackResult) -> Cell:
+        if not beside_paper or attack.stated is None or (by_ball and attack.stated.eps is None):
+            return ()
+        told = _beside(attack.stated, attack.accuracy.fraction), departures(attack)
+        return tuple(filter(None, told))
+
+    attacks = list(attacks)
+    titles = list(dict.fromkeys(map(column, attacks)))
+    defences: dict[str, dict[str, AttackResult]] = {}
+    for attack in attacks:
+        defences.setdefault(attack.defence.name, {})[column(attack)] = attack
     rows = []
     for found in defences.values():
         first = next(iter(found.values()))
-        most = max(found.values(), key=lambda line: line.score.mean.n)
+        most = max(found.values(), key=lambda attack: attack.accuracy.n)
         shown, n = cells(first), cells(most)["n"]
-        attacked = [_against(found.get(threat), most, by_ball) for threat in threats]
+        attacked = [_robust(found.get(title), most, paper) for title in titles]
         name, *more = shown["Defence"]
-        if first.defence == "none" and by_ball:
-            name = f"no purifier, {first.classifier}"
-        attack = (f"under {first.threat.partition(', ')[0]}",) if by_ball else ()
+        if by_ball:
+            name = first.defence.title
+            more.append(f"under {'no attack' if first.is_clean else first.name}")
         clean = shown["Clean"]
-        if first.paper_clean and first.robust:
-            clean += (_beside(first.paper_clean, first.clean.mean.fraction),)
-            clean += ("other schedule",) if "schedule" in first.departs else ()
-        rows.append(((name, *more, *attack), n, clean, *attacked, shown["s/image"]))
-    return Table(title, ("Defence", "n", "Clean", *threats, "s/image"), rows, text)
+        if beside_paper and first.clean.stated and not first.is_clean:
+            clean += (_beside(first.clean.stated, first.clean.accuracy.fraction),)
+            clean += ("other schedule",) if "schedule" in first.departures else ()
+        rows.append(((name, *more), n, clean, *attacked, shown["s/image"]))
+    return Table(title, ("Defence", "n", "Clean", *titles, "s/image"), rows, text)
 
 
-def _against(line: Line | None, most: Line, by_ball: bool) -> Cell:
-    """A robust accuracy, of how many images where others have more, and the paper's."""
-    if line is None:
+def _robust(
+    attack: AttackResult | None, most: AttackResult, paper: Callable[[AttackResult], Cell]
+) -> Cell:
+    """An accuracy, of how many images where others have more, and the paper's."""
+    if attack is None:
         return ("—",)
-    ours, n = cells(line)[ROBUST], line.score.mean.n
-    ours += (f"of {n}",) if n < most.score.mean.n else ()
-    if line.paper is None or (by_ball and line.paper.eps is None):
-        return ours
-    told = _beside(line.paper, line.score.mean.fraction)
-    return (*ours, *filter(None, (told, departures(line))))
+    n = attack.accuracy.n
+    told = (f"of {n}",) if n < most.accuracy.n else ()
+    return (*cells(attack)[ROBUST], *told, *paper(attack))
 
 
-def _beside(stated: Figure, ours: float) -> str:
+def _beside(stated: Stated, ours: float) -> str:
     """The paper's accuracy, and the difference."""
     # Of most weights the paper's cells are lost; Table 1 has the best of them.
     filters = ("Median", "TVBregman", "TVChambolle")

@@ -6,30 +6,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ridefense.estimators import IDIP, RIDE
-from ridefense.evaluate import CLEAN, Accuracy
+from ridefense.evaluate import CLEAN
 from ridefense.experiments.ablation import (
     NAMES,
     TEXT,
+    ablation_data,
     attack_of,
-    field_of,
     histories,
     history,
     kinds,
 )
-from ridefense.experiments.blocks import Block, Picture, Table, results
-from ridefense.experiments.experiment import Cases, Evidence, Experiment
-from ridefense.experiments.lab import Lab
+from ridefense.experiments.blocks import Block, Picture, Table, accuracies
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
 from ridefense.experiments.plots import curves
+from ridefense.experiments.scales import Setup
 from ridefense.experiments.tables import GRAY, bare_photographs, ride_photographs
 from ridefense.filters import Unchanged
 from ridefense.networks import NETWORKS, UNet
 from ridefense.report.tables import interval, percent, seconds
+from ridefense.results import Accuracy
 
 
-def _theorem_1(records: Evidence) -> Iterator[Block]:
+def _theorem_1_cases(setup: Setup) -> Cases:
+    ride = setup.estimator(ablation_data(setup), check_descent=True)
+    return {"fit-theorem": history(setup, ride, images=20)}
+
+
+def _theorem_1(results: ExperimentResults) -> Iterator[Block]:
     rows = []
-    for what, attack in (("clean", CLEAN), ("attacked", attack_of(records, "fit-theorem"))):
-        found = histories(records.rows("fit-theorem", attack))
+    for what, attack in (("clean", CLEAN), ("attacked", attack_of(results, "fit-theorem"))):
+        found = histories(results.rows("fit-theorem", attack))
         objectives = [history.objective for _, history in found if history.objective]
         if not objectives:
             continue
@@ -65,11 +71,11 @@ def _theorem_1(records: Evidence) -> Iterator[Block]:
     yield Table("Theorem 1's condition, and what it promises", columns, rows)
 
 
-def _output(records: Evidence) -> Iterator[Block]:
+def _output(results: ExperimentResults) -> Iterator[Block]:
     rows = []
     for name, title in NAMES.items():
-        for what, attack in (("clean", CLEAN), ("attacked", attack_of(records, name))):
-            found = histories(records.rows(name, attack))
+        for what, attack in (("clean", CLEAN), ("attacked", attack_of(results, name))):
+            found = histories(results.rows(name, attack))
             if found and title in ("RIDE", "I-DIP"):
                 shares = [
                     Accuracy.of(getattr(h, part)[-1] == r.label for r, h in found)
@@ -91,8 +97,10 @@ THEOREM_1 = Experiment(
     "condition: the table counts how often it held. Before the first update nothing has moved, so "
     "L_RIDE of round 1 is L_DAE alone and the distance enters with round 2: the objective may rise "
     "there, and the theorem is about the rounds after it. " + TEXT,
-    cases=lambda lab: {
-        "fit-theorem": history(lab, lab.estimator(field_of(lab), check_descent=True), images=20)
+    cases=lambda setup: {
+        "fit-theorem": history(
+            setup, setup.estimator(ablation_data(setup), check_descent=True), images=20
+        )
     },
     compose=_theorem_1,
 )
@@ -101,89 +109,88 @@ OUTPUT = Experiment(
     source="Footnote 1",
     title="x_est^(T) against x^(T)",
     text=TEXT,
-    cases=lambda lab: kinds(lab, IDIP, RIDE),
+    cases=lambda setup: kinds(setup, IDIP, RIDE),
     compose=_output,
 )
 
 
-def _clean_cases(lab: Lab) -> Cases:
-    photographs = {**bare_photographs(lab), **ride_photographs(lab)}
+def _clean_cases(setup: Setup) -> Cases:
+    photographs = {**bare_photographs(setup), **ride_photographs(setup)}
     return {name: replace(evaluation, threats=()) for name, evaluation in photographs.items()}
 
 
-def _classifiers(lab: Lab) -> Cases:
+def _classifiers(setup: Setup) -> Cases:
     """Each classifier attacked on itself, with RIDE's hyper-parameters as they are."""
     others = {"resnet50": "torchvision:resnet50", "vgg19": "torchvision:vgg19"}
     others["inception-v3"] = "torchvision:inception_v3"
-    ride = lab.estimator("imagenet", lab.pick(smoke="paper", laptop="fast", paper="paper"))
+    ride = setup.estimator("imagenet", setup.pick(smoke="paper", laptop="fast", paper="paper"))
     return {
-        f"imagenet-{name}-{defence}": lab.evaluation(
+        f"imagenet-{name}-{defence}": setup.evaluation(
             "imagenet",
             purifier,
             GRAY[:1],
-            images=lab.pick(smoke=2, laptop=50, paper=2000),
-            classifier=lab.pick(smoke=None, laptop=classifier, paper=classifier),
+            images=setup.pick(smoke=2, laptop=50, paper=2000),
+            classifier=setup.pick(smoke=None, laptop=classifier, paper=classifier),
         )
         for name, classifier in others.items()
         for defence, purifier in (("none", Unchanged()), ("ride", ride))
     }
 
 
-def _unet(lab: Lab) -> Cases:
+def _unet(setup: Setup) -> Cases:
     """Both networks by one schedule."""
-    field = field_of(lab)
-    channels = NETWORKS[field].channels[0]
+    data = ablation_data(setup)
+    channels = NETWORKS[data].channels[0]
     networks = {
-        "fcn": NETWORKS[field],
+        "fcn": NETWORKS[data],
         "unet": UNet(channels=(channels, 16, 32, channels), dropout_after=(3, 4)),
     }
     return {
-        f"fit-ride-{name}": history(lab, lab.estimator(field, network=network))
+        f"fit-ride-{name}": history(setup, setup.estimator(data, network=network))
         for name, network in networks.items()
     }
 
 
-def _cost_cases(lab: Lab) -> Cases:
+def _cost_cases(setup: Setup) -> Cases:
     small = {
-        f"{field}-cost": lab.evaluation(
-            field, lab.estimator(field), images=lab.pick(smoke=1, laptop=3, paper=10), batch=1
+        f"{data}-cost": setup.evaluation(
+            data, setup.estimator(data), images=setup.pick(smoke=1, laptop=3, paper=10), batch=1
         )
-        for field in ("mnist", "cifar10")
+        for data in ("mnist", "cifar10")
     }
-    if lab.scale == "paper":  # there photographs are fitted several at a time
-        one = lab.evaluation("imagenet", lab.estimator("imagenet"), images=10, batch=1)
+    if setup.scale == "paper":  # there photographs are fitted several at a time
+        one = setup.evaluation("imagenet", setup.estimator("imagenet"), images=10, batch=1)
         return {**small, "imagenet-cost": one}
-    photographs = ride_photographs(lab)["imagenet-ride-paper"]
+    photographs = ride_photographs(setup)["imagenet-ride-paper"]
     return {**small, "imagenet-ride-paper": replace(photographs, threats=())}
 
 
-def _lines(title: str, clean: bool = False) -> Callable[[Evidence], Iterator[Block]]:
-    def compose(records: Evidence) -> Iterator[Block]:
+def _accuracies(title: str, clean: bool = False) -> Callable[[ExperimentResults], Iterator[Block]]:
+    def compose(results: ExperimentResults) -> Iterator[Block]:
         # What the paper states of attacked images is of ResNet-50 and the network of Table 3.
-        found = records.lines(clean=clean)
-        yield results(title, found if clean else [replace(line, paper=None) for line in found])
+        yield accuracies(title, results.attacks(clean=clean), beside_paper=clean)
 
     return compose
 
 
-def _cost(records: Evidence) -> Iterator[Block]:
+def _cost(results: ExperimentResults) -> Iterator[Block]:
     rows = []
-    for name, run in records.runs.items():
+    for name, case in results.cases.items():
         # Attacked images too: a fit of one is the same work.
-        fitted = [row for row in run.rows if row.engine]
+        fitted = [row for row in case.run.rows if row.engine]
         times = [row.purify_seconds for row in fitted]
         if times:
             engines = sorted({row.engine for row in fitted})
             peaks = [row.peak_megabytes for row in fitted if row.peak_megabytes]
-            steps = run.settings["purifier"]["steps"] * run.settings["purifier"]["rounds"]
+            steps = case.purifier["steps"] * case.purifier["rounds"]
             rows.append(
                 (
-                    (run.settings["dataset"]["title"], name),
+                    (case.dataset["title"], name),
                     (str(len(times)),),
                     (str(steps),),
                     (seconds(statistics.median(times)),),
                     (f"{max(peaks):.0f}" if peaks else "—",),
-                    (", ".join(engines), run.settings["device"]),
+                    (", ".join(engines), case.run.settings["device"]),
                 )
             )
     columns = (
@@ -213,7 +220,7 @@ CLEAN_ACCURACY = Experiment(
     text="What the defence costs where nobody attacks. The paper: 61.75% on ImageNet with "
     "ResNet-50, of 77.5% without it.",
     cases=_clean_cases,
-    compose=_lines("Clean accuracy", clean=True),
+    compose=_accuracies("Clean accuracy", clean=True),
 )
 CLASSIFIERS = Experiment(
     name="text-classifiers",
@@ -222,7 +229,7 @@ CLASSIFIERS = Experiment(
     text="Gray box, FGSM of 0.015 in [0, 1] pixels; not a robustness claim. The paper: VGG-19 4.3 "
     "points and Inception-v3 8.2 points below ResNet-50's 51.7%.",
     cases=_classifiers,
-    compose=_lines("RIDE behind other classifiers"),
+    compose=_accuracies("RIDE behind other classifiers"),
 )
 UNET = Experiment(
     name="text-unet",
@@ -230,7 +237,7 @@ UNET = Experiment(
     title="A U-Net in place of the convolutional network",
     text="The paper: about 8 points lower. " + TEXT,
     cases=_unet,
-    compose=_lines("By network"),
+    compose=_accuracies("By network"),
 )
 COST = Experiment(
     name="text-cost",

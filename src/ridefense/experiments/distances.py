@@ -12,15 +12,16 @@ from ridefense.attacks.descent import Ascent
 from ridefense.attacks.norms import project
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
-from ridefense.evaluate import Accuracy, Evaluation, Row, Threat
+from ridefense.evaluate import Evaluation, Row, Threat
 from ridefense.experiments.blocks import Block, Picture, Table
-from ridefense.experiments.experiment import Cases, Evidence, Experiment
-from ridefense.experiments.lab import FieldName, Lab
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
 from ridefense.experiments.plots import distributions
+from ridefense.experiments.scales import DataName, Setup
 from ridefense.experiments.whitebox import bpda
 from ridefense.filters import Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity
 from ridefense.report.tables import Cell, interval, percent
+from ridefense.results import Accuracy
 
 EPS = 0.1
 CIFAR10_EPS = 0.05
@@ -57,30 +58,30 @@ def _both(eps: float) -> tuple[Threat, Threat]:
     return right, Threat(attack=OverwrittenPGD(eps=eps), gradient=Identity())
 
 
-def _cases(lab: Lab) -> Cases:
+def _cases(setup: Setup) -> Cases:
     """The filters' cases are Table 2's; CIFAR-10 is there for what Table 2 says of it."""
-    many = lab.pick(smoke=2, laptop=1000, paper=10_000)
+    many = setup.pick(smoke=2, laptop=1000, paper=10_000)
     filters = {"none": Unchanged(), "median-3": Median(3), "tv-chambolle-0.1": TVChambolle(0.1)}
-    fitted: dict[str, tuple[FieldName, str, float, int]] = {
+    fitted: dict[str, tuple[DataName, str, float, int]] = {
         "mnist-distances-ride": ("mnist", "paper", EPS, 25),
         "cifar10-distances-ride": ("cifar10", "fast", CIFAR10_EPS, 100),
         "cifar10-distances-ride-paper": ("cifar10", "paper", CIFAR10_EPS, 8),
     }
     return {
         **{
-            f"mnist-bpda-{name}": lab.evaluation("mnist", purifier, bpda(EPS), images=many)
+            f"mnist-bpda-{name}": setup.evaluation("mnist", purifier, bpda(EPS), images=many)
             for name, purifier in filters.items()
         },
         **{
-            name: _fitted(lab, field, preset, eps, lab.pick(smoke=2, laptop=few, paper=10_000))
-            for name, (field, preset, eps, few) in fitted.items()
+            name: _fitted(setup, data, preset, eps, setup.pick(smoke=2, laptop=few, paper=10_000))
+            for name, (data, preset, eps, few) in fitted.items()
         },
     }
 
 
-def _fitted(lab: Lab, field: FieldName, preset: str, eps: float, images: int) -> Evaluation:
-    estimator = lab.estimator(field, preset)
-    return lab.evaluation(field, estimator, _both(eps), images=images, every=estimator.steps)
+def _fitted(setup: Setup, data: DataName, preset: str, eps: float, images: int) -> Evaluation:
+    estimator = setup.estimator(data, preset)
+    return setup.evaluation(data, estimator, _both(eps), images=images, every=estimator.steps)
 
 
 Columns = tuple[dict[str, list[float]], Cell, Cell]
@@ -118,9 +119,11 @@ def _share(right: list[bool]) -> Cell:
     return percent(accuracy.fraction), interval(accuracy)
 
 
-def _three_ways(evidence: Evidence, case: str, title: str, eps: float) -> dict[str, Columns]:
+def _three_ways(
+    results: ExperimentResults, case: str, title: str, eps: float
+) -> dict[str, Columns]:
     """RIDE's columns by title: right, overwritten at the end, and in every step."""
-    right, overwritten = (evidence.rows(case, threat.label) for threat in _both(eps))
+    right, overwritten = (results.rows(case, threat.label) for threat in _both(eps))
     shown = {}
     if right:
         shown[title] = _columns(right, False)
@@ -131,18 +134,18 @@ def _three_ways(evidence: Evidence, case: str, title: str, eps: float) -> dict[s
     return shown
 
 
-def _compose(records: Evidence) -> Iterator[Block]:
+def _compose(results: ExperimentResults) -> Iterator[Block]:
     filtered = {
         "no defence": "mnist-bpda-none",
         "median 3": "mnist-bpda-median-3",
         "TV Chambolle 0.1": "mnist-bpda-tv-chambolle-0.1",
     }
-    found = {title: records.rows(name, bpda(EPS)[0].label) for title, name in filtered.items()}
+    found = {title: results.rows(name, bpda(EPS)[0].label) for title, name in filtered.items()}
     shown = {title: _columns(rows, False) for title, rows in found.items() if rows}
-    shown |= _three_ways(records, "mnist-distances-ride", "RIDE", EPS)
-    shown |= _three_ways(records, "cifar10-distances-ride", "RIDE fast, CIFAR-10", CIFAR10_EPS)
+    shown |= _three_ways(results, "mnist-distances-ride", "RIDE", EPS)
+    shown |= _three_ways(results, "cifar10-distances-ride", "RIDE fast, CIFAR-10", CIFAR10_EPS)
     full = "cifar10-distances-ride-paper"
-    shown |= _three_ways(records, full, "RIDE, CIFAR-10", CIFAR10_EPS)
+    shown |= _three_ways(results, full, "RIDE, CIFAR-10", CIFAR10_EPS)
     if not shown:
         return
     yield Table(

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Evaluation, Here, Row, RunFolder, Workers, read, run
+from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Workers, read, run
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
 from ridefense.experiments.blocks import Block
-from ridefense.experiments.lab import Lab
+from ridefense.experiments.scales import Setup
 from ridefense.files import FolderLock, write_atomically
-from ridefense.report import words
-from ridefense.report.summary import Line, checked, complete_rows, lines
+from ridefense.results import AttackResult, DefenceResult
 
 Cases = dict[str, Evaluation]
 """Evaluations by name. A name means the same evaluation, but for its attacks, in all experiments,
@@ -23,85 +22,84 @@ which share its records."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What there is of an experiment.
+class ExperimentResults:
+    """What the records of an experiment say so far.
 
     Attributes:
         scale: at which it was run.
-        runs: the cases that were begun.
+        cases: the results of the cases that were begun, by name.
         planned: the labels of each case's attacks.
         refused: why a case could not be run.
     """
 
     scale: str
-    runs: dict[str, RunFolder]
+    cases: dict[str, DefenceResult]
     planned: dict[str, list[str]]
     refused: dict[str, str]
 
-    def lines(self, names: Iterable[str] | None = None, *, clean: bool = False) -> list[Line]:
-        """The lines of a table, under planned attacks alone.
+    def attacks(
+        self, names: Iterable[str] | None = None, *, clean: bool = False
+    ) -> list[AttackResult]:
+        """What a table shows: of each case its planned attacks, or clean images without any.
 
         Args:
             names: cases; by default all, in their order.
-            clean: whether they are about clean images in place of the attacks.
+            clean: clean images in place of the attacks.
         """
-        found = []
-        for name in self.runs if names is None else names:
-            if name in self.runs:
-                wanted = [CLEAN] if clean else self.planned[name] or [CLEAN]
-                found += lines(name, self.runs[name], wanted)
-        return found
+        shown = [name for name in (self.planned if names is None else names) if name in self.cases]
+        found = [
+            self.cases[name].attack(label)
+            for name in shown
+            for label in ((not clean and self.labels(name)) or [CLEAN])
+        ]
+        return [attack for attack in found if attack.rows and attack.clean.rows]
 
-    def rows(self, name: str, attack: str = CLEAN) -> list[Row]:
+    def labels(self, name: str) -> list[str]:
+        """Of a case's planned attacks."""
+        return self.planned.get(name, [])
+
+    def rows(self, name: str, label: str = CLEAN) -> list[Row]:
         """A case's rows under an attack, of the first seed, by image; none where it did not run."""
-        if name not in self.runs:
+        if name not in self.cases:
             return []
-        return [rows[0] for _, rows in sorted(complete_rows(self.runs[name], attack).items())]
+        return [rows[0] for _, rows in sorted(self.cases[name].attack(label).rows.items())]
 
-    def alike(self, name: str) -> "Evidence":
-        """Of each attack, and of clean images, the images alone that a begun case has."""
-        labels = (CLEAN, *self.attacks(name))
-        images = {label: complete_rows(self.runs[name], label).keys() for label in labels}
-
-        def few(run: RunFolder) -> RunFolder:
-            rows = (row for row in run.rows if row.image in images.get(row.attack, ()))
-            return replace(run, rows=tuple(rows))
-
-        return replace(self, runs={other: few(run) for other, run in self.runs.items()})
+    def on_images_of(self, name: str) -> "ExperimentResults":
+        """The results on those images alone that each attack of a begun case has."""
+        images = {
+            label: self.cases[name].attack(label).rows.keys()
+            for label in (CLEAN, *self.labels(name))
+        }
+        cases = {other: result.only(images) for other, result in self.cases.items()}
+        return replace(self, cases=cases)
 
     @property
     def missing(self) -> dict[str, str]:
         """What of each case is not there: why it could not be run, or how far it got."""
         found = {}
         for name, labels in self.planned.items():
-            if name not in self.runs:
+            if name not in self.cases:
                 found[name] = self.refused.get(name, "not begun")
-            elif short := self._short(self.runs[name], [CLEAN, *labels]):
+            elif short := _short(self.cases[name], [CLEAN, *labels]):
                 found[name] = "; ".join(short)
         return found
 
-    @staticmethod
-    def _short(run: RunFolder, labels: list[str]) -> list[str]:
-        """As "PGD, ℓ∞ 0.1: 4 of 20 images"."""
-        expected = run.settings["dataset"]["images"] - len(run.unreadable)
-        counts = {label: len(complete_rows(run, label)) for label in labels}
-        return [
-            f"{threat_of(run, label)}: {n} of {expected} images"
-            for label, n in counts.items()
-            if n < expected
-        ]
 
-    def attacks(self, name: str) -> list[str]:
-        """The labels of a case's planned attacks."""
-        return self.planned.get(name, [])
+def _short(case: DefenceResult, labels: list[str]) -> list[str]:
+    """What is not finished, as "PGD, ℓ∞ 0.1: 4 of 20 images"."""
+    attacks = {label: case.attack(label) for label in labels}
+    return [
+        f"{short_title(case, label)}: {len(attack.rows)} of {case.expected} images"
+        for label, attack in attacks.items()
+        if not attack.is_finished
+    ]
 
 
-def threat_of(run: RunFolder, label: str) -> str:
-    """As "PGD, ℓ∞ 0.1", or "clean"."""
+def short_title(case: DefenceResult, label: str) -> str:
+    """As "PGD, ℓ∞ 0.1", or "clean"; the label of an attack that is planned and not begun."""
     if label == CLEAN:
         return "clean"
-    attack = run.attacks.get(label)  # it has none yet of a plan that grew
-    return words.threat(attack["name"], attack["norm"], attack["eps"]) if attack else label
+    return case.attack(label).short_title if label in case.threats else label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +119,11 @@ class Experiment:
     source: str
     title: str
     text: str
-    cases: Callable[[Lab], Cases]
-    compose: Callable[[Evidence], Iterable[Block]]
+    cases: Callable[[Setup], Cases]
+    compose: Callable[[ExperimentResults], Iterable[Block]]
 
 
-def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) -> Cases:
+def declare(experiment: Experiment, setup: Setup, folder: str | os.PathLike[str]) -> Cases:
     """Plan an experiment in a folder: its cases that can be run here, those that cannot noted.
 
     Raises:
@@ -133,10 +131,12 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
         RideError: where it cannot be written to.
     """
     for path in Path(folder).glob("*/plan.json"):
-        if (old := _plan(path)["scale"]) != lab.scale:
-            raise InputError(f"{folder} holds scale {old}, not {lab.scale}; choose another folder")
+        if (old := _plan(path)["scale"]) != setup.scale:
+            raise InputError(
+                f"{folder} holds scale {old}, not {setup.scale}; choose another folder"
+            )
     cases, refused = {}, {}
-    declared = experiment.cases(lab)
+    declared = experiment.cases(setup)
     for name, evaluation in declared.items():
         try:
             evaluation.load()
@@ -144,7 +144,7 @@ def declare(experiment: Experiment, lab: Lab, folder: str | os.PathLike[str]) ->
         except InputError as error:
             refused[name] = str(error)
     planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
-    plan = {"scale": lab.scale, "planned": planned, "refused": refused}
+    plan = {"scale": setup.scale, "planned": planned, "refused": refused}
     path = _plan_path(experiment, folder)
     with FolderLock(path.parent, wait=True):
         write_atomically(path, json.dumps(plan, indent=1).encode())
@@ -195,19 +195,19 @@ def planned(experiment: Experiment, folder: str | os.PathLike[str]) -> bool:
     return _plan_path(experiment, folder).exists()
 
 
-def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Evidence:
+def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> ExperimentResults:
     """The records of an experiment that was planned in a folder.
 
     Raises:
         InputError: where it was not, or records are damaged.
     """
     plan = _plan(_plan_path(experiment, folder))
-    runs = {}
+    cases = {}
     for name in plan["planned"]:
         where = run_folder(folder, name)
         if (where / "run.json").exists():
-            runs[name] = checked(read(where))
-    return Evidence(runs=runs, **plan)
+            cases[name] = DefenceResult.of(name, read(where))
+    return ExperimentResults(cases=cases, **plan)
 
 
 def _plan_path(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:

@@ -7,11 +7,11 @@ import torch
 
 from ridefense.attacks import PGD
 from ridefense.evaluate import Row, RunFolder, Threat
-from ridefense.experiments.ablation import attack_of, field_of, histories, history
+from ridefense.experiments.ablation import ablation_data, attack_of, histories, history
 from ridefense.experiments.blocks import Block, Picture
-from ridefense.experiments.experiment import Cases, Evidence, Experiment, threat_of
-from ridefense.experiments.lab import FieldName, Lab
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults, short_title
 from ridefense.experiments.plots import Shown, curves, grid
+from ridefense.experiments.scales import DataName, Setup
 from ridefense.experiments.tables import GRAY, ride_photographs
 from ridefense.experiments.whitebox import RADII
 from ridefense.filters import Median, TVChambolle
@@ -25,27 +25,27 @@ STEPS = (1, 4, 10)
 """Of the attack, in Figures 10 to 12."""
 
 
-def _trajectories(lab: Lab) -> Cases:
+def _trajectories(setup: Setup) -> Cases:
     """The paper's are of photographs at the full schedule; a quick one and a digit are beside."""
-    fast = lab.estimator("imagenet", "fast")
+    fast = setup.estimator("imagenet", "fast")
     return {
-        "imagenet-ride-paper": ride_photographs(lab)["imagenet-ride-paper"],
-        "imagenet-trajectory-fast": lab.evaluation(
+        "imagenet-ride-paper": ride_photographs(setup)["imagenet-ride-paper"],
+        "imagenet-trajectory-fast": setup.evaluation(
             "imagenet", fast, GRAY[:1], images=2, batch=1, every=20
         ),
-        "fit-ride": history(lab, lab.estimator(field_of(lab))),
+        "fit-ride": history(setup, setup.estimator(ablation_data(setup))),
     }
 
 
-def _trajectory(index: int) -> Callable[[Evidence], Iterator[Block]]:
+def _trajectory(index: int) -> Callable[[ExperimentResults], Iterator[Block]]:
     """Of the image at this place in each case that has so many."""
 
-    def compose(records: Evidence) -> Iterator[Block]:
-        for name, run in records.runs.items():
-            label = attack_of(records, name)
-            rows = [row for row, _ in histories(records.rows(name, label))]
-            if len(rows) > index and run.has_images:  # published records have none
-                yield from _of_one(name, run, rows[index], threat_of(run, label))
+    def compose(results: ExperimentResults) -> Iterator[Block]:
+        for name, case in results.cases.items():
+            label = attack_of(results, name)
+            rows = [row for row, _ in histories(results.rows(name, label))]
+            if len(rows) > index and case.run.has_images:  # published records have none
+                yield from _of_one(name, case.run, rows[index], short_title(case, label))
 
     return compose
 
@@ -101,50 +101,52 @@ def _name(classes: list[str], k: int) -> str:
     return first[k] if first.count(first[k]) == 1 else f"{first[k]} ({k})"
 
 
-def _radius(field: FieldName) -> float:
-    return 0.1 if field == "mnist" else RADII[field][-1]
+def _radius(data: DataName) -> float:
+    return 0.1 if data == "mnist" else RADII[data][-1]
 
 
-def _grids(field: FieldName) -> Callable[[Lab], Cases]:
+def _grids(data: DataName) -> Callable[[Setup], Cases]:
     """BPDA on each of three defences, after so many steps; RIDE at `fast` but on digits."""
 
-    def cases(lab: Lab) -> Cases:
-        eps = _radius(field)
-        preset = lab.pick(
-            smoke="paper", laptop="paper" if field == "mnist" else "fast", paper="paper"
+    def cases(setup: Setup) -> Cases:
+        eps = _radius(data)
+        preset = setup.pick(
+            smoke="paper", laptop="paper" if data == "mnist" else "fast", paper="paper"
         )
         purifiers = {
             "median-3": Median(3),
             "tv-chambolle-0.1": TVChambolle(0.1),
-            f"ride-{preset}": lab.estimator(field, preset),
+            f"ride-{preset}": setup.estimator(data, preset),
         }
         threats = tuple(
             Threat(attack=PGD(eps=eps, step_size=eps / 5, steps=n), gradient=Identity())
             for n in STEPS
         )
-        n = lab.pick(smoke=2, laptop=9, paper=100)
+        n = setup.pick(smoke=2, laptop=9, paper=100)
         return {
-            f"{field}-grid-{name}": lab.evaluation(field, purifier, threats, images=n)
+            f"{data}-grid-{name}": setup.evaluation(data, purifier, threats, images=n)
             for name, purifier in purifiers.items()
         }
 
     return cases
 
 
-def _grid(records: Evidence) -> Iterator[Block]:
-    if not all(run.has_images for run in records.runs.values()):
+def _grid(results: ExperimentResults) -> Iterator[Block]:
+    if not all(case.run.has_images for case in results.cases.values()):
         return
-    for steps, labels in zip(STEPS, _by_steps(records), strict=True):
-        if not (chosen := _chosen(records, labels)):
+    for steps, labels in zip(STEPS, _by_steps(results), strict=True):
+        if not (chosen := _chosen(results, labels)):
             continue
-        name, run = next(iter(records.runs.items()))  # they all have the same images
-        clean = {row.image: row for row in records.rows(name)}
-        rows = {"clean": [_shown(run, clean.get(image)) for image in chosen]}
-        for name, run in records.runs.items():
-            found = {row.image: row for row in records.rows(name, labels[name])}
+        name, case = next(iter(results.cases.items()))  # they all have the same images
+        clean = {row.image: row for row in results.rows(name)}
+        rows = {"clean": [_shown(case.run, clean.get(image)) for image in chosen]}
+        for name, case in results.cases.items():
+            found = {row.image: row for row in results.rows(name, labels[name])}
             title = name.partition("-grid-")[2]
             for kind in ("adversarial", "defended"):
-                rows[f"{title}\n{kind}"] = [_shown(run, found.get(image), kind) for image in chosen]
+                rows[f"{title}\n{kind}"] = [
+                    _shown(case.run, found.get(image), kind) for image in chosen
+                ]
         word = "step" if steps == 1 else "steps"
         yield Picture(
             f"After {steps} {word} of the attack",
@@ -155,16 +157,16 @@ def _grid(records: Evidence) -> Iterator[Block]:
         )
 
 
-def _by_steps(records: Evidence) -> list[dict[str, str]]:
+def _by_steps(results: ExperimentResults) -> list[dict[str, str]]:
     """For each number of steps the label of its attack in each case, in the order declared."""
     return [
-        {name: labels[i] for name, labels in records.planned.items()} for i in range(len(STEPS))
+        {name: labels[i] for name, labels in results.planned.items()} for i in range(len(STEPS))
     ]
 
 
-def _chosen(records: Evidence, labels: dict[str, str]) -> list[int]:
-    ride = next((name for name in records.runs if "ride" in name), "")
-    rows = records.rows(ride, labels.get(ride, ""))
+def _chosen(results: ExperimentResults, labels: dict[str, str]) -> list[int]:
+    ride = next((name for name in results.cases if "ride" in name), "")
+    rows = results.rows(ride, labels.get(ride, ""))
     failed = [row.image for row in rows[_COLUMNS:] if row.predictions[0] != row.label]
     return [row.image for row in rows[:_COLUMNS]] + failed[: _COLUMNS // 2]
 
@@ -197,14 +199,14 @@ def _trajectory_figure(number: int, index: int) -> Experiment:
     )
 
 
-def _grid_figure(number: int, field: FieldName, title: str) -> Experiment:
+def _grid_figure(number: int, data: DataName, title: str) -> Experiment:
     return Experiment(
         name=f"figure-{number}",
         source=f"Figure {number}",
         title=f"{title}: adversarial and defended images, failures included",
-        text=f"BPDA, ℓ∞ {_radius(field):g}, after 1, 4 and 10 steps of ε/5 on the median filter, "
+        text=f"BPDA, ℓ∞ {_radius(data):g}, after 1, 4 and 10 steps of ε/5 on the median filter, "
         "total variation and RIDE, each attacked by itself.",
-        cases=_grids(field),
+        cases=_grids(data),
         compose=_grid,
     )
 

@@ -1,17 +1,15 @@
 """The gray-box tables, on ImageNet: 1, 4, 5 and 6."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from ridefense.attacks import FGSM, PGD
 from ridefense.evaluate import CLEAN, Threat
 from ridefense.experiments.ablation import BANDS, accuracy_curve, histories
 from ridefense.experiments.blocks import Block, Picture, Table, matrix
-from ridefense.experiments.experiment import Cases, Evidence, Experiment, threat_of
-from ridefense.experiments.lab import Lab
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults, short_title
 from ridefense.experiments.plots import Curve, curves
+from ridefense.experiments.scales import Setup
 from ridefense.filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
-from ridefense.report.summary import Line
 
 KERNELS = (3, 5, 7, 9, 11)
 BREGMAN = (0.075, 0.125, 0.25, 0.5, 0.75)
@@ -42,75 +40,72 @@ _GRAY_TEXT = (
 )
 
 
-def _photographs(lab: Lab) -> int:
-    return lab.pick(smoke=2, laptop=100, paper=2000)
+def _photographs(setup: Setup) -> int:
+    return setup.pick(smoke=2, laptop=100, paper=2000)
 
 
-def bare_photographs(lab: Lab) -> Cases:
+def bare_photographs(setup: Setup) -> Cases:
     """The classifier alone."""
     return {
-        "imagenet-none": lab.evaluation("imagenet", Unchanged(), GRAY, images=_photographs(lab))
+        "imagenet-none": setup.evaluation("imagenet", Unchanged(), GRAY, images=_photographs(setup))
     }
 
 
-def _filtered(lab: Lab, kind: type, settings: tuple[float, ...]) -> Cases:
-    n = _photographs(lab)
+def _filtered(setup: Setup, kind: type, settings: tuple[float, ...]) -> Cases:
+    n = _photographs(setup)
     named = {f"imagenet-{kind.__name__.lower()}-{s:g}": kind(s) for s in settings}
-    return {name: lab.evaluation("imagenet", f, GRAY, images=n) for name, f in named.items()}
+    return {name: setup.evaluation("imagenet", f, GRAY, images=n) for name, f in named.items()}
 
 
-def ride_photographs(lab: Lab) -> Cases:
+def ride_photographs(setup: Setup) -> Cases:
     """The full schedule, on as many images as there is time for, and a hundredth of its work."""
-    paper, fast = (lab.estimator("imagenet", preset) for preset in ("paper", "fast"))
-    few = lab.pick(smoke=GRAY, laptop=(GRAY[0], GRAY[3]), paper=GRAY)
+    paper, fast = (setup.estimator("imagenet", preset) for preset in ("paper", "fast"))
+    few = setup.pick(smoke=GRAY, laptop=(GRAY[0], GRAY[3]), paper=GRAY)
     return {
-        "imagenet-ride-fast": lab.evaluation(
-            "imagenet", fast, GRAY, images=lab.pick(smoke=2, laptop=100, paper=2000)
+        "imagenet-ride-fast": setup.evaluation(
+            "imagenet", fast, GRAY, images=setup.pick(smoke=2, laptop=100, paper=2000)
         ),
-        "imagenet-ride-paper": lab.evaluation(
+        "imagenet-ride-paper": setup.evaluation(
             "imagenet",
             paper,
             few,
-            images=lab.pick(smoke=2, laptop=20, paper=2000),
-            batch=lab.pick(smoke=2, laptop=1, paper=8),
+            images=setup.pick(smoke=2, laptop=20, paper=2000),
+            batch=setup.pick(smoke=2, laptop=1, paper=8),
             every=500,
-            rounded=lab.scale != "laptop",  # five minutes of a core each
+            rounded=setup.scale != "laptop",  # five minutes of a core each
         ),
     }
 
 
-def _table_1_cases(lab: Lab) -> Cases:
+def _table_1_cases(setup: Setup) -> Cases:
     return {
-        **bare_photographs(lab),
-        **_filtered(lab, Median, (7, 9)),
-        **_filtered(lab, TVBregman, BREGMAN),
-        **_filtered(lab, GaussianBlur, (1.0, 2.0)),
-        **ride_photographs(lab),
+        **bare_photographs(setup),
+        **_filtered(setup, Median, (7, 9)),
+        **_filtered(setup, TVBregman, BREGMAN),
+        **_filtered(setup, GaussianBlur, (1.0, 2.0)),
+        **ride_photographs(setup),
     }
 
 
-def _table_1(records: Evidence) -> Iterator[Block]:
+def _table_1(results: ExperimentResults) -> Iterator[Block]:
     title, name = "Gray box, ImageNet", "imagenet-ride-paper"
-    yield matrix(title, records.lines())
-    if name not in records.runs:
+    yield matrix(title, results.attacks())
+    if name not in results.cases:
         return
     text = "Each column is of the images that RIDE's full schedule has, so that its rows compare."
-    yield matrix("On the same images", map(_whole, records.alike(name).lines()), text)
+    same = results.on_images_of(name).attacks()
+    # The paper's accuracies are of other images.
+    yield matrix("On the same images", same, text, beside_paper=False)
     drawn = {}
-    for label in (CLEAN, *records.attacks(name)):
-        if histories(rows := records.rows(name, label)):
-            told = threat_of(records.runs[name], label)
+    for label in (CLEAN, *results.labels(name)):
+        if histories(rows := results.rows(name, label)):
+            told = short_title(results.cases[name], label)
             drawn[f"{told}, n = {len(rows)}"] = accuracy_curve(rows)
     if drawn:
         title = "RIDE over its schedule"
         text = f"Of the images' estimates x_est after so many steps of the full schedule. {BANDS}"
         yield Picture(title, curves({"": drawn}, "iterations", "accuracy, %"), text)
         yield _by_step(f"{title}, in figures", drawn)
-
-
-def _whole(line: Line) -> Line:
-    """The line without what it lacks, and without the paper's figures of other images."""
-    return replace(line, expected=line.score.mean.n, paper=None, paper_clean=None)
 
 
 def _by_step(title: str, drawn: dict[str, Curve], columns: int = 10) -> Table:
@@ -124,9 +119,9 @@ def _by_step(title: str, drawn: dict[str, Curve], columns: int = 10) -> Table:
     return Table(title, ("Images", *(f"step {step}" for step in steps)), rows)
 
 
-def _gray(title: str) -> Callable[[Evidence], Iterator[Block]]:
-    def compose(records: Evidence) -> Iterator[Block]:
-        yield matrix(title, records.lines())
+def _gray(title: str) -> Callable[[ExperimentResults], Iterator[Block]]:
+    def compose(results: ExperimentResults) -> Iterator[Block]:
+        yield matrix(title, results.attacks())
 
     return compose
 
@@ -142,7 +137,7 @@ def _filter_table(
         source=f"Table {number}",
         title=title,
         text=_GRAY_TEXT + text,
-        cases=lambda lab: {**bare_photographs(lab), **_filtered(lab, kind, settings)},
+        cases=lambda setup: {**bare_photographs(setup), **_filtered(setup, kind, settings)},
         compose=_gray(title),
     )
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from ridefense.attacks import PGD
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import Block, Table, matrix
-from ridefense.experiments.experiment import Cases, Evidence, Experiment
-from ridefense.experiments.lab import FieldName, Lab
+from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
+from ridefense.experiments.scales import DataName, Setup
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity, best_gradient
 from ridefense.purifier import Purifier
-from ridefense.report.paper import FIGURES, Figure
-from ridefense.report.summary import Line
 from ridefense.report.tables import interval, percent
+from ridefense.results import STATED, AttackResult, Stated
 from ridefense.rivals import (
     JPEG,
     ActivationPruning,
@@ -25,7 +24,7 @@ from ridefense.rivals import (
     TVMinimisation,
 )
 
-RADII: dict[FieldName, tuple[float, ...]] = {
+RADII: dict[DataName, tuple[float, ...]] = {
     "mnist": (0.1, 0.2, 0.3),
     "cifar10": (0.031, 0.05),
     "imagenet": (0.031, 0.05),
@@ -41,28 +40,28 @@ def bpda(*radii: float, steps: int = 10) -> tuple[Threat, ...]:
     return tuple(Threat(attack=PGD(eps=eps, steps=steps), gradient=Identity()) for eps in radii)
 
 
-def ball(field: FieldName, rms: float) -> float:
+def ball(data: DataName, rms: float) -> float:
     """The ℓ2 radius of a root-mean-square perturbation: how "ℓ2 0.005" is meant by its source."""
-    return round(rms * math.sqrt(_PIXELS[field]), 3)
+    return round(rms * math.sqrt(_PIXELS[data]), 3)
 
 
-def through(purifier: Purifier, field: FieldName, draws: int = 10) -> tuple[Threat, ...]:
+def through(purifier: Purifier, data: DataName, draws: int = 10) -> tuple[Threat, ...]:
     """The attack that suits a rival: its exact derivative where it has one, EOT where it draws."""
     gradient = best_gradient(purifier)
     eot = draws if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
-    balls = [("Linf", eps) for eps in RADII[field]]
+    balls = [("Linf", eps) for eps in RADII[data]]
     if isinstance(purifier, DefenseGAN | JPEG | TVMinimisation | CropEnsemble):
-        balls.append(("L2", ball(field, 0.005)))
+        balls.append(("L2", ball(data, 0.005)))
     return tuple(
         Threat(attack=PGD(eps=eps, norm=norm, eot=eot), gradient=gradient) for norm, eps in balls
     )
 
 
-def _fixed(lab: Lab) -> Cases:
-    sizes: dict[FieldName, int] = {
-        "mnist": lab.pick(smoke=2, laptop=1000, paper=10_000),
-        "cifar10": lab.pick(smoke=2, laptop=200, paper=10_000),
-        "imagenet": lab.pick(smoke=2, laptop=50, paper=2000),
+def _fixed(setup: Setup) -> Cases:
+    sizes: dict[DataName, int] = {
+        "mnist": setup.pick(smoke=2, laptop=1000, paper=10_000),
+        "cifar10": setup.pick(smoke=2, laptop=200, paper=10_000),
+        "imagenet": setup.pick(smoke=2, laptop=50, paper=2000),
     }
     filters = {
         "none": Unchanged(),
@@ -71,15 +70,15 @@ def _fixed(lab: Lab) -> Cases:
         "blur-1": GaussianBlur(1.0),
     }
     return {
-        f"{field}-bpda-{name}": lab.evaluation(field, purifier, bpda(*RADII[field]), images=n)
-        for field, n in sizes.items()
+        f"{data}-bpda-{name}": setup.evaluation(data, purifier, bpda(*RADII[data]), images=n)
+        for data, n in sizes.items()
         for name, purifier in filters.items()
     }
 
 
-def ride(lab: Lab) -> Cases:
+def ride(setup: Setup) -> Cases:
     """RIDE under BPDA: every preset on MNIST, the full schedule and `fast` elsewhere."""
-    sizes: dict[tuple[FieldName, str], tuple[int, int]] = {
+    sizes: dict[tuple[DataName, str], tuple[int, int]] = {
         ("mnist", "paper"): (50, 10_000),
         ("mnist", "released"): (100, 10_000),
         ("mnist", "fast"): (1000, 10_000),
@@ -87,27 +86,27 @@ def ride(lab: Lab) -> Cases:
         ("imagenet", "fast"): (50, 2000),
         ("cifar10", "paper"): (8, 10_000),
     }
-    if lab.scale == "paper":
+    if setup.scale == "paper":
         sizes["imagenet", "paper"] = (0, 2000)
     return {
-        f"{field}-bpda-ride-{preset}": lab.evaluation(
-            field,
-            lab.estimator(field, preset),
-            bpda(*(RADII[field] if field != "imagenet" else RADII[field][1:])),
-            images=lab.pick(smoke=2, laptop=laptop, paper=paper),
+        f"{data}-bpda-ride-{preset}": setup.evaluation(
+            data,
+            setup.estimator(data, preset),
+            bpda(*(RADII[data] if data != "imagenet" else RADII[data][1:])),
+            images=setup.pick(smoke=2, laptop=laptop, paper=paper),
             draws=5,
         )
-        for (field, preset), (laptop, paper) in sizes.items()
+        for (data, preset), (laptop, paper) in sizes.items()
     }
 
 
-def _rivals(lab: Lab) -> Cases:
+def _rivals(setup: Setup) -> Cases:
     """Those that are purifiers, or sit inside the classifier."""
-    few = lab.pick(smoke=2, laptop=50, paper=1000)
+    few = setup.pick(smoke=2, laptop=50, paper=1000)
     minimisation, gan = TVMinimisation(), DefenseGAN()
-    if lab.scale == "smoke":
+    if setup.scale == "smoke":
         minimisation, gan = TVMinimisation(steps=2), DefenseGAN(restarts=1, steps=2)
-    kinds: dict[FieldName, dict[str, Purifier]] = {
+    kinds: dict[DataName, dict[str, Purifier]] = {
         "mnist": {
             "bit-depth": BitDepth(1),
             "jpeg": JPEG(),
@@ -132,23 +131,23 @@ def _rivals(lab: Lab) -> Cases:
     }
     slow = {"defense-gan": 20, "tv-minimisation": 10}
     return {
-        f"{field}-bpda-{name}": lab.evaluation(
-            field,
+        f"{data}-bpda-{name}": setup.evaluation(
+            data,
             purifier,
-            through(purifier, field, draws=lab.pick(smoke=2, laptop=10, paper=10)),
-            images=min(few, lab.pick(smoke=2, laptop=slow.get(name, few), paper=few)),
+            through(purifier, data, draws=setup.pick(smoke=2, laptop=10, paper=10)),
+            images=min(few, setup.pick(smoke=2, laptop=slow.get(name, few), paper=few)),
             draws=5,
         )
-        for field, named in kinds.items()
+        for data, named in kinds.items()
         for name, purifier in named.items()
     }
 
 
-def _trained(lab: Lab) -> Cases:
+def _trained(setup: Setup) -> Cases:
     """Those that are classifiers: adversarial training and the thermometer encoding."""
-    mnist = lab.pick(smoke=2, laptop=1000, paper=10_000)
-    cifar = lab.pick(smoke=2, laptop=200, paper=10_000)
-    named: dict[str, tuple[FieldName, str, int]] = {
+    mnist = setup.pick(smoke=2, laptop=1000, paper=10_000)
+    cifar = setup.pick(smoke=2, laptop=200, paper=10_000)
+    named: dict[str, tuple[DataName, str, int]] = {
         **{
             f"mnist-bpda-adversarial-training-{eps:g}": ("mnist", f"mnist-cnn-adv{eps:g}", mnist)
             for eps in RADII["mnist"]
@@ -162,14 +161,14 @@ def _trained(lab: Lab) -> Cases:
         "cifar10-bpda-thermometer": ("cifar10", "cifar10-resnet18-thermometer", cifar),
     }
     return {
-        name: lab.evaluation(
-            field,
+        name: setup.evaluation(
+            data,
             Unchanged(),
-            bpda(*RADII[field]),
+            bpda(*RADII[data]),
             images=n,
-            classifier=lab.pick(smoke=None, laptop=classifier, paper=classifier),
+            classifier=setup.pick(smoke=None, laptop=classifier, paper=classifier),
         )
-        for name, (field, classifier, n) in named.items()
+        for name, (data, classifier, n) in named.items()
     }
 
 
@@ -205,38 +204,37 @@ _CITED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def _compose(records: Evidence) -> Iterator[Block]:
+def _compose(results: ExperimentResults) -> Iterator[Block]:
     titles = {"mnist": "MNIST", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
-    for field, title in titles.items():
-        names = [name for name in records.runs if name.startswith(field)]
+    for data, title in titles.items():
+        names = [name for name in results.cases if name.startswith(data)]
         if names:
-            yield matrix(title, records.lines(names), by_ball=True)
-    yield _cited(records)
+            yield matrix(title, results.attacks(names), by_ball=True)
+    yield _cited(results)
 
 
-def _alike(records: Evidence, name: str, stated: Figure) -> list[Line]:
-    """Of a case's lines the one under the cited attack's norm and its ε, or else another ε."""
-    attacks = records.runs[name].attacks if name in records.runs else {}
-    lines = [a for a in records.lines([name]) if attacks[a.attack]["norm"] == stated.norm]
-    return [a for a in lines if attacks[a.attack]["eps"] == stated.eps][:1] or lines[:1]
+def _alike(results: ExperimentResults, name: str, stated: Stated) -> list[AttackResult]:
+    """Of a case's attacks the one under the cited attack's norm and its ε, or else another ε."""
+    attacks = [attack for attack in results.attacks([name]) if attack.norm == stated.norm]
+    return [attack for attack in attacks if attack.eps == stated.eps][:1] or attacks[:1]
 
 
-def _told(line: Line) -> str:
-    defence = line.classifier if line.defence == "none" else line.defence
-    mean = line.score.mean
+def _told(attack: AttackResult) -> str:
+    case, mean = attack.defence, attack.accuracy
+    defence = case.classifier if case.is_undefended else case.short_title
     share = f"{percent(mean.fraction)} {interval(mean)} of {mean.n}"
-    return f"{line.images.partition(',')[0]}, {defence}, {line.threat}: {share}"
+    return f"{case.dataset['title']}, {defence}, {attack.short_title}: {share}"
 
 
-def _cited(records: Evidence) -> Table:
+def _cited(results: ExperimentResults) -> Table:
     """What the paper cites, and whether it was run here."""
     rows = []
-    for stated in FIGURES:
+    for stated in STATED:
         if not stated.cited:
             continue
         title, names = _CITED[stated.defence]
         norm = {"Linf": "ℓ∞", "L2": "ℓ2"}[stated.norm]
-        ours = [_told(line) for name in names for line in _alike(records, name, stated)]
+        ours = [_told(line) for name in names for line in _alike(results, name, stated)]
         rows.append(
             (
                 (title, f"{stated.defence} et al."),
@@ -263,6 +261,6 @@ TABLE_2 = Experiment(
     "derivative where they have one, with ten draws of EOT where they draw (Defense-GAN, the "
     "slowest, with one). These attacks of ten steps are not the strongest: the audit leaves RIDE "
     "and bit depth far less, and Defense-GAN and the thermometer have met no stronger one.",
-    cases=lambda lab: {**_fixed(lab), **_trained(lab), **_rivals(lab), **ride(lab)},
+    cases=lambda setup: {**_fixed(setup), **_trained(setup), **_rivals(setup), **ride(setup)},
     compose=_compose,
 )

@@ -1,4 +1,4 @@
-"""A summary as one HTML file that needs nothing else: the table, the settings, the images."""
+"""Results as one HTML file that needs nothing else: the table, the settings, the images."""
 
 import base64
 from collections.abc import Iterator
@@ -9,11 +9,9 @@ import jinja2
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from ridefense.describe import Plain
-from ridefense.evaluate import CLEAN, Row, RunFolder
-from ridefense.report import words
-from ridefense.report.summary import Line, Summary, complete_rows
+from ridefense.evaluate import Row, RunFolder
 from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes, titles
+from ridefense.results import AttackResult, DefenceResult, Results, words
 
 FIRST = 12
 """Images of each attack that are shown, in the order of the data set; then as many failures."""
@@ -65,7 +63,7 @@ class Section:
     grids: tuple[Grid, ...]
 
 
-def as_html(summary: Summary) -> str:
+def as_html(results: Results) -> str:
     """A self-contained page; everything that comes from records is escaped.
 
     Of a run without any images it has the numbers alone.
@@ -73,64 +71,61 @@ def as_html(summary: Summary) -> str:
     Raises:
         InputError: where images that rows speak of are missing or damaged.
     """
-    rows = [(line, cells(line), _bar(line)) for line in summary.lines]
+    rows = [(attack, cells(attack), _bar(attack)) for attack in results.attacks]
     return _TEMPLATE.render(
-        titles=titles(summary),
+        titles=titles(results),
         robust=ROBUST,
         gray_box=GRAY_BOX,
         rows=rows,
-        notes=notes(summary),
-        sections=[_section(name, run, summary) for name, run in summary.runs],
+        notes=notes(results),
+        sections=[_section(defence, results) for defence in results.defences],
     )
 
 
-def _bar(line: Line) -> dict[str, float]:
+def _bar(attack: AttackResult) -> dict[str, float]:
     """Where the interval and its accuracy lie on an axis from 0 to 100."""
-    low, high = line.score.mean.interval
-    return {"low": 100 * low, "width": 100 * (high - low), "at": 100 * line.score.mean.fraction}
+    low, high = attack.accuracy.interval
+    return {"low": 100 * low, "width": 100 * (high - low), "at": 100 * attack.accuracy.fraction}
 
 
-def _section(name: str, run: RunFolder, summary: Summary) -> Section:
-    settings = run.settings
-    data = settings["dataset"]
+def _section(defence: DefenceResult, results: Results) -> Section:
+    settings, data = defence.run.settings, defence.dataset
     known = {
-        "Defence": words.schedule(settings["purifier"], settings["preset"]),
+        "Defence": words.schedule(defence.purifier, defence.preset),
         "Images": f"{data['images']} of {data['title']}, {data['split']} split",
-        "Classifier": f"{settings['classifier']['name']} (weights "
-        f"{settings['classifier']['weights']})",
+        "Classifier": f"{defence.classifier} (weights {settings['classifier']['weights']})",
         "Draws": f"{settings['draws']} for each final image; seeds "
         + ", ".join(map(str, settings["seeds"])),
-        "Versions": ", ".join(f"{k} {v}" for k, v in run.versions.items() if v),
+        "Versions": ", ".join(f"{k} {v}" for k, v in defence.run.versions.items() if v),
     }
-    lines = [line for line in summary.lines if line.run == name]
+    attacks = [attack for attack in results.attacks if attack.defence is defence]
     return Section(
-        name=name,
-        defence=words.defence(settings["purifier"]),
+        name=defence.name,
+        defence=defence.short_title,
         settings=tuple(known.items()),
-        grids=tuple(_grid(run, line) for line in lines) if run.has_images else (),
+        grids=tuple(map(_grid, attacks)) if defence.run.has_images else (),
     )
 
 
-def _grid(run: RunFolder, line: Line) -> Grid:
-    attack: Plain = run.attacks.get(line.attack, {})
-    undefended = run.settings["purifier"]["type"] == "Unchanged"
+def _grid(attack: AttackResult) -> Grid:
+    made = attack.threat and words.attack(attack.threat, attack.defence.is_undefended)
     return Grid(
-        title=line.threat,
-        gray_box=line.gray_box,
-        settings=words.attack(attack, undefended) if attack else "clean images alone",
-        cards=tuple(_cards(run, line.attack)),
+        title=attack.short_title,
+        gray_box=attack.is_gray_box,
+        settings=made or "clean images alone",
+        cards=tuple(_cards(attack)),
     )
 
 
-def _cards(run: RunFolder, attack: str) -> Iterator[Card]:
-    clean = {image: rows[0] for image, rows in complete_rows(run, CLEAN).items()}
-    attacked = {image: rows[0] for image, rows in complete_rows(run, attack).items()}
-    shown = [row for image, row in attacked.items() if image in clean]
+def _cards(attack: AttackResult) -> Iterator[Card]:
+    clean = {image: rows[0] for image, rows in attack.clean.rows.items()}
+    run = attack.defence.run
+    shown = [rows[0] for image, rows in attack.rows.items() if image in clean]
     failures = [row for row in shown[FIRST:] if row.predictions[0] != row.label]
-    classes = run.settings["dataset"]["classes"]
+    classes = attack.defence.dataset["classes"]
     for row in (*shown[:FIRST], *failures[:FIRST]):
         pictures = [_picture(run, clean[row.image], "final", "clean", classes)]
-        if attack != CLEAN:
+        if not attack.is_clean:
             pictures.append(_picture(run, row, "final", "attacked", classes))
         pictures.append(_picture(run, row, "purified", "purified", classes))
         failed = row.predictions[0] != row.label

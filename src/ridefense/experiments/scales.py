@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ridefense.errors import InputError
 from ridefense.estimators import RIDE, Estimator
@@ -11,7 +11,7 @@ from ridefense.filters import Unchanged
 from ridefense.purifier import Purifier
 
 ScaleName = Literal["smoke", "laptop", "paper"]
-FieldName = Literal["mnist", "cifar10", "imagenet"]
+DataName = Literal["mnist", "cifar10", "imagenet"]
 
 SEED = 1
 """Of attacks and defences in every experiment."""
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Field:
+class DataSource:
     """One of the paper's three data sets, as it is played here.
 
     Attributes:
@@ -34,23 +34,23 @@ class Field:
     batch: int
 
 
-SCALES: dict[ScaleName, dict[FieldName, Field]] = {
+SCALES: dict[ScaleName, dict[DataName, DataSource]] = {
     # What ships inside Python packages. CIFAR-10's classes mean nothing to this classifier, and
     # two steps of a fit mean nothing at all: it is the machinery that is tried.
     "smoke": {
-        "mnist": Field("digits", "digits-cnn", 2),
-        "cifar10": Field("foolbox-cifar10", "efficientnet-lite0", 2),
-        "imagenet": Field("foolbox-imagenet", "efficientnet-lite0", 1),
+        "mnist": DataSource("digits", "digits-cnn", 2),
+        "cifar10": DataSource("foolbox-cifar10", "efficientnet-lite0", 2),
+        "imagenet": DataSource("foolbox-imagenet", "efficientnet-lite0", 1),
     },
     "laptop": {
-        "mnist": Field("mnist", "mnist-cnn", 25),
-        "cifar10": Field("cifar10", "cifar10-resnet18", 10),
-        "imagenet": Field("imagenet", "efficientnet-lite0", 4),
+        "mnist": DataSource("mnist", "mnist-cnn", 25),
+        "cifar10": DataSource("cifar10", "cifar10-resnet18", 10),
+        "imagenet": DataSource("imagenet", "efficientnet-lite0", 4),
     },
     "paper": {
-        "mnist": Field("mnist", "mnist-cnn", 100),
-        "cifar10": Field("cifar10", "cifar10-resnet18", 100),
-        "imagenet": Field("imagenet", "torchvision:resnet50", 8),
+        "mnist": DataSource("mnist", "mnist-cnn", 100),
+        "cifar10": DataSource("cifar10", "cifar10-resnet18", 100),
+        "imagenet": DataSource("imagenet", "torchvision:resnet50", 8),
     },
 }
 """How each data set is played at each scale: to see that it runs, in hours on two cores, and with
@@ -58,17 +58,17 @@ the paper's own sizes and classifiers."""
 
 
 @dataclass(frozen=True)
-class Lab:
+class Setup:
     """A scale, with what its user has in place of its data sets and classifiers.
 
     Attributes:
         scale: one of `SCALES`.
-        fields: how the three data sets are played.
+        sources: how the three data sets are played.
         device: "cpu" or "cuda".
     """
 
     scale: ScaleName
-    fields: Mapping[FieldName, Field]
+    sources: Mapping[DataName, DataSource]
     device: str = "cpu"
 
     @classmethod
@@ -78,8 +78,8 @@ class Lab:
         datasets: Mapping[str, str] | None = None,
         classifiers: Mapping[str, str] | None = None,
         device: str = "cpu",
-    ) -> "Lab":
-        """The lab of a scale.
+    ) -> "Setup":
+        """The setup of a scale.
 
         Args:
             datasets: others than the scale's, by "mnist", "cifar10", "imagenet".
@@ -90,13 +90,18 @@ class Lab:
         """
         if scale not in SCALES:
             raise InputError(f"scale is {scale!r}; use one of {', '.join(SCALES)}")
-        fields = dict(SCALES[scale])
+        sources = dict(SCALES[scale])
         for part, given in (("dataset", datasets or {}), ("classifier", classifiers or {})):
             for name, value in given.items():
-                if name not in fields:
-                    raise InputError(f"{part} of {name!r}; use one of {', '.join(fields)}")
-                fields[name] = replace(fields[name], **{part: value})
-        return cls(scale, fields, device)
+                if name not in sources:
+                    raise InputError(f"{part} of {name!r}; use one of {', '.join(sources)}")
+                own = sources[name]
+                sources[name] = (
+                    replace(own, dataset=value)
+                    if part == "dataset"
+                    else replace(own, classifier=value)
+                )
+        return cls(scale, sources, device)
 
     def pick(self, *, smoke: _T, laptop: _T, paper: _T) -> _T:
         """What belongs to this scale."""
@@ -104,20 +109,20 @@ class Lab:
 
     def estimator(
         self,
-        field: FieldName,
+        data: DataName,
         preset: str = "paper",
         kind: type[Estimator] = RIDE,
-        **changes: object,
+        **changes: Any,
     ) -> Estimator:
         """An estimator for a data set; two rounds of two steps in the smoke."""
-        made = replace(kind.preset(preset, network=field), **changes)
+        made = replace(kind.preset(preset, network=data), **changes)
         if self.scale == "smoke":
             return replace(made, steps=2, rounds=2, samples=1, refits=0)
         return made
 
     def evaluation(
         self,
-        field: FieldName,
+        data: DataName,
         purifier: Purifier = Unchanged(),  # noqa: B008 (it is frozen)
         threats: tuple[Threat, ...] = (),
         *,
@@ -132,7 +137,7 @@ class Lab:
 
         At scale `paper` ImageNet has the two images a class of the paper's section 4.
         """
-        played = self.fields[field]
+        played = self.sources[data]
         smoke = self.scale == "smoke"
         return Evaluation(
             dataset=played.dataset,
@@ -140,7 +145,7 @@ class Lab:
             purifier=purifier,
             threats=threats,
             limit=min(played.batch, images or played.batch) if smoke else images,
-            per_class=2 if self.scale == "paper" and field == "imagenet" else None,
+            per_class=2 if self.scale == "paper" and data == "imagenet" else None,
             seeds=(SEED,),
             draws=min(draws, 2) if smoke else draws,
             batch=batch or played.batch,

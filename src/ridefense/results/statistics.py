@@ -1,4 +1,4 @@
-"""Accuracies with their uncertainty, from the predictions of several draws an image."""
+"""Accuracies with their uncertainty, from the predictions of several draws of each image."""
 
 import math
 import statistics
@@ -9,27 +9,29 @@ from fractions import Fraction
 from typing import Self
 
 import numpy as np
-from scipy.signal import convolve
-from scipy.stats import beta, binom
 
 from ridefense.errors import InputError
 
 
 def clopper_pearson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a binomial share (Clopper and Pearson 1934).
+    """The exact interval of a binomial proportion (Clopper and Pearson 1934).
 
     Args:
-        correct: 0 ≤ correct ≤ n. A mean over draws of an image may be no whole number: the beta
-            quantiles go on between them, and n stays the number of images, so that an image's
-            draws, which are not independent, count as one observation.
+        correct: 0 ≤ correct ≤ n. It need not be an integer: an image may be right in a share of
+            its draws. The beta quantiles interpolate, and n stays the number of images, because
+            the draws of one image are not independent observations.
         n: at least 1.
         level: of confidence, between 0 and 1.
 
     Raises:
         InputError: for numbers outside those ranges.
     """
+    from scipy.stats import beta
+
     if not (n >= 1 and 0 <= correct <= n and 0 < level < 1):
-        raise InputError(f"{correct} of {n} at level {level} is no share; count at least 1 image")
+        raise InputError(
+            f"{correct} of {n} at level {level} has no interval; count at least 1 image"
+        )
     tail = (1 - level) / 2
     low = beta.ppf(tail, correct, n - correct + 1) if correct > 0 else 0.0
     high = beta.ppf(1 - tail, correct + 1, n - correct) if correct < n else 1.0
@@ -37,14 +39,18 @@ def clopper_pearson(correct: float, n: int, level: float = 0.95) -> tuple[float,
 
 
 def sign_flip_test(differences: Iterable[float]) -> float:
-    """The chance of so large a sum, or a larger one, if every sign were a coin's (Fisher 1935).
+    """The exact one-sided randomisation test of pairs (Fisher 1935).
 
-    The exact one-sided randomisation test of pairs. On pairs of right and wrong answers it is
-    McNemar's exact test; of shares of draws it tests the difference of their means.
+    Its p-value is the probability of a sum at least as large if the sign of each difference were
+    random. On pairs of right and wrong answers it is McNemar's exact test; on shares of draws it
+    tests the difference of their means.
 
     Args:
-        differences: of each pair, multiples of a common fraction such as 1/5.
+        differences: one for each pair, multiples of a common fraction such as 1/5.
     """
+    from scipy.signal import convolve
+    from scipy.stats import binom
+
     exact = [Fraction(value).limit_denominator(1000) for value in differences]
     unit = math.lcm(*(value.denominator for value in exact))
     sizes = [int(value * unit) for value in exact if value]
@@ -58,14 +64,14 @@ def sign_flip_test(differences: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`correct` of `n` images; the mean over draws where it is no whole number."""
+    """`correct` of `n` images; a sum of shares of draws, so it need not be an integer."""
 
     correct: float
     n: int
 
     @classmethod
     def of(cls, right: Iterable[float]) -> Self:
-        """Of images that are right or not, or right in a share of their draws."""
+        """From whether each image is right, or from the share of its draws that are."""
         values = list(right)
         return cls(sum(values), len(values))
 
@@ -126,23 +132,28 @@ def score(predictions: Sequence[Sequence[int]], labels: Sequence[int]) -> Score:
 
 
 Draws = Mapping[int, Sequence[bool]]
-"""Of each image, which draws were classified right under an attack."""
+"""For each image, which draws were classified right under an attack."""
+
+Survival = Mapping[int, float]
+"""For each image, the share of draws that were classified right."""
 
 
 def worst(attacks: Sequence[Draws]) -> dict[int, float]:
-    """Of each image, the share of draws that were right under whichever attack left the least."""
+    """For each image, the least share of right draws over the attacks.
+
+    Images that an attack lacks are left out.
+    """
     shared = set(attacks[0]).intersection(*attacks[1:]) if attacks else set()
     return {image: min(statistics.fmean(own[image]) for own in attacks) for image in sorted(shared)}
 
 
 def picked(attacks: Sequence[Draws]) -> dict[int, float]:
-    """The same without the luck of the draw: k - 1 draws choose the attack, the other one scores.
+    """As `worst`, without the bias of a minimum over noisy shares: the picked worst case.
 
-    The least of many noisy shares is lower than any attack made it. Here each draw in turn is left
-    out, the attack with the fewest survivals among the others is chosen (of equals the one that is
-    stronger over all images), and the draw that was left out says whether the image survived. One
-    draw is all there is of a deterministic defence, and of one whose seed is known; then this is
-    `worst`.
+    Each draw in turn is held out. The other draws choose the attack that leaves the fewest of them
+    right (on ties, the one that is stronger over all images), and the draw that was held out says
+    whether the image survives. With one draw, as of a deterministic defence or a known seed, this
+    is `worst`.
     """
     ranked = sorted(attacks, key=lambda own: statistics.fmean(map(statistics.fmean, own.values())))
     found = {}
@@ -152,13 +163,46 @@ def picked(attacks: Sequence[Draws]) -> dict[int, float]:
         if k == 1 or any(len(own) != k for own in draws):
             found[image] = least
             continue
-        chosen = [min(draws, key=lambda own, j=j: sum(own) - own[j])[j] for j in range(k)]
-        found[image] = sum(chosen) / k
+        found[image] = sum(_held_out(draws, j) for j in range(k)) / k
     return found
 
 
+def _held_out(draws: Sequence[Sequence[bool]], j: int) -> bool:
+    """Draw j under the attack that leaves the fewest of the other draws right."""
+    return min(draws, key=lambda own: sum(own) - own[j])[j]
+
+
 def elects(votes: Iterable[int], label: int) -> bool:
-    """Whether `label` has more votes than any other class; a tie elects nobody."""
+    """Whether `label` has more votes than any other class; on a tie no class is elected."""
     counts = Counter(votes)
     own = counts.pop(label, 0)
     return own > max(counts.values(), default=0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two attacks on the same images: on how many the first left an image worse off, and better.
+
+    Attributes:
+        wins, losses, ties: images with a lower, a higher and the same survival under the first.
+        p: the p-value of "the first is as strong": small where the first is significantly weaker.
+        gain: the p-value of "the second is as strong": small where the first is stronger.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    p: float
+    gain: float
+
+
+def compare(first: Survival, second: Survival) -> Comparison:
+    """Survival under one attack against that under another, on the images that both have."""
+    more = [first[image] - second[image] for image in sorted(first.keys() & second.keys())]
+    return Comparison(
+        wins=sum(d < 0 for d in more),
+        losses=sum(d > 0 for d in more),
+        ties=sum(d == 0 for d in more),
+        p=sign_flip_test(more),
+        gain=sign_flip_test(-d for d in more),
+    )

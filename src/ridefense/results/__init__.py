@@ -1,0 +1,5 @@
+"""Records to results: accuracies with intervals, worst cases, and what the paper states."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,36 @@
+from .attack import AttackResult
+from .collection import Results, read_results
+from .defence import DefenceResult, WorstCase
+from .notes import notes, warnings
+from .paper import STATED, Stated, stated
+from .recorded import RecordedThreat
+from .statistics import (
+    Accuracy,
+    Comparison,
+    Score,
+    clopper_pearson,
+    compare,
+    score,
+    sign_flip_test,
+)
+
+__all__ = [
+    "STATED",
+    "Accuracy",
+    "AttackResult",
+    "Comparison",
+    "DefenceResult",
+    "RecordedThreat",
+    "Results",
+    "Score",
+    "Stated",
+    "WorstCase",
+    "clopper_pearson",
+    "compare",
+    "notes",
+    "read_results",
+    "score",
+    "sign_flip_test",
+    "stated",
+    "warnings",
+]

@@ -1,0 +1,66 @@
+"""The results of all run folders at or below a folder."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ridefense.evaluate import find, read
+from ridefense.results import export, words
+from ridefense.results.attack import AttackResult
+from ridefense.results.defence import DefenceResult, WorstCase
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Results:
+    """Several defences: the bare classifier first, then filters, then estimators."""
+
+    defences: tuple[DefenceResult, ...]
+
+    @property
+    def attacks(self) -> tuple[AttackResult, ...]:
+        """Of each defence its attacks, or its clean images where there is no attack.
+
+        An attack is left out until it shares a finished image with the clean ones.
+        """
+        shown = [attack for d in self.defences for attack in (d.every or (d.clean,))]
+        return tuple(attack for attack in shown if attack.rows and attack.clean.rows)
+
+    @property
+    def worst_cases(self) -> tuple[WorstCase, ...]:
+        """Those over more than one attack."""
+        cases = (case for defence in self.defences for case in defence.worst_cases)
+        return tuple(case for case in cases if len(case.attacks) > 1)
+
+    def to_pandas(self) -> "DataFrame":
+        """A frame with a line for each of `attacks`; needs pandas."""
+        return export.frame([export.plain_attack(attack) for attack in self.attacks])
+
+    def to_csv(self) -> str:
+        """A line for each of `attacks`, with a header."""
+        return export.csv_text([export.plain_attack(attack) for attack in self.attacks])
+
+    def to_json(self) -> str:
+        """All of it. The same records give the same bytes; there are no times and no dates."""
+        return export.json_text(self.defences)
+
+
+def read_results(folder: str | os.PathLike[str]) -> Results:
+    """The results of all run folders at or below a folder.
+
+    Raises:
+        InputError: where there are none, or one is damaged.
+    """
+    folder = Path(folder)
+    found = [
+        DefenceResult.of(path.relative_to(folder).as_posix(), read(path)) for path in find(folder)
+    ]
+    return Results(tuple(sorted(found, key=_rank)))
+
+
+def _rank(result: DefenceResult) -> tuple[int, str]:
+    fitted = words.is_fitted(result.purifier)
+    return (0 if result.is_undefended else 1 + fitted), result.name

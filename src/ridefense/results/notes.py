@@ -1,0 +1,77 @@
+"""What a reader of results must know about them: every report shows these."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from ridefense.evaluate import FAULTS
+from ridefense.results.attack import AttackResult
+from ridefense.results.defence import DefenceResult
+
+UNMOVED = "the attack returned the clean image, which is still classified right"
+
+_FEW = 20
+"""Images below which the most frequent class is no measure of a guess."""
+
+
+def warnings(defences: Iterable[DefenceResult]) -> Iterator[str]:
+    """What makes results worthless: it stands before everything else."""
+    for defence in defences:
+        if not defence.clean.rows:
+            continue
+        clean = defence.clean.accuracy
+        guess = defence.chance if clean.n >= _FEW else defence.random_guess
+        if clean.fraction <= guess < 1:
+            yield (
+                f"{defence.title}: clean accuracy is {clean.fraction:.1%} of {clean.n} images, no "
+                f"better than a guess ({guess:.1%}). Robust accuracies mean nothing until that is "
+                "mended: check that the classifier, its classes and the labels fit."
+            )
+
+
+def notes(attacks: Iterable[AttackResult]) -> list[str]:
+    """What is unusual about the rows of attacks and of clean images, in sentences.
+
+    One sentence for each defence and kind of fact, which lists the attacks.
+    """
+    shown = list(_with_clean(attacks))
+    defences = {id(attack.defence): attack.defence for attack in shown}
+    titles = Counter(defence.title for defence in defences.values())
+    told = []
+    for number, defence in defences.items():
+        title = defence.title
+        if titles[title] > 1:
+            title += f" ({defence.name})"
+        if defence.unreadable:
+            count = len(defence.unreadable)
+            images = f"{count} images" if count > 1 else "1 image"
+            told.append(f"{title}: {images} could not be decoded and are left out of n.")
+        found: dict[str, list[str]] = {}
+        for attack in shown:
+            if id(attack.defence) == number:
+                for fact, count in facts(attack):
+                    found.setdefault(fact, []).append(f"{attack.full_title}: {count}")
+        told += [f"{title}: {fact} ({'; '.join(where)})." for fact, where in found.items()]
+    return told
+
+
+def facts(attack: AttackResult) -> Iterator[tuple[str, str]]:
+    """What is unusual about an attack's rows, and how often: the one place that knows the kinds."""
+    rows = sum(map(len, attack.rows.values()))
+    for fault, count in attack.faults.items():
+        yield FAULTS.get(fault, fault), f"{count} of {rows} rows"
+    if attack.unmoved:
+        yield UNMOVED, f"{attack.unmoved} of {len(attack.rows)} images"
+    if attack.refits:
+        yield "fits collapsed and were begun again", f"{attack.refits} fits"
+
+
+def _with_clean(attacks: Iterable[AttackResult]) -> Iterator[AttackResult]:
+    """The attacks, each defence's clean images before its first; those with rows alone."""
+    seen = set()
+    for attack in attacks:
+        if id(attack.defence) not in seen:
+            seen.add(id(attack.defence))
+            if attack.defence.clean.rows:
+                yield attack.defence.clean
+        if attack.rows and not attack.is_clean:
+            yield attack
