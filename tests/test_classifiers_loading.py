@@ -5,16 +5,19 @@ import urllib.error
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
 from ridefense.classifiers import (
     Classifier,
     count_correct,
+    expected,
     load,
 )
 from ridefense.datasets import load as load_dataset
 from ridefense.errors import InputError
+from ridefense.imagefiles import tensor
 from ridefense.images import IMAGENET
 
 
@@ -55,6 +58,9 @@ def text():
 
 def fails():
     raise ValueError("two\\nlines")
+
+def leaves():
+    raise SystemExit("usage: ours")
 """
 
 
@@ -103,6 +109,7 @@ def test_what_makes_no_classifier_is_told_in_one_line(own):
         ("ours.cnn:network", "is a Flatten", "function"),
         ("ours.cnn:text", "returned a str", "torch.nn.Module"),
         ("ours.cnn:fails", "ValueError: two lines", "from ours.cnn import fails; fails()"),
+        ("ours.cnn:leaves", "SystemExit: usage: ours"),
         ("ours.broken:make", "nothing_of_the_kind", "python -c 'import ours.broken'"),
         ("ours.torn:make", "SyntaxError", "python -c 'import ours.torn'"),
         ("ours.cnn:", "no classifier", "package.module:function"),
@@ -197,3 +204,68 @@ def test_efficientnet_lite_knows_photographs():
     torch.testing.assert_close(zero, torch.zeros(1, 3, 1, 1))
     one = classifier[0](torch.ones(1, 3, 1, 1))
     torch.testing.assert_close(one, torch.ones(1, 3, 1, 1))
+
+
+# --- Known before anything is downloaded, and weights of one's own -------------------------------
+
+
+def test_what_a_classifier_is_made_for_is_known_without_its_weights(hub_folder):
+    for name, side, resize in (("resnet50", 224, 256), ("inception_v3", 299, 342)):
+        found = expected(f"torchvision:{name}")
+        assert (found.classes, found.sizing.size, found.sizing.resize) == (
+            1000,
+            (side,) * 2,
+            resize,
+        )
+    assert expected("mnist-cnn").classes == 10
+    assert expected("mnist-cnn").sizing is None
+    assert expected("mine:function") is None
+    refused(lambda: expected("torchvision:lenet"), "lenet")
+    assert not list(hub_folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vgg11", "googlenet"])
+def test_images_are_prepared_as_torchvision_prepares_them(name):
+    from PIL import Image
+
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    preset = weights.transforms()
+    pixels = images(1, 3, 300)[0, :, :, :270]
+    photo = Image.fromarray((pixels * 255).byte().permute(1, 2, 0).numpy())
+    ours = tensor(expected(f"torchvision:{name}").sizing.apply(photo, "photo")) / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset.mean, preset.std))
+    torch.testing.assert_close(ours, preset(photo) * std + mean, atol=1e-6, rtol=0)
+
+
+def test_timms_models_tell_their_size():
+    timm = pytest.importorskip("timm")
+    found = expected("timm:vit_base_patch16_384.augreg_in21k_ft_in1k")
+    assert (found.classes, found.sizing.size) == (1000, (384, 384))
+    data = timm.data.resolve_data_config(
+        pretrained_cfg=timm.get_pretrained_cfg("resnet50").to_dict()
+    )
+    sizing = expected("timm:resnet50").sizing
+    assert sizing.size == data["input_size"][1:]
+    assert sizing.interpolation == data["interpolation"]
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_torchvisions_networks_take_weights_of_ones_own(tmp_path, name):
+    torch.manual_seed(0)
+    network = models.get_model(name, weights=None, num_classes=3).eval()
+    path = tmp_path / "pets.safetensors"
+    save_file(network.state_dict(), path)
+    assert expected(f"torchvision:{name}@{path}").classes == 3
+    ours, x = load(f"torchvision:{name}@{path}"), images(2, 3, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), network(IMAGENET.normalise(x)))
+    assert ours.sizing.size == (224, 224)
+    refused(lambda: load(f"torchvision:resnet18@{path}"), "pets.safetensors", "resnet18")
+    refused(lambda: load(f"torchvision:{name}@{tmp_path}/none.safetensors"), "none.safetensors")
+    path.write_bytes(b"none")
+    refused(lambda: load(f"torchvision:{name}@{path}"), "pets.safetensors")
+
+
+def test_pickled_weights_are_refused_with_a_hint(tmp_path):
+    for name in ("weights.pth", "torchvision:resnet18@weights.pth", "runs/model.ckpt"):
+        refused(lambda name=name: load(name), "safetensors", "package.module:function")

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
+from ridefense.logits import logits_of
 from ridefense.noise import Id, check_seed, derive
 from ridefense.purifier import Call, Position, Purifier, check_call, named, purified_by
 
@@ -312,23 +313,6 @@ def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int)
 def is_randomised(model: nn.Module) -> bool:
     """Whether two calls of a model differ; a plain module is taken to be deterministic."""
     return isinstance(model, Defended) and model.is_randomised
-
-
-def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
-    """A classifier's logits [N, classes], or what else a model makes of each of N images.
-
-    Raises:
-        InputError: where it returns no tensor of that kind.
-    """
-    found = classifier(images)
-    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != len(images):
-        made = tuple(found.shape) if isinstance(found, Tensor) else named(found)
-        raise InputError(
-            f"classifier {type(classifier).__name__} returned {made} for {len(images)} images; "
-            "wrap it so that it returns logits [N, classes] (ridefense.adapters.huggingface has "
-            "it for theirs)"
-        )
-    return found
 
 
 def _short(purifier: Purifier) -> str:

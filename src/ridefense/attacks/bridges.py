@@ -23,12 +23,13 @@ from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.norms import NormName
 from ridefense.attacks.objective import EOT, Objective, Value
-from ridefense.defended import Defended, is_randomised, logits_of
+from ridefense.defended import Defended, is_randomised
 from ridefense.describe import Plain
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.images import cut_to_range
+from ridefense.logits import logits_of
 from ridefense.noise import Id, derive
 from ridefense.purifier import Purifier
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.certify import bounds
-from ridefense.defended import Defended, logits_of
+from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.images import check_images
+from ridefense.logits import logits_of
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import named
 

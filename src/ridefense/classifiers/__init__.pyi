@@ -1,18 +1,23 @@
 from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
-from .loading import load, names
+from .imagenet import Expected
+from .loading import expected, load, names
+from .probe import probe
 from .training import Progress, count_correct, train
 
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "Classifier",
+    "Expected",
     "Info",
     "Progress",
     "Recipe",
     "count_correct",
+    "expected",
     "load",
     "names",
+    "probe",
     "save",
     "train",
 ]

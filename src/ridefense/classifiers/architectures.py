@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torchvision
 from torch import nn
 
 from ridefense.images import IMAGENET, MNIST, Normalisation
@@ -99,7 +98,9 @@ def mnist_cnn() -> nn.Module:
 
 def cifar10_resnet18() -> nn.Module:
     """torchvision's ResNet-18 for 32×32 images: a 3×3 first convolution and no max-pooling."""
-    network = torchvision.models.resnet18(num_classes=10)
+    from torchvision.models import resnet18
+
+    network: nn.Module = resnet18(num_classes=10)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network

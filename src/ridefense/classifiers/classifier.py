@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from ridefense.classifiers.architectures import ARCHITECTURES
 from ridefense.errors import InputError
 from ridefense.files import write_atomically
+from ridefense.imagefiles import Sizing
 from ridefense.images import Normalisation
+from ridefense.logits import unwrapped
 
 _INFO = "ridefense"  # the key of a weight file's metadata
 
@@ -60,11 +62,29 @@ class Normalise(nn.Module):
 
 
 class Classifier(nn.Sequential):
-    """Pixels [N, C, H, W] in [0, 1] to logits [N, classes]: `Normalise`, then the network."""
+    """Pixels [N, C, H, W] in [0, 1] to logits [N, classes]: `Normalise`, then the network.
 
-    def __init__(self, normalisation: Normalisation, network: nn.Module, info: Info) -> None:
+    Args:
+        normalisation: of pixels in [0, 1] to the range of the network.
+        network: to logits, or to an output with an attribute `logits`.
+        info: what is known of it.
+        sizing: how images are brought to the size that it was made for; None for their own size.
+    """
+
+    def __init__(
+        self,
+        normalisation: Normalisation,
+        network: nn.Module,
+        info: Info,
+        sizing: Sizing | None = None,
+    ) -> None:
         super().__init__(Normalise(normalisation), network)
         self.info = info
+        self.sizing = sizing
+
+    def forward(self, input: Tensor) -> Tensor:
+        found = unwrapped(super().forward(input))
+        return cast(Tensor, found)  # what it is instead, `logits_of` says
 
     @property
     def network(self) -> nn.Module:
@@ -72,7 +92,10 @@ class Classifier(nn.Sequential):
 
     def frozen(self) -> "Classifier":
         """Itself, in eval mode and without gradients for its weights."""
-        return self.eval().requires_grad_(False)
+        self.eval().requires_grad_(False)
+        for module in self.modules():
+            module.training = False  # of those whose `train` does something else, too
+        return self
 
 
 def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:

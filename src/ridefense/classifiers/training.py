@@ -20,9 +20,11 @@ from torch.nn import functional
 from ridefense.attacks import Attack
 from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
 from ridefense.classifiers.classifier import Classifier, Info
+from ridefense.classifiers.probe import probe
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.files import write_atomically
+from ridefense.logits import logits_of, name_of
 from ridefense.noise import derive
 
 CHECKPOINT_STEPS = 200
@@ -101,7 +103,7 @@ def train(
         classifier.network.load_state_dict(start.network.state_dict())
     classifier.to(device)
     if test is not None:
-        count_correct(classifier.eval(), test[:1])  # fails now rather than in the end
+        _check_fit(classifier.eval(), test)  # fails now rather than in the end
     run = _Run(classifier, recipe, steps=epochs * (len(labels) // recipe.batch))
     settings = repr((info, len(labels)))
     if checkpoint is not None:
@@ -134,16 +136,30 @@ def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 10
     """How many images of a data set the classifier gives their label.
 
     Raises:
-        InputError: where there are no labels.
+        InputError: where there are no labels, or the classifier has fewer classes; see `probe`.
     """
-    if not len(dataset.labels):
-        raise InputError(f"{dataset.title} has no labels to compare with; choose another data set")
-    correct, device = 0, next(classifier.parameters()).device
+    _check_fit(classifier, dataset)
+    correct, device = 0, _device(classifier)
     with torch.inference_mode():
         for part in dataset.batches(batch):
-            found = classifier(part.images.to(device)).argmax(1)
+            found = logits_of(classifier, part.images.to(device)).argmax(1)
             correct += int((found.cpu() == part.labels).sum())
     return correct
+
+
+def _check_fit(classifier: torch.nn.Module, dataset: Dataset) -> None:
+    """Refuse a classifier that cannot be shown these images, or cannot give their labels."""
+    if not len(dataset.labels):
+        raise InputError(f"{dataset.title} has no labels to compare with; choose another data set")
+    classes = probe(classifier, dataset[:2].images.to(_device(classifier)))
+    if int(dataset.labels.max()) >= classes:
+        raise InputError(
+            f"{name_of(classifier)} has {classes} classes, {dataset.title} more; choose another"
+        )
+
+
+def _device(classifier: torch.nn.Module) -> torch.device:
+    return next((w.device for w in classifier.parameters()), torch.device("cpu"))
 
 
 class _Run:

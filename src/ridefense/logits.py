@@ -1,0 +1,103 @@
+"""What a classifier returns, checked: logits [N, classes], at least two classes."""
+
+import re
+from collections.abc import Mapping
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from ridefense.errors import InputError, RideError
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|alloc_cpu", re.IGNORECASE)
+
+
+def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """A classifier's logits, float [N, classes].
+
+    An output with an attribute `logits`, as those of Hugging Face's transformers, stands for that.
+
+    Args:
+        classifier: pixels [N, C, H, W] to logits; code of anybody.
+        images: float [N, C, H, W].
+
+    Raises:
+        InputError: where it returns anything else, or raises an error. Errors of this package and
+            those about memory, which callers answer with smaller batches, are passed on.
+    """
+    try:
+        found = unwrapped(classifier(images))
+    except Exception as error:
+        if isinstance(error, RideError) or _is_about_memory(error):
+            raise
+        raise InputError(
+            f"classifier {name_of(classifier)} fails on images {list(images.shape)} "
+            f"({one_line(error)})"
+        ) from error
+    if not isinstance(found, Tensor) or (
+        found.ndim != 2
+        or len(found) != len(images)
+        or found.shape[1] < 2
+        or not found.is_floating_point()
+    ):
+        _refuse(name_of(classifier), found, len(images))
+    return found
+
+
+def unwrapped(output: object) -> object:
+    """The logits of an output that holds them as an attribute; any other output as it is."""
+    if isinstance(output, Tensor):
+        return output
+    logits = getattr(output, "logits", None)
+    return logits if isinstance(logits, Tensor) else output
+
+
+def name_of(classifier: nn.Module) -> str:
+    """What an error calls a classifier: the name that it was loaded by, or else its type."""
+    name = getattr(getattr(classifier, "info", None), "name", None)
+    return name if isinstance(name, str) else type(classifier).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """An error's type and message."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _is_about_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+
+
+def _refuse(name: str, found: object, count: int) -> NoReturn:
+    """Say what was returned, and how to make logits of it."""
+    remedy = f"return logits [{count}, classes]"
+    if isinstance(found, Tensor):
+        made = f"{_described(found)}"
+        if found.ndim == 2 and len(found) == count and found.shape[1] == 1:
+            remedy = "return two logits, one a class: torch.cat([torch.zeros_like(z), z], dim=1)"
+        elif found.ndim == 2 and len(found) == count and found.shape[1] > 1:
+            remedy = "return the logits, before argmax or rounding"
+    elif isinstance(found, Mapping):
+        keys = ", ".join(map(str, found))
+        made, remedy = (
+            f"a {type(found).__name__} with {keys}",
+            _wrapping(repr(next(iter(found), 0))),
+        )
+    elif isinstance(found, tuple | list):
+        parts = ", ".join(map(_described, found))
+        made, remedy = f"a {type(found).__name__} of {parts}", _wrapping("0")
+    else:
+        made = _described(found)
+    raise InputError(f"classifier {name} returned {made} for {count} images; {remedy}")
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    kind = "" if value.is_floating_point() else f"{value.dtype} ".removeprefix("torch.")
+    return f"a tensor {kind}{list(value.shape)}"
+
+
+def _wrapping(key: str) -> str:
+    return f"wrap it in a module whose forward returns the logits alone, as self.model(x)[{key}]"
