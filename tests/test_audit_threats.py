@@ -85,8 +85,8 @@ def test_titles_say_what_was_done(model):
     ]
     assert moved.is_white_box
     assert not titles["HopSkipJumpAttack"].is_white_box
-    assert titles["AutoAttack rand FrozenWeights"].is_white
-    assert titles["PGD through held networks, 10 steps, EOT 6"].kind == "HeldWeights"
+    assert titles["AutoAttack rand FrozenWeights"].is_white_box
+    assert titles["PGD through held networks, 10 steps, EOT 6"].type == "HeldWeights"
 
 
 def test_the_seed_is_attacked_known_and_unknown(model):

@@ -249,7 +249,7 @@ def test_only_the_experiments_own_attacks_are_in_its_table(made, tmp_path):
         found = [line.label for line in gather(one, tmp_path).attacks()]
         assert found == [threat.label for threat in labels]
     declare(clean, Setup.at("smoke"), tmp_path)
-    assert [line.label for line in gather(clean, tmp_path).lines()] == ["none"]
+    assert [line.label for line in gather(clean, tmp_path).attacks()] == ["none"]
 
 
 def test_a_folder_is_of_one_scale(made, tmp_path):

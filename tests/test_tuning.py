@@ -97,7 +97,9 @@ def test_the_chosen_theta_is_a_preset(folder, trials):
 
 
 def test_a_search_goes_on_and_may_grow(folder, trials):
-    before = {t.run.folder: (t.run.folder / "records.jsonl").read_bytes() for t in trials}
+    before = {
+        t.result.run.folder: (t.result.run.folder / "records.jsonl").read_bytes() for t in trials
+    }
     grown = tune(search(folder), [*reversed(GRID), {"steps": 2}], folder / "search")
     assert len(grown) == 3
     for path, records in before.items():

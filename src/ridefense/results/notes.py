@@ -37,7 +37,7 @@ def notes(attacks: Iterable[AttackResult]) -> list[str]:
     defences = {id(attack.defence): attack.defence for attack in shown}
     titles = Counter(defence.title for defence in defences.values())
     told = []
-    for number, defence in defences.items():
+    for key, defence in defences.items():
         title = defence.title
         if titles[title] > 1:
             title += f" ({defence.name})"
@@ -47,9 +47,9 @@ def notes(attacks: Iterable[AttackResult]) -> list[str]:
             told.append(f"{title}: {images} could not be decoded and are left out of n.")
         found: dict[str, list[str]] = {}
         for attack in shown:
-            if id(attack.defence) == number:
-                for fact, count in facts(attack):
-                    found.setdefault(fact, []).append(f"{attack.full_title}: {count}")
+            if id(attack.defence) == key:
+                for fact, how_often in facts(attack):
+                    found.setdefault(fact, []).append(f"{attack.full_title}: {how_often}")
         told += [f"{title}: {fact} ({'; '.join(where)})." for fact, where in found.items()]
     return told
 
