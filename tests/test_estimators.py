@@ -18,6 +18,7 @@ from ridefense import (
     alpha_from_lambda,
 )
 from ridefense.estimators import ESTIMATORS
+from ridefense.gradients import Identity, Trajectory, Truncated, Unrolled, sees_the_image
 from ridefense.networks import UNet, name_for
 from ridefense.presets import PRESETS
 
@@ -270,6 +271,22 @@ def test_a_preset_without_a_network_takes_that_of_the_images(estimator, monkeypa
         assert preset.for_images(images) == bound
         assert preset.estimate(images, seed=4).settings == bound
         assert torch.equal(preset(images, seed=4), bound(images, seed=4))
+
+
+@pytest.mark.parametrize("mode", [Identity(), Trajectory(), Truncated(1), Unrolled()])
+def test_a_preset_without_a_network_has_gradients(mode, monkeypatch):
+    tiny = {"steps": 2, "rounds": 2, "samples": 1, "engine": "eager", "learning_rate": 1e-2}
+    monkeypatch.setitem(PRESETS, "fast", lambda network: tiny.copy())
+    images = torch.rand(1, 1, 6, 6).requires_grad_()
+    free, bound = RIDE.preset("fast"), RIDE.preset("fast", network="mnist")
+    assert sees_the_image(free)
+    assert not sees_the_image(DIP.preset("fast"))
+    for purify in (free, bound):
+        mode.views(purify, images, seed=3).square().sum().backward()
+    got, images.grad = images.grad, None
+    mode.views(bound, images, seed=3).square().sum().backward()
+    assert got.any()
+    assert torch.equal(got, 2 * images.grad)
 
 
 def test_an_estimator_has_to_be_told_its_network():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluations import GRAY, declare
-from ridefense import InputError, Unchanged, classifiers
+from ridefense import RIDE, InputError, Unchanged, classifiers
 from ridefense.attacks import PGD, Transfer
 from ridefense.datasets import load as load_dataset
 from ridefense.describe import describe
@@ -149,6 +149,11 @@ def test_networks_of_attacks_and_modules_without_attributes_are_told_by_their_we
     source = Transfer(source=classifiers.load("digits-cnn"), attack=PGD(eps=0.1))
     # Published records carry labels that this decides.
     assert source.settings()["source"].keys() == {"type", "weights"}
+
+
+def test_a_purifier_names_its_network(folder):
+    with pytest.raises(InputError, match=r"preset 'fast' without a network.*network='mnist'"):
+        declare(folder, purifier=RIDE.preset("fast"))
 
 
 def test_an_attack_of_a_threat_is_one():

@@ -85,10 +85,6 @@ class Estimator(Settings, NetworkPurifier):
     def name(self) -> str:
         return type(self).__name__
 
-    def for_images(self, images: Tensor) -> Self:
-        """Itself: its network is fixed."""
-        return self
-
     @classmethod
     def traits(cls) -> list[str]:
         """The settings that make it another estimator than RIDE, which no preset changes."""
@@ -155,6 +151,11 @@ class Preset(NetworkPurifier, Generic[E]):
     @property
     def name(self) -> str:
         return self.estimator.__name__
+
+    @property
+    def noisy_input(self) -> bool:
+        """Whether the network is fed the image; no preset changes that."""
+        return self.estimator.noisy_input
 
     def on(self, network: NetworkName) -> E:
         """The estimator with this preset's settings for a network of Table 3.

@@ -28,7 +28,7 @@ from ridefense.estimate import estimate
 from ridefense.images import moving_with
 from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier, purified_by
-from ridefense.settings import Settings
+from ridefense.settings import FitsNetworks, Settings, settings_for
 
 
 class GradientMode(Protocol):
@@ -58,7 +58,7 @@ class GradientMode(Protocol):
 
 def sees_the_image(purifier: Purifier) -> bool:
     """Whether it fits a network whose input is the image, so that the network has a gradient."""
-    return isinstance(purifier, Settings) and purifier.noisy_input
+    return isinstance(purifier, FitsNetworks) and purifier.noisy_input
 
 
 def best_gradient(purifier: Purifier) -> GradientMode:
@@ -100,9 +100,10 @@ class Trajectory(GradientMode):
         ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
-        if not isinstance(purify, Settings):
+        settings = settings_for(purify, images)
+        if settings is None:
             return Identity().views(purify, images, ids=ids, seed=seed)
-        purified = estimate(purify, images.detach(), ids=ids, seed=seed)
+        purified = estimate(settings, images.detach(), ids=ids, seed=seed)
         earlier = purified.x_est[:-1].to(images.dtype)
         return moving_with(torch.cat((earlier, purified.value[None])), images)
 
@@ -180,8 +181,7 @@ class Unrolled(GradientMode):
     ) -> Tensor:
         if purify.differentiable:
             return purified_by(purify, images, ids, seed)[None]
-        steps = purify.total_steps if isinstance(purify, Settings) else 0
-        return _through_the_fit(purify, images, ids, seed, steps)
+        return _through_the_fit(purify, images, ids, seed, None)
 
 
 @dataclass(frozen=True)
@@ -251,17 +251,21 @@ def imitator(channels: int, width: int = 32, seed: int = 0) -> nn.Sequential:
 
 
 def _through_the_fit(
-    purify: Purifier, images: Tensor, ids: Sequence[Id] | None, seed: int, steps: int
+    purify: Purifier, images: Tensor, ids: Sequence[Id] | None, seed: int, steps: int | None
 ) -> Tensor:
-    if not isinstance(purify, Settings):
+    """The purified images, with the last `steps` steps differentiated; None means all."""
+    fitted = settings_for(purify, images)
+    if fitted is None:
         raise InputError(
             f"{purify.name} fits nothing to differentiate; use Identity or Surrogate with it"
         )
 
-    def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:
-        return "differentiable", _TailFits(settings, x, keys, steps)
+    tail = fitted.total_steps if steps is None else steps
 
-    found = estimate(purify, images, ids=ids, seed=seed, start=start, differentiable=True)
+    def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:
+        return "differentiable", _TailFits(settings, x, keys, tail)
+
+    found = estimate(fitted, images, ids=ids, seed=seed, start=start, differentiable=True)
     return found.value[None]
 
 

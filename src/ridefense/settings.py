@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Literal
+from typing import Literal, Protocol, Self, runtime_checkable
+
+from torch import Tensor
 
 from ridefense.errors import InputError
 from ridefense.images import Normalisation
@@ -167,6 +169,10 @@ class Settings:
         )
         return 3 * 2 * 9 * products * self.batch * self.total_steps
 
+    def for_images(self, images: Tensor) -> Self:
+        """The same settings, whatever the images."""
+        return self
+
     def differences(self, other: "Settings") -> dict[str, tuple[object, object]]:
         """The fields in which two settings differ, with both values."""
         return {
@@ -174,6 +180,23 @@ class Settings:
             for f in fields(Settings)
             if getattr(self, f.name) != getattr(other, f.name)
         }
+
+
+@runtime_checkable
+class FitsNetworks(Protocol):
+    """What fits a network to each image: settings, or a preset that awaits the images."""
+
+    @property
+    def noisy_input(self) -> bool:
+        """Whether the network is fed the image, see `Settings`."""
+
+    def for_images(self, images: Tensor) -> Settings:
+        """The settings with which it fits images [N, C, H, W]."""
+
+
+def settings_for(purifier: object, images: Tensor) -> Settings | None:
+    """The settings with which a purifier fits networks to these images; None if it fits none."""
+    return purifier.for_images(images) if isinstance(purifier, FitsNetworks) else None
 
 
 def _is_amount(value: object) -> bool:

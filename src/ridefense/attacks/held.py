@@ -18,7 +18,7 @@ from ridefense.gradients import GradientMode
 from ridefense.images import cut_to_range
 from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier
-from ridefense.settings import Settings
+from ridefense.settings import FitsNetworks, settings_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class HeldWeights(PGD):
 def _hold(objective: Objective, images: Tensor, run: Ascent, step: int) -> Objective:
     """The same question asked of networks fitted at these images."""
     model, purifier = objective.model, getattr(objective.model, "purifier", None)
-    if not (isinstance(purifier, Settings) and purifier.noisy_input):
+    if not (isinstance(purifier, FitsNetworks) and purifier.noisy_input):
         raise InputError(
             f"{getattr(purifier, 'name', type(model).__name__)} fits no network to its input that "
             "could be held; use PGD"
@@ -92,10 +92,11 @@ class _Held(Defended):
     ) -> None:
         super().__init__(model.classifier, model.purifier)
         self.images = images.detach()
+        self.settings = settings_for(model.purifier, self.images)
         self.fits = [self._fit(ids, seed) for ids in draws]
 
     def _fit(self, ids: Sequence[int], seed: int) -> tuple[Keys, Estimate]:
-        found = estimate(self.purifier, self.images, ids=ids, seed=seed)
+        found = estimate(self.settings, self.images, ids=ids, seed=seed)
         keys = Keys.of(seed, ids, len(self.images), self.images.device)
         return Keys(keys.seed, keys.ids, found.attempts), found
 
@@ -109,7 +110,7 @@ class _Held(Defended):
 
         Where the output is that of the last training step, w is what that step made of it.
         """
-        settings, space = self.purifier, self.purifier.normalisation
+        settings, space = self.settings, self.settings.normalisation
         fed = found.x[-2] + (images - self.images)
         fed = space.normalise(fed) if space else fed
         asked = (settings.total_steps, settings.samples, Stream.OUTPUT, False)

@@ -20,7 +20,7 @@ from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, source_of
 from ridefense.describe import Plain, describe, fingerprint
 from ridefense.errors import InputError
-from ridefense.estimators import Estimator
+from ridefense.estimators import Estimator, Preset
 from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
@@ -144,6 +144,11 @@ class Evaluation:
         check_seed(self.image_seed, "image_seed")
         check_names(dataset=self.dataset, classifier=self.classifier)
         object.__setattr__(self, "purifier", as_purifier(self.purifier))
+        if isinstance(self.purifier, Preset):
+            raise InputError(
+                f"purifier is preset {self.purifier.preset!r} without a network, which records "
+                f"name; use preset({self.purifier.preset!r}, network='mnist') or another of them"
+            )
         if not isinstance(self.threats, tuple) or not all(
             isinstance(threat, Threat) for threat in self.threats
         ):
