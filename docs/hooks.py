@@ -11,16 +11,23 @@ from typer.main import get_command
 from ridefense.cli import app
 
 _WIDTH = 96  # characters a line
+_FROM_THE_ROOT = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+}
+"""Files of the repository's root, and what they are called on the site."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     root = Path(config.config_file_path).parent
-    readme = (root / "README.md").read_text().replace("](docs/", "](")
-    files.append(File.generated(config, "index.md", content=readme))
+    for name, page in _FROM_THE_ROOT.items():
+        text = (root / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
     help_page = "\n".join(("# The command ridefense\n", *_help()))
     files.append(File.generated(config, "reference/command.md", content=help_page))
     for path in sorted(root.glob("examples/*.py")):
-        text = f"# {path.name}\n\n```python\n{path.read_text()}```\n"
+        text = f"# {path.name}\n\n```python\n{path.read_text(encoding='utf-8')}```\n"
         page = File.generated(config, f"examples/{path.stem}.md", content=text)
         page.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(page)
@@ -28,8 +35,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_) -> str:
-    """Links from a page in docs/ to an example, as they are on disk, to that example's page."""
-    return re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples/\1.md)", markdown)
+    """Links from a page in docs/ to files elsewhere, as they are on disk, lead to their pages."""
+    markdown = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples/\1.md)", markdown)
+    return re.sub(r"\]\(\.\./(CONTRIBUTING|CHANGELOG)\.md", r"](\1.md", markdown)
 
 
 def _help() -> Iterator[str]:
