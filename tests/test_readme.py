@@ -18,10 +18,13 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def test_python_blocks_run_one_after_another(capsys):
     names = pages.run(README)
-    assert names["estimate"].shape == (4, 1, 28, 28)
-    assert len(names["right"]) == 4
     assert len(names["finished"].rows) == 20
-    assert "| median 3 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| median 3 |" in printed
+    weak, strong = map(int, re.findall(r"(\d+) of 20 digits survive", printed))
+    assert strong < weak
+    (shown,) = (block.code for block in pages.blocks(README) if block.language == "text")
+    assert shown in printed
 
 
 def test_commands_run_and_succeed(capsys):
@@ -35,5 +38,5 @@ def test_the_makefile_has_what_it_promises():
     makefile = (pages.ROOT / "Makefile").read_text()
     shown = "\n".join(block.code for block in pages.blocks(README))
     promised = re.findall(r"^make (\w+)", shown, flags=re.MULTILINE)
-    assert {"demo", "test"} <= set(promised)
+    assert {"demo", "check"} <= set(promised)
     assert all(f"\n{target}:" in makefile for target in promised)
