@@ -130,8 +130,8 @@ def from_huggingface(
         table: with a column of images and one of labels.
         title: what to print beside every figure measured on it.
         split: what to call it.
-        image, label: the columns; by default the only one of the type Image and the only
-            one of the type ClassLabel.
+        image: the column of images; by default the only one of the type Image.
+        label: the column of labels; by default the only one of the type ClassLabel.
         size: see `load`.
 
     Raises:
