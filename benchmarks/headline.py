@@ -5,9 +5,9 @@ import runpy
 import tempfile
 from pathlib import Path
 
-from ridefense.audit.findings import Case, Findings, accuracy, gather, picked
-from ridefense.evaluate import Accuracy
+from ridefense.audit.findings import Findings, gather
 from ridefense.pages.drawing import Point, as_svg, curves
+from ridefense.results import Accuracy, DefenceResult
 
 DOCS = Path(__file__).parents[1] / "docs"
 RADII = (0.1, 0.2, 0.3)
@@ -26,9 +26,7 @@ def main() -> None:
 
 
 def draw(found: Findings) -> str:
-    ride = found.subject
-    bare = next(case for case in found.cases if case.name == "none")
-    n = ride.clean.score.mean.n
+    ride, bare = found.subject, found.undefended
     drawn = {
         "RIDE, the paper's attack": paper(ride),
         "RIDE, best known attack": best(ride),
@@ -37,27 +35,28 @@ def draw(found: Findings) -> str:
     figure = curves(
         {"": drawn},
         "size of the perturbation, ε (ℓ∞, pixels in [0, 1])",
-        f"right of {n} MNIST digits, %",
+        f"right of {ride.clean.accuracy.n} MNIST digits, %",
         highlight="RIDE, best known attack",
         y_range=(-3, 103),
     )
     return as_svg(figure)
 
 
-def best(case: Case) -> list[Point]:
+def best(defence: DefenceResult) -> list[Point]:
     """Survivors of the attack that is worst for each image."""
-    return _curve(case, {eps: accuracy(picked(case.at(eps))) for eps in RADII})
+    cases = [case for case in defence.worst_cases if not case.seed_known and case.eps in RADII]
+    return _curve(defence, {case.eps: case.accuracy for case in cases})
 
 
-def paper(case: Case) -> list[Point]:
+def paper(defence: DefenceResult) -> list[Point]:
     """Survivors of BPDA, ten steps without averaging."""
-    found = {a.eps: a.score.mean for eps in RADII for a in case.at(eps) if a.title == BPDA}
-    assert found.keys() == set(RADII)
-    return _curve(case, found)
+    attacks = [a for a in defence.attacks if a.title == BPDA and a.eps in RADII]
+    return _curve(defence, {attack.eps: attack.accuracy for attack in attacks})
 
 
-def _curve(case: Case, attacked: dict[float, Accuracy]) -> list[Point]:
-    shares = {0.0: case.clean.score.mean} | attacked
+def _curve(defence: DefenceResult, attacked: dict[float, Accuracy]) -> list[Point]:
+    assert attacked.keys() == set(RADII)
+    shares = {0.0: defence.clean.accuracy} | dict(sorted(attacked.items()))
     return [
         Point(eps, 100 * share.fraction, *(100 * bound for bound in share.interval))
         for eps, share in shares.items()
