@@ -27,7 +27,8 @@ from ridefense import RIDE, RideError, datasets, preset_files
 from ridefense.classifiers.classifier import read as read_classifier
 from ridefense.evaluate import Records, read
 from ridefense.imagefiles import PHOTOGRAPHS, load_image, opened, tensor
-from ridefense.report import as_html
+from ridefense.pages import as_html
+from ridefense.report import overview
 from ridefense.results import read_results
 from test_records import images, row
 
@@ -111,7 +112,7 @@ def _run_folder(name: str, data: bytes) -> None:
         read(RUN)
         results = read_results(RUN)
         results.to_json()
-        as_html(results)
+        as_html(overview(results))
         Records.open(RUN, DECLARED).close()
     finally:
         for path, content in SAMPLES.items():

@@ -120,7 +120,7 @@ def test_the_page_is_written_from_records_alone(median):
     first = [(median / name).read_bytes() for name in ("audit.html", "audit.md")]
     write(median)
     assert [(median / name).read_bytes() for name in ("audit.html", "audit.md")] == first
-    assert (median / "accuracy-against-eps.svg").read_text().startswith("<svg")
+    assert (median / "survivors-against-eps.svg").read_text().startswith("<svg")
     assert b"nothing is missing" not in first[1]
     assert "What is missing" not in first[1].decode()
 

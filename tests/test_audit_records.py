@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from published import unpack
-from ridefense.audit import write
+from ridefense.audit import compose, conclude, gather
+from ridefense.pages import as_markdown
 
 pytestmark = pytest.mark.slow
 
@@ -17,5 +18,7 @@ RECORDS = Path(__file__).parent.parent / "docs" / "records"
 )
 def test_the_page_follows_from_its_records(page, tmp_path):
     unpack(page.parent / "records.tar.xz", tmp_path)
-    write(tmp_path)
-    assert (tmp_path / "audit.md").read_text() == page.read_text()
+    found = compose(conclude(gather(tmp_path)))
+    assert as_markdown(found) == page.read_text()
+    for figure in found.figures:
+        assert (page.parent / figure.name).stat().st_size

@@ -1,8 +1,9 @@
 import pytest
 
 from audits import bpda, case, findings, frozen, gray, noise, queries
-from ridefense.audit import as_html, as_markdown, compose, sanity, verdicts
+from ridefense.audit import compose, conclude, sanity, verdicts
 from ridefense.audit.verdict import headline
+from ridefense.pages import as_html, as_markdown
 
 N = 40
 FEW, SOME, MOST, ALL = [0] * N, [0] * 20 + [5] * 20, [0] * 4 + [5] * 36, [5] * N
@@ -84,7 +85,7 @@ def test_the_answer_stands_at_the_top_worst_first():
     found = {bpda(0.1): ALL, bpda(0.3): FEW, queries(0.1): FEW}
     subject = case("ride", found, unfinished=[frozen(0.1)])
     facts = findings(subject, bare(FEW), radii=(0.1, 0.3))
-    page = compose(facts)
+    page = conclude(facts)
     assert page.headline[0].startswith("RIDE at ℓ∞ 0.1: no robustness left. 0.0%")
     told = " ".join(page.headline)
     assert "1 of 8 sanity checks failed (the white box is at least as strong" in told
@@ -95,7 +96,7 @@ def test_the_answer_stands_at_the_top_worst_first():
 
 def test_a_few_images_are_no_verdict():
     few, many = (
-        compose(findings(case("ride", {bpda(0.1): [5] * n}), case("none", {gray(0.1): [0] * n})))
+        conclude(findings(case("ride", {bpda(0.1): [5] * n}), case("none", {gray(0.1): [0] * n})))
         for n in (4, 40)
     )
     assert "4 images are too few for a verdict" in " ".join(few.headline)
@@ -104,29 +105,55 @@ def test_a_few_images_are_no_verdict():
 
 def test_a_page_of_nothing_says_so():
     empty = case("ride", {noise(0.1): ALL})
-    assert "No attack on RIDE is finished" in compose(findings(empty, bare(FEW))).headline[0]
+    assert "No attack on RIDE is finished" in conclude(findings(empty, bare(FEW))).headline[0]
+
+
+def page_of(facts):
+    return compose(conclude(facts))
 
 
 def test_both_pages_say_the_same_and_escape_records():
     subject = case("ride", {bpda(0.1): SOME, gray(0.1): MOST, noise(0.1): ALL})
     subject.run.settings["classifier"]["name"] = "<b>|x"
-    page = compose(findings(subject, bare(FEW)))
+    facts = findings(subject, bare(FEW))
+    page = page_of(facts)
     html, text = as_html(page), as_markdown(page)
     assert "<b>|x" not in html
     assert "<b>" not in text
     assert "&lt;b&gt;\\|x" in text
-    for line in page.headline:
+    for line in conclude(facts).headline:
         assert line in html
-    assert html.count("<svg") == len(page.plots) == 1
-    assert "![Accuracy against ε](accuracy-against-eps.svg)" in text
-    assert text.count("\n## ") == html.count("<h2>") + 0
-    assert "classifier; not a robustness claim" in text
-    assert as_html(compose(findings(subject, bare(FEW)))) == html
+    assert [figure.title for figure in page.figures] == ["Survivors against ε"]
+    assert "![Survivors against ε](survivors-against-eps.svg)" in text
+    assert "classifier<br>not a robustness claim" in text
+    assert as_html(page_of(facts)) == html
 
 
-def test_every_table_row_has_its_columns():
+def test_the_page_begins_with_the_verdict_and_the_picture_then_tables():
     subject = case("ride", {bpda(0.1): SOME, noise(0.1): ALL})
-    for table in compose(findings(subject, bare(FEW))).tables:
-        assert {len(row) for row in table.rows} <= {len(table.columns)}
-    (lines,) = [t for t in compose(findings(subject, bare(FEW))).tables if "by attack" in t.title]
-    assert [row[0] for row in lines.rows] == ["BPDA, 10 steps", "uniform noise, no attack"]
+    page = page_of(findings(subject, bare(FEW)))
+    kinds = [block.kind for block in page.blocks]
+    assert page.blocks[0].style == "answer"
+    assert kinds.index("figure") < kinds.index("table")
+    assert kinds[:3] == ["text", "text", "figure"]
+
+
+def test_attacks_by_strength_with_noise_last():
+    subject = case("ride", {noise(0.1): ALL, gray(0.1): MOST, bpda(0.1): SOME})
+    page = page_of(findings(subject, bare(FEW)))
+    (lines,) = [table for table in page.tables if "by attack" in table.title]
+    assert [row[0].text for row in lines.rows] == [
+        "BPDA, 10 steps",
+        "PGD, 40 steps",
+        "uniform noise, no attack",
+    ]
+
+
+def test_what_is_audited_is_not_listed_again_beside_itself():
+    subject = case("ride", {bpda(0.1): SOME})
+    twin, other = case("again", {bpda(0.1): SOME}), case("blur", {bpda(0.1): FEW}, purifier="Blur")
+    page = page_of(findings(subject, bare(FEW), beside=[twin, other]))
+    worst = next(table for table in page.tables if table.title.startswith("Worst case"))
+    assert [row[1].text for row in worst.rows] == ["no purifier, cnn", "Blur", "RIDE"]
+    (curves,) = page.figures[0].drawing.axes
+    assert len(curves.lines) == 3

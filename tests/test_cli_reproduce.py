@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import redirect_stderr
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -19,9 +20,9 @@ from ridefense import datasets
 from ridefense.cli import main
 from ridefense.evaluate import CLEAN, read
 from ridefense.experiments import EXPERIMENTS, Setup, cost, gather
-from ridefense.experiments.blocks import Picture, Table
 from ridefense.experiments.scales import SCALES
 from ridefense.imagefiles import save_image
+from ridefense.pages import Figure, Table
 from ridefense.results import STATED
 
 pytestmark = pytest.mark.slow
@@ -113,7 +114,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.count[tag] = self.count.get(tag, 0) + 1
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -132,35 +133,39 @@ def test_every_experiment_has_its_page(smoke, name):
     assert found.cases.keys() == EXPERIMENTS[name].cases(Setup.at("smoke")).keys()
     blocks = list(EXPERIMENTS[name].compose(found))
     tables = [block for block in blocks if isinstance(block, Table)]
-    pictures = [block for block in blocks if isinstance(block, Picture)]
+    pictures = [block for block in blocks if isinstance(block, Figure)]
     assert [len(table.rows) for table in tables] == ROWS[name]
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert len(pictures) == PICTURES.get(name, 0)
-    assert len({picture.file_name for picture in pictures}) == len(pictures)
+    assert len({picture.name for picture in pictures}) == len(pictures)
     if name in ("table-1", "table-4", "table-5", "table-6"):
         assert len(tables[0].columns) == 3 + 4 + 1
-        assert ("—",) not in [cell for row in tables[0].rows for cell in row]
+        assert "—" not in [cell.text for row in tables[0].rows for cell in row]
 
     markdown = (folder / name / "report.md").read_text()
     html = (folder / name / "report.html").read_text()
-    rows = sum(ROWS[name])
+    rows = sum(ROWS[name]) + len(found.cases)  # a row for each run
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
-    assert len(lines) == rows + 2 * len(tables)
+    assert len(lines) == rows + 2 * (len(tables) + 1)
     assert {line.replace("\\|", "").count("|") for line in lines} == {
-        len(table.columns) + 1 for table in tables
+        *(len(table.columns) + 1 for table in tables),
+        6,
     }
     page = Page(html)
     assert not page.open
-    assert page.count.get("tr", 0) == rows + len(tables)
-    assert page.count.get("svg", 0) == len(pictures)
+    assert page.count.get("tr", 0) == rows + len(tables) + 1
+    assert page.count.get("figure", 0) == len(pictures)
+    title = f"{EXPERIMENTS[name].source}: {EXPERIMENTS[name].title} (scale smoke)"
+    assert markdown.startswith(f"# {title}\n")
+    assert f"<h1>{escape(title)}</h1>" in html
     for text in (markdown, html):
         assert "Not run" not in text
         assert "Scale smoke: it shows that the machinery runs" in text
         assert EXPERIMENTS[name].source in text
 
 
-def test_every_figure_is_a_file(smoke):
+def test_every_figure_is_one_file(smoke):
     folder, _ = smoke
     named = set()
     for markdown in folder.glob("*/report.md"):
@@ -198,13 +203,35 @@ def test_every_case_has_its_rows_and_runs_once(smoke):
         assert not any(row.faults for row in run.rows)
 
 
-def test_the_index_leads_to_every_page(smoke):
+def links(path):
+    """Where a page's links lead; all of them must be there."""
+    found = {
+        (path.parent / x).resolve() for x in re.findall(r'<a href="([^"#]+)"', path.read_text())
+    }
+    assert all(target.is_file() for target in found), found
+    return found
+
+
+def test_index_experiments_and_runs_lead_to_each_other(smoke):
     folder, _ = smoke
-    markdown, html = ((folder / f"report.{kind}").read_text() for kind in ("md", "html"))
-    for name in EXPERIMENTS:
-        assert f"]({name}/report.md)" in markdown
-        assert f'href="{name}/report.html"' in html
-    assert not Page(html).open
+    index = folder / "report.html"
+    pages = {name: folder / name / "report.html" for name in EXPERIMENTS}
+    assert links(index) == set(pages.values())
+    back = {}
+    for name, page in pages.items():
+        runs = {
+            folder / "runs" / case / "report.html"
+            for case in gather(EXPERIMENTS[name], folder).cases
+        }
+        assert links(page) == {index, *runs}
+        for run in runs:
+            back.setdefault(run, {index}).add(page)
+    for run, expected in back.items():
+        assert links(run) == expected
+    markdown = (folder / "report.md").read_text()
+    assert all(f"]({name}/report.md)" in markdown for name in EXPERIMENTS)
+    assert markdown.startswith("# The paper, reproduced (scale smoke)\n")
+    assert not Page(index.read_text()).open
 
 
 def test_neither_reproduce_nor_report_changes_a_byte(smoke, call, tmp_path):
@@ -238,14 +265,11 @@ def test_classes_with_odd_names(call, tmp_path):
     other = ("--dataset", f"mnist={tmp_path / 'digits'}")
     code, told = call("reproduce", "figure-10", *other, "--scale", "smoke", "--out", out)
     assert code == 0, told
-    page = Page((out / "figure-10" / "report.html").read_text())
-    assert "i" not in page.count
-    texts = [
-        element.text
-        for path in (out / "figure-10").glob("*.svg")
-        for element in ElementTree.parse(path).iter()
-    ]
-    assert any(text and text.startswith("<i>$a_|b") for text in texts)
+    assert "i" not in Page((out / "figure-10" / "report.html").read_text()).count
+    assert list((out / "figure-10").glob("*.webp"))
+    run = (out / "runs" / "mnist-grid-median-3" / "report.html").read_text()
+    assert "i" not in Page(run).count
+    assert "&lt;i&gt;$a_|b" in run
 
 
 def test_what_has_no_weights_is_left_out(call, monkeypatch, tmp_path):

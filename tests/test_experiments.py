@@ -31,6 +31,7 @@ from ridefense.experiments import (
     write_index,
 )
 from ridefense.experiments.blocks import accuracies
+from ridefense.experiments.page import compose
 from ridefense.gradients import Identity
 
 
@@ -221,7 +222,7 @@ def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
     carry_out(cases, tmp_path)
     page = write(one, tmp_path)
     assert list(page.missing) == ["weightless", "dataless"]
-    assert len(page.blocks[0].rows) == 1
+    assert len(compose(one, page).tables[0].rows) == 1
     markdown = (tmp_path / "table-0" / "report.md").read_text()
     html = (tmp_path / "table-0" / "report.html").read_text()
     for text in (markdown, html):
@@ -236,7 +237,7 @@ def test_what_lacks_weights_or_data_is_left_out_and_told(made, tmp_path):
 def test_nothing_that_can_be_run_is_a_page_too(made, tmp_path):
     one = experiment({"dataless": made(dataset="nowhere")})
     assert declare(one, Setup.at("smoke"), tmp_path) == {}
-    assert write(one, tmp_path).settings == []
+    assert not write(one, tmp_path).cases
 
 
 def test_only_the_experiments_own_attacks_are_in_its_table(made, tmp_path):

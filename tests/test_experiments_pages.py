@@ -1,25 +1,18 @@
 """What pages of experiments say of records, against sums by hand."""
 
-import math
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
-import torch
 
 from experimented import ATTACK, history, records, rows
 from ridefense.attacks import PGD
 from ridefense.evaluate import CLEAN, Threat
 from ridefense.experiments import EXPERIMENTS
 from ridefense.experiments.ablation import accuracy_curve, distance_curve
-from ridefense.experiments.blocks import Picture, Table
 from ridefense.experiments.distances import OverwrittenPGD
 from ridefense.experiments.images import _caption, _name
-from ridefense.experiments.page import Page, as_html, as_markdown
-from ridefense.experiments.plots import Shown, curves, distributions, grid
 from ridefense.gradients import Identity
-from ridefense.report.drawing import as_svg, as_webp
+from ridefense.pages import Figure, Table
 from ridefense.results import Accuracy
 from test_records import row
 
@@ -27,7 +20,7 @@ from test_records import row
 def tables(name, found):
     """The tables of an experiment's page, and its pictures by title."""
     blocks = list(EXPERIMENTS[name].compose(found))
-    pictures = {block.title: block for block in blocks if isinstance(block, Picture)}
+    pictures = {block.title: block for block in blocks if isinstance(block, Figure)}
     return [block for block in blocks if isinstance(block, Table)], pictures
 
 
@@ -69,13 +62,13 @@ def test_the_ablation_tells_the_end_and_the_best_on_the_way():
         }
     )
     (table,), pictures = tables("figure-5b", found)
-    assert [tuple(cell[0] for cell in cells) for cells in table.rows] == [
+    assert [tuple(cell.text for cell in cells) for cells in table.rows] == [
         ("n = 1", "clean", "2", "50.0%", "100.0% at step 10"),
         ("n = 1", "attacked", "3", "100.0%", "100.0% at step 30"),
         ("n = 2", "attacked", "1", "0.0%", "100.0% at step 10"),
     ]
     (picture,) = pictures.values()
-    lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
+    lines = {line.get_label(): line.get_ydata() for line in picture.drawing.axes[0].lines}
     assert lines.keys() == {"n = 1", "n = 2"}
     assert list(lines["n = 1"]) == pytest.approx([100 / 3, 200 / 3, 100])
 
@@ -101,14 +94,20 @@ def test_table_1_compares_the_images_of_the_full_schedule():
             settings["purifier"] = {"type": "Median", "kernel": 7}
         found.cases[name] = replace(case, run=replace(case.run, settings=settings))
     (whole, same, steps), pictures = tables("table-1", found)
-    assert [cells[3][0] for cells in whole.rows] == ["75.0%", "50.0%"]
-    assert [cells[1] for cells in same.rows] == [("2",), ("2",)]
-    assert [cells[2][0] for cells in same.rows] == ["100.0%", "100.0%"]
-    assert [cells[2][-1] for cells in same.rows] == ["of 1", "of 1"]
-    assert [cells[3][0] for cells in same.rows] == ["50.0%", "50.0%"]
+    assert [cells[3].text for cells in whole.rows] == ["75.0%", "50.0%"]
+    assert [cells[1].text for cells in same.rows] == ["2", "2"]
+    assert [cells[2].text for cells in same.rows] == ["100.0%", "100.0%"]
+    assert [cells[2].notes[-1] for cells in same.rows] == ["of 1", "of 1"]
+    assert [cells[3].text for cells in same.rows] == ["50.0%", "50.0%"]
     assert pictures.keys() == {"RIDE over its schedule"}
-    assert steps.columns[1:] == tuple(f"step {step}" for step in (2, 4, 6, 8, 10))
-    assert [cell[0] for cell in steps.rows[0][1:]] == ["0.0%", "100.0%", "100.0%", "0.0%", "100.0%"]
+    assert [c.title for c in steps.columns[1:]] == [f"step {n}" for n in (2, 4, 6, 8, 10)]
+    assert [cell.text for cell in steps.rows[0][1:]] == [
+        "0.0%",
+        "100.0%",
+        "100.0%",
+        "0.0%",
+        "100.0%",
+    ]
 
 
 # --- Claims --------------------------------------------------------------------------------------
@@ -121,7 +120,7 @@ def test_theorem_1_is_counted_over_rounds_and_images():
     ]
     found = records({"fit-theorem": {CLEAN: rows(CLEAN, past[0]), ATTACK: rows(ATTACK, *past)}})
     (table,), pictures = tables("theorem-1", found)
-    cells = [tuple(cell[0] for cell in line) for line in table.rows]
+    cells = [tuple(cell.text for cell in line) for line in table.rows]
     assert cells == [
         ("clean", "1", "3 of 4", "1 of 1", "2 of 2"),
         ("attacked", "2", "5 of 8", "1 of 2", "3 of 4"),
@@ -138,7 +137,7 @@ def test_what_is_returned_against_what_was_updated():
     ]
     found = records({"fit-ride": {CLEAN: rows(CLEAN, *past), ATTACK: rows(ATTACK, *past[:1])}})
     (table,), _ = tables("text-output", found)
-    assert [tuple(cell[0] for cell in line) for line in table.rows] == [
+    assert [tuple(cell.text for cell in line) for line in table.rows] == [
         ("RIDE", "clean", "4", "75.0%", "25.0%", "+50.0"),
         ("RIDE", "attacked", "1", "100.0%", "100.0%", "+0.0"),
     ]
@@ -174,7 +173,7 @@ def test_figure_7_shows_both_ways():
         }
     )
     (table,), pictures = tables("figure-7", found)
-    shown = {line[0][0]: tuple(cell[0] for cell in line[1:]) for line in table.rows}
+    shown = {line[0].text: tuple(cell.text for cell in line[1:]) for line in table.rows}
     assert shown == {
         "no defence": ("1", "100.0%", "100.0%", "31.88", "0.00", "63.75"),
         # The attacker's image; the first draw of the defence.
@@ -184,7 +183,7 @@ def test_figure_7_shows_both_ways():
         "RIDE, overwritten in every step": ("1", "100.0%", "0.0%", "0.00", "0.00", "0.00"),
     }
     (picture,) = pictures.values()
-    panels = [axes.get_title(loc="left") for axes in picture.figure.axes]
+    panels = [axes.get_title(loc="left") for axes in picture.drawing.axes]
     assert panels == [title for title in shown if title != "no defence"]
 
 
@@ -197,14 +196,14 @@ def test_cost_is_of_every_fit_of_a_case():
     found = records({"mnist-cost": {CLEAN: fits[:1], ATTACK: fits[1:]}})
     (table,), _ = tables("text-cost", found)
     ((_, *cells, engines),) = table.rows
-    assert [cell[0] for cell in cells] == ["3", "30", "4", "90"]
-    assert engines == ("eager, native", "cpu")
+    assert [cell.text for cell in cells] == ["3", "30", "4", "90"]
+    assert (engines.text, engines.notes) == ("eager, native", ("cpu",))
 
 
 def test_figure_7_of_no_defence_alone_has_a_table():
     bpda = Threat(attack=PGD(eps=0.1), gradient=Identity()).label
     (table,), pictures = tables("figure-7", records({"mnist-bpda-none": {bpda: [row(0, bpda)]}}))
-    assert [line[0] for line in table.rows] == [("no defence",)]
+    assert [line[0].text for line in table.rows] == ["no defence"]
     assert not pictures
 
 
@@ -224,68 +223,3 @@ def test_a_caption_fits_over_a_small_image():
 def test_a_page_without_records_is_a_page(name):
     for block in EXPERIMENTS[name].compose(records({})):
         assert isinstance(block, Table)
-
-
-# --- Drawing -------------------------------------------------------------------------------------
-
-ODD = "<b>|$a_$ & \\frac{"
-"""A class's name that HTML, Markdown and mathematical typesetting would each take for theirs."""
-
-
-def drawn():
-    points = [(float(x), math.sqrt(x), x / 2, x + 1.0) for x in range(4)]
-    image = torch.linspace(0, 1, 3 * 4 * 4).view(3, 4, 4)
-    return [
-        curves({"a": {ODD: points, "other": points}, ODD: {"other": points}}, "x", "y"),
-        distributions({"a": {"d": [0.0, 1.0, 2.5], "e": [1.0]}, "b": {"d": []}}, "x"),
-        distributions({"a": {"d": [0.0]}}, "x"),
-        grid({"a": [Shown(image, ODD, True), None], ODD: [Shown(image[:1], "right")]}),
-    ]
-
-
-def test_figures_depend_on_data_alone():
-    for once, again in zip(drawn(), drawn(), strict=True):
-        assert as_svg(once) == as_svg(again)
-        assert as_webp(once) == as_webp(again)
-
-
-def test_names_are_drawn_as_they_are():
-    for figure in drawn()[:1] + drawn()[3:]:
-        told = [element.text for element in ElementTree.fromstring(as_svg(figure)).iter()]
-        assert ODD in told
-
-
-def test_curves_have_their_bands_and_only_those_without_dropout_are_dashed():
-    points = [(0.0, 1.0, 0.5, 2.0), (1.0, 2.0, 1.5, 3.0)]
-    axes = curves({"": {"RIDE, no dropout": points, "piano (true)": points}}, "x", "y").axes[0]
-    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
-    corners = axes.collections[0].get_paths()[0].vertices
-    assert {tuple(v) for v in corners} >= {(0.0, 0.5), (0.0, 2.0), (1.0, 1.5), (1.0, 3.0)}
-
-
-class _Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.seen, self.text = set(), []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.add(tag)
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_what_comes_from_records_is_escaped():
-    blocks = [
-        Table(ODD, ("A", "B"), [((ODD, ODD), ("c",))], ODD),
-        Picture(ODD, drawn()[3], ODD),
-    ]
-    page = Page("Figure 0", ODD, ODD, [ODD], blocks, [ODD], {ODD: ODD})
-    html, markdown = as_html(page), as_markdown(page)
-    tags = _Tags()
-    tags.feed(html)
-    assert "b" not in tags.seen
-    assert tags.text.count(ODD) > 8
-    assert "<b>" not in markdown
-    (line,) = [line for line in markdown.splitlines() if "<br>" in line]
-    assert line.replace("\\|", "").count("|") == 3

@@ -226,7 +226,8 @@ def test_an_unreadable_image_among_a_hundred_is_told_and_left_out_of_n(folder, t
     results = read_results(tmp_path / "damaged")
     (attack,) = results.attacks
     assert attack.accuracy.n == attack.clean.accuracy.n == 98
-    assert cells(attack)["n"] == ("98", "of 100, 2 unreadable")
+    n = cells(attack)["n"]
+    assert (n.value, n.notes) == (98, ("of 100, 2 unreadable",))
     assert any("2 images could not be decoded" in note for note in notes(results))
     assert run(damaged, found.folder).rows == found.rows  # nothing is left to do
 

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
+from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from markdown_it import MarkdownIt
 from PIL import Image
-from rich.console import Console
 
 from ridefense.pages import (
     NOTHING,
@@ -111,9 +111,7 @@ class Page(HTMLParser):
 
 
 def text(document, width=200):
-    console = Console(width=width, file=StringIO())
-    console.print(as_terminal(document))
-    return console.file.getvalue()
+    return as_terminal(document, width)
 
 
 # --- The document --------------------------------------------------------------------------------
@@ -177,9 +175,9 @@ def test_a_page_needs_nothing_else():
     # The others lead to pages, or are names within the figure.
     assert {x for x in set(page.links) - set(embedded) if not x.startswith("#")} == {
         "../report.html",
-        "./runs/a/report.html",
-        "./ride/report.html",
-        "./ride/images.html",
+        "runs/a/report.html",
+        "ride/report.html",
+        "ride/images.html",
     }
     assert not re.search(r"https?://(?!www\.w3\.org)", html)
 
@@ -206,10 +204,16 @@ def test_html_escapes_what_a_record_says():
     assert sum(HOSTILE in part for part in page.text) >= 12
 
 
-def test_a_link_whose_name_has_a_colon_stays_relative():
-    page = Document("t", (), links=(Link("javascript:alert(1)", "x"),))
-    (href,) = Page(as_html(page)).links
-    assert href == "./javascript:alert(1).html"
+@pytest.mark.parametrize("name", ["javascript:alert(1)", "a b", "50%", "<i>", "(a)", 'a"b'])
+def test_a_link_leads_to_the_folder_of_any_name(name):
+    page = Document("t", (), links=(Link(f"{name}/report", "x"),))
+    for (href,), suffix in (
+        (Page(as_html(page)).links, "html"),
+        (rendered(as_markdown(page))[0].links, "md"),
+    ):
+        found = urlsplit(href)
+        assert not found.scheme
+        assert unquote(found.path) == f"{name}/report.{suffix}"
 
 
 NODE = shutil.which("node")
@@ -267,6 +271,13 @@ def test_a_line_is_read_as_it_was_written(line):
     assert page.tags == ["p"]
 
 
+@pytest.mark.parametrize("name", ["a]", "[a", "[a](b)", "![a]", "a]: b", "a][b", "`a", "a\\"])
+def test_a_name_with_brackets_is_one_link(name):
+    page, read = rendered(as_markdown(Document("t", (), links=(Link("b", name),))))
+    assert page.links == ["b.md"]
+    assert read.split("\n")[1] == name
+
+
 def test_what_is_plain_stays_plain():
     for line in ("BPDA, ℓ∞ 0.1", "87.5% [71.0, 96.5] of 32", "cifar10_photographs", "0.3. More"):
         assert escape(line) == line
@@ -286,6 +297,16 @@ def test_numbers_are_not_broken_in_a_narrow_terminal():
     told = text(example("several words that take room"), 44)
     assert re.search(r"\[19\.4, 99\.4\]", told)
     assert "2.50 s" in told
+
+
+def test_lines_of_text_are_whole_in_any_width():
+    line = " ".join(["word"] * 40)
+    assert line in text(Document("t", (Text.of(line, style="list"),)), 30)
+
+
+def test_styles_are_for_terminals_alone():
+    assert "\x1b[" in as_terminal(example(), 80, colour=True)
+    assert "\x1b[" not in as_terminal(example(), 80)
 
 
 def test_json_holds_numbers_and_titles():

@@ -1,15 +1,16 @@
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 
 import pytest
-from rich.console import Console
 
 from evaluations import declare, numbers
 from ridefense import InputError, Median
 from ridefense.evaluate import Records, run
 from ridefense.experiments.blocks import matrix
-from ridefense.report import as_html, as_markdown, as_table
+from ridefense.pages import as_html, as_markdown, as_terminal
+from ridefense.report import gallery, overview, summary, write
 from ridefense.results import STATED, Accuracy, clopper_pearson, read_results, stated
 from test_records import images, row
 
@@ -63,10 +64,15 @@ def labels(worst):
 
 
 def text(results, width=100):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(as_table(results))
-    console.file.close()
-    return console.export_text()
+    return as_terminal(summary(results), width)
+
+
+def markdown(results):
+    return as_markdown(summary(results))
+
+
+def html(results):
+    return as_html(overview(results))
 
 
 def test_a_line_counts_draws_images_and_votes(folder):
@@ -103,7 +109,7 @@ def test_every_rendering_says_what_a_figure_is_worth(tmp_path):
     results = read_results(tmp_path)
     assert [line.is_gray_box for line in results.attacks] == [True, False]
     interval = "[{:.1f}, {:.1f}]".format(*(100 * bound for bound in clopper_pearson(1.5, 4)))
-    for rendered in (text(results, 200), as_markdown(results), as_html(results)):
+    for rendered in (text(results, 200), markdown(results), html(results)):
         flat = " ".join(rendered.split())
         assert "Robust (upper bound)" in flat
         assert flat.count("not a robustness claim") >= 1
@@ -127,7 +133,7 @@ def test_the_worst_case_is_over_attacks_image_by_image(tmp_path):
     assert labels(worst) == ["a", "b"]
     assert worst.ball == "ℓ∞ 0.1"
     assert worst.accuracy == Accuracy(1.5, 4)
-    assert "37.5%" in as_markdown(results).splitlines()[-1]
+    assert "37.5%" in markdown(results).splitlines()[-1]
 
 
 def test_the_worst_case_keeps_threat_models_apart(tmp_path):
@@ -146,7 +152,7 @@ def test_the_worst_case_keeps_threat_models_apart(tmp_path):
     assert (labels(blind), blind.is_gray_box) == (["a", "b"], True)
     assert (labels(knowing), knowing.is_gray_box) == (["c", "e"], False)
     assert knowing.accuracy == Accuracy(2, 4)
-    told = as_markdown(read_results(tmp_path)).splitlines()[-2:]
+    told = markdown(read_results(tmp_path)).splitlines()[-2:]
     assert [line.endswith("(not a robustness claim).") for line in told] == [True, False]
     cases = json.loads(read_results(tmp_path).to_json())["runs"][0]["worst_cases"]
     assert [case["robustness_claim"] for case in cases] == [False, True]
@@ -159,16 +165,16 @@ def test_unfinished_attacks_do_not_shrink_the_worst_case(tmp_path):
     results = read_results(record(tmp_path, attacked, attacks))
     (worst,) = results.worst_cases
     assert (labels(worst), worst.unfinished, worst.accuracy.n) == (["a", "b"], 1, 4)
-    assert "the worst of 2 attacks on each (1 more are not finished)." in as_markdown(results)
+    assert "the worst of 2 attacks on each (1 more are not finished)." in markdown(results)
 
 
 def test_a_page_of_records_without_images_has_the_numbers(folder):
-    whole = as_html(read_results(folder))
+    whole = html(read_results(folder))
     for name in ("bare", "ride"):
         shutil.rmtree(folder / name / "images")
-    page = as_html(read_results(folder))
-    assert "data:image/png" in whole
-    assert "data:image/png" not in page
+    page = html(read_results(folder))
+    assert "data:image/webp" in whole
+    assert "data:image/webp" not in page
     assert "37.5%" in page
 
 
@@ -193,7 +199,7 @@ def test_clean_images_that_are_not_finished_are_counted_apart(tmp_path):
     (line,) = read_results(tmp_path).attacks
     assert line.accuracy == Accuracy(2, 4)
     assert line.clean.accuracy == Accuracy(1, 2)
-    assert "of 2" in as_markdown(read_results(tmp_path))
+    assert "of 2" in markdown(read_results(tmp_path))
 
 
 def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_path):
@@ -202,16 +208,16 @@ def test_an_experiment_s_row_has_the_papers_figures_and_each_attacks_own_n(tmp_p
     record(tmp_path, found, {"pgd": short, "fgsm": whole}, name="imagenet")
     table = matrix("Gray box", read_results(tmp_path).attacks)
     ((defence, n, clean, pgd, fgsm, _),) = table.rows
-    assert table.columns[3:5] == ("PGD, ℓ∞ 0.015", "FGSM, ℓ∞ 0.015")
-    assert (defence[0], n) == ("RIDE", ("4",))
-    assert clean[-2:] == ("paper 61.8%: +38.2", "other schedule")  # of PGD's two images
-    assert "of 2" in pgd
-    assert "paper 47.6%: +2.4" in pgd
-    assert "other schedule, its ε not stated" in pgd
-    assert "paper 51.7%: +48.3" in fgsm
-    assert not any(part.startswith("of ") for part in fgsm)
+    assert [c.title for c in table.columns[3:5]] == ["PGD, ℓ∞ 0.015", "FGSM, ℓ∞ 0.015"]
+    assert (defence.text, n.value) == ("RIDE", 4)
+    assert clean.notes[-2:] == ("paper 61.8%: +38.2", "other schedule")  # of PGD's two images
+    assert "of 2" in pgd.notes
+    assert "paper 47.6%: +2.4" in pgd.notes
+    assert "other schedule, its ε not stated" in pgd.notes
+    assert "paper 51.7%: +48.3" in fgsm.notes
+    assert not any(note.startswith("of ") for note in fgsm.notes)
     ((*_, balls, _),) = matrix("White box", read_results(tmp_path).attacks, by_ball=True).rows
-    assert not any("47.6%" in part for part in balls)
+    assert not any("47.6%" in note for note in balls.notes)
 
 
 def test_json_is_the_same_for_the_same_records_and_tells_no_time(folder):
@@ -241,10 +247,10 @@ HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.tags, self.attributes = set(), set()
+        self.tags, self.attributes = [], set()
 
     def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
+        self.tags.append(tag)
         self.attributes.update(name for name, _ in attrs)
 
 
@@ -254,11 +260,11 @@ def test_hostile_names_are_escaped_in_the_page(tmp_path):
     purifier = {"type": HOSTILE, "kernel": 3}
     names = {"name": HOSTILE, "title": HOSTILE, "split": HOSTILE, "classes": [HOSTILE] * 10}
     hostile = record(tmp_path / "<b>run", attacked, {"x": attack}, purifier, **names)
-    page = as_html(read_results(tmp_path))
+    page = html(read_results(tmp_path))
     assert hostile.name not in page
     seen = Tags()
     seen.feed(page)
-    assert "script" not in seen.tags
+    assert seen.tags.count("script") == 1  # the page's own
     assert "b" in seen.tags  # the page's own
     assert not any(name.startswith("on") for name in seen.attributes)
     assert page.count("&lt;script&gt;") >= 5
@@ -266,24 +272,73 @@ def test_hostile_names_are_escaped_in_the_page(tmp_path):
 
 def test_a_markdown_cell_cannot_end_its_row(tmp_path):
     record(tmp_path, {"none": [GOOD], "x": [BAD]}, {"x": {**BPDA, "name": "a|b\n|c"}})
-    rows = [r for r in as_markdown(read_results(tmp_path)).splitlines() if r.startswith("|")]
+    rows = [r for r in markdown(read_results(tmp_path)).splitlines() if r.startswith("|")]
     assert len(rows) == 3
     assert len({r.replace("\\|", "").count("|") for r in rows}) == 1
 
 
-def test_the_page_needs_nothing_else_and_marks_failures(folder):
-    page = as_html(read_results(folder))
+def test_the_overview_needs_nothing_else_and_marks_failures(folder):
+    page = html(read_results(folder))
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert "<link" not in page
     assert page.count('class="card failed"') == 4 + 2  # none: 4 wrong; RIDE: 2 in the first draw
-    assert page.count("data:image/png;base64,") == 2 * 4 * 3
+    # Of each image: clean, attacked, the perturbation and purified.
+    assert page.count("data:image/webp;base64,") == 2 * 4 * 4
     assert "RIDE, preset fast, 5 rounds of 100 steps" in page
+
+
+def links(path):
+    """Where a page's links lead; all of them must be there."""
+    targets = re.findall(r'<a href="([^"#]+)"', path.read_text())
+    found = {(path.parent / target).resolve() for target in targets}
+    assert all(target.is_file() for target in found), found
+    return found
+
+
+def test_pages_lead_to_their_parts_and_back(folder):
+    paths = write(read_results(folder), folder)
+    assert {path.name for path in paths} == {"report.html", "report.md"}
+    for name in ("bare", "ride"):
+        page, images = folder / name / "report.html", folder / name / "attacks" / "bpda.html"
+        assert {page, images} <= links(folder / "report.html")
+        assert {folder / "report.html", images} == links(page)
+        assert links(images) == {page}
+    assert "](" not in (folder / "report.md").read_text()  # pages of runs are HTML alone
+
+
+def test_a_folder_that_is_a_run_has_one_page_without_a_name_for_it(tmp_path):
+    record(tmp_path, {"none": [GOOD] * 4, "bpda": [MIXED] * 4}, {"bpda": BPDA})
+    write(read_results(tmp_path), tmp_path)
+    assert links(tmp_path / "report.html") == {tmp_path / "attacks" / "bpda.html"}
+    assert links(tmp_path / "attacks" / "bpda.html") == {tmp_path / "report.html"}
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r">\s*\.\s*<", page)
+    assert "<h1>RIDE: digits, test split</h1>" in page
+
+
+def test_the_perturbation_is_shown_with_its_scale(tmp_path):
+    run(declare(tmp_path, purifier=Median()), tmp_path / "run")
+    results = read_results(tmp_path)
+    for attack in results.attacks:
+        shown = gallery(attack, "")
+        (eps,) = {attack.eps}
+        titles = [[picture.title for picture in card.pictures] for card in shown.cards]
+        assert titles == [
+            ["clean", "attacked", f"perturbation ×{0.5 / eps:.2g}", "purified"]
+        ] * len(shown.cards)
+        assert f"times {0.5 / eps:.2g}" in shown.text
+
+
+def test_clean_images_have_no_perturbation(tmp_path):
+    (clean,) = read_results(record(tmp_path, {"none": [GOOD] * 4}, {})).attacks
+    for card in gallery(clean, "").cards:
+        assert [picture.title for picture in card.pictures] == ["clean", "purified"]
 
 
 def test_the_page_is_one_for_a_real_run(tmp_path):
     run(declare(tmp_path, purifier=Median()), tmp_path / "run")
-    page = as_html(read_results(tmp_path))
+    page = html(read_results(tmp_path))
     assert "PGD with the gradient through the purifier as Identity, steps 2" in page
     assert "FGSM with the gradient of the classifier alone" in page
 
@@ -291,7 +346,7 @@ def test_the_page_is_one_for_a_real_run(tmp_path):
 def test_attacks_by_queries_have_no_gradient(tmp_path):
     square = {**BPDA, "name": "Square Identity", "attack": {"type": "Square", "queries": 5}}
     record(tmp_path, {"none": [GOOD], "square": [GOOD]}, {"square": square})
-    assert "Square by queries, queries 5" in as_html(read_results(tmp_path))
+    assert "Square by queries, queries 5" in html(read_results(tmp_path))
 
 
 @pytest.mark.parametrize("missing", ["dataset", "purifier", "seeds", "classifier"])
@@ -308,7 +363,7 @@ def test_faults_and_refits_are_told(tmp_path):
     declared = {"settings": settings(), "versions": {}, "attacks": {}}
     with Records.open(tmp_path, declared) as records:
         records.append(row(0, faults=("purifier",), refits=2), images())
-    told = as_markdown(read_results(tmp_path))
+    told = markdown(read_results(tmp_path))
     assert "RIDE: the purified image had NaN" in told
     assert "clean images: 1 of 1 rows" in told
     assert "fits collapsed and were begun again (clean images: 2 fits)" in told

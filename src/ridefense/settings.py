@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ridefense.errors import InputError
 from ridefense.images import Normalisation
-from ridefense.names import EngineName
 from ridefense.networks import Init, Network
 
 CHOICES = {
@@ -84,7 +83,7 @@ class Settings:
     crop: int | None = None
     refits: int = 0
     check_descent: bool = False
-    engine: EngineName = "auto"
+    engine: Literal["auto", "eager", "native", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, Network):

@@ -1,7 +1,7 @@
 from .budgets import BUDGETS, Budget
 from .checks import Check, failed, sanity
 from .findings import Findings, gather
-from .page import Page, as_html, as_markdown, compose, write
+from .page import AuditResult, compose, conclude, write
 from .plan import CURVE, Audit, carry_out
 from .verdict import Verdict, verdicts
 
@@ -9,15 +9,14 @@ __all__ = [
     "BUDGETS",
     "CURVE",
     "Audit",
+    "AuditResult",
     "Budget",
     "Check",
     "Findings",
-    "Page",
     "Verdict",
-    "as_html",
-    "as_markdown",
     "carry_out",
     "compose",
+    "conclude",
     "failed",
     "gather",
     "sanity",

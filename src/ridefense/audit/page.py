@@ -1,99 +1,135 @@
-"""The audit's page, as HTML and as Markdown, from its records alone."""
+"""The audit's pages, from its records alone."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from ridefense.audit.checks import Check, sanity
 from ridefense.audit.findings import Findings, gather
-from ridefense.audit.plots import plots
+from ridefense.audit.plots import convergence, over_radius
 from ridefense.audit.verdict import Verdict, headline, verdicts
-from ridefense.files import write_atomically
-from ridefense.report.tables import GRAY_BOX, UPPER_BOUND, in_markdown, interval, percent, seconds
-from ridefense.results import AttackResult, WorstCase, notes, words
-
-Rows = list[list[str]]
-
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.ChoiceLoader(
-        [jinja2.PackageLoader("ridefense.audit"), jinja2.PackageLoader("ridefense.report")]
-    ),
-    trim_blocks=True,
-    lstrip_blocks=True,
+from ridefense.pages import (
+    NOTHING,
+    Block,
+    Cell,
+    Column,
+    Document,
+    Link,
+    Section,
+    Table,
+    Text,
+    made_by,
+    number,
+    percent,
+    seconds,
+    share,
 )
+from ridefense.pages import write as write_document
+from ridefense.report.page import PAGE as RUN
+from ridefense.report.page import has_images, images_link, run_page, write_images
+from ridefense.report.tables import GRAY_BOX, UPPER_BOUND
+from ridefense.results import AttackResult, DefenceResult, WorstCase, notes, words
+
+PAGE = "audit"
+"""Name of the audit's page, without a suffix."""
 
 
 @dataclass(frozen=True)
-class Table:
-    title: str
-    text: str
-    columns: tuple[str, ...]
-    rows: Rows
+class AuditResult:
+    """What an audit found and what follows from it.
 
+    Attributes:
+        findings: the records.
+        checks: whether the attacks can be trusted.
+        verdicts: one for each audited radius.
+        headline: the answer in sentences, then what it is worth.
+    """
 
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page, in its order."""
-
-    title: str
-    headline: list[str]
-    setting: list[str]
-    tables: list[Table]
-    plots: dict[str, str]
+    findings: Findings
     checks: list[Check]
-    missing: list[str]
     verdicts: list[Verdict]
+    headline: list[str]
 
 
-def write(folder: str | os.PathLike[str]) -> Page:
-    """Write audit.html, audit.md and their plots into an audit's folder, from its records.
+def conclude(findings: Findings) -> AuditResult:
+    """The checks and verdicts of some findings."""
+    checks, found = sanity(findings), verdicts(findings)
+    return AuditResult(findings, checks, found, headline(findings, found, checks))
+
+
+def write(folder: str | os.PathLike[str]) -> AuditResult:
+    """Write audit.html and audit.md into an audit's folder, and the pages of its defences.
+
+    Each defence has a page in its folder, each attack on the audited one a page of its images;
+    these are HTML alone.
 
     Raises:
-        InputError: where it is no audit's folder, or nothing in it is finished.
-        RideError: where it cannot be written to.
+        InputError: where it is not an audit's folder, nothing in it is finished, or an image's
+            file is damaged.
+        RideError: where the folder cannot be written to.
     """
     folder = Path(folder)
-    page = compose(gather(folder))
-    for name, svg in page.plots.items():
-        write_atomically(folder / plot_name(name), svg.encode())
-    for suffix, render in (("html", as_html), ("md", as_markdown)):
-        write_atomically(folder / f"audit.{suffix}", render(page).encode())
-    return page
+    result = conclude(gather(folder))
+    page, findings = compose(result), result.findings
+    up = Link(f"../{PAGE}", page.title)
+    for defence in shown(findings):
+        own = defence is findings.subject
+        document = run_page(defence, (up,), attack_pages=own)
+        write_document(document, folder / defence.name, RUN, ("html",))
+        if own:
+            write_images(defence.every, folder / defence.name, up)
+    write_document(page, folder, PAGE)
+    return result
 
 
-def compose(findings: Findings) -> Page:
-    """The page of some findings."""
-    checks, found = sanity(findings), verdicts(findings)
-    return Page(
-        title=f"Audit of {findings.subject.title}",
-        headline=headline(findings, found, checks),
-        setting=list(_setting(findings)),
-        tables=[_worst_cases(findings), *_by_radius(findings), _costs(findings)],
-        plots=plots(findings),
-        checks=checks,
-        missing=list(_missing(findings)),
-        verdicts=found,
+def compose(result: AuditResult) -> Document:
+    """The audit's page: the verdict, the picture, the tables."""
+    findings, subject = result.findings, result.findings.subject
+    defences = shown(findings)
+    verdict, worth = _split(result)
+    blocks: list[Block] = [
+        Text(verdict, "answer"),
+        Text(worth, "list"),
+        *over_radius(findings, defences),
+        _worst_cases(findings, defences),
+    ]
+    if result.verdicts:
+        blocks.append(Section("Verdict at each radius", tuple(_explained(result.verdicts))))
+    blocks += [*_by_ball(findings), _checks(result.checks)]
+    if figures := convergence(findings):
+        blocks.append(Section("Convergence", tuple(figures)))
+    blocks.append(_costs(defences))
+    if missing := tuple(_missing(defences)):
+        blocks.append(Section("What is missing", (Text(missing, "list"),)))
+    blocks.append(Section("How it was measured", (Text(tuple(_setting(findings)), "list"),)))
+    return Document(
+        f"Audit of {subject.title}",
+        tuple(blocks),
+        provenance=made_by([{"versions": subject.run.versions}]),
     )
 
 
-def as_html(page: Page) -> str:
-    """One file that needs nothing else; what comes from records is escaped."""
-    template = _ENVIRONMENT.overlay(autoescape=True).get_template("audit.html")
-    return template.render(page=page, plots={k: Markup(v) for k, v in page.plots.items()})
+def _split(result: AuditResult) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The headline's answer, one line for each verdict, and what the answer is worth."""
+    lines, answers = tuple(result.headline), max(1, len(result.verdicts))
+    return lines[:answers], lines[answers:]
 
 
-def as_markdown(page: Page) -> str:
-    """The same; the plots are files beside it."""
-    template = _ENVIRONMENT.overlay().get_template("audit.md")
-    return template.render(page=page, plot_name=plot_name, text=in_markdown)
+def _explained(found: list[Verdict]) -> Iterator[Section]:
+    for verdict in found:
+        yield Section(verdict.ball, (Text(verdict.sentences, "list"),))
 
 
-def plot_name(title: str) -> str:
-    return title.lower().replace(" ", "-").replace("ε", "eps") + ".svg"
+def shown(findings: Findings) -> tuple[DefenceResult, ...]:
+    """The defences of the page; one that stands beside and is the audited one itself is not."""
+    subject = findings.subject
+    return tuple(d for d in findings.defences if d is subject or not _same(d, subject))
+
+
+def _same(one: DefenceResult, other: DefenceResult) -> bool:
+    parts = ("purifier", "classifier")
+    return all(one.run.settings[part] == other.run.settings[part] for part in parts)
 
 
 def _setting(findings: Findings) -> Iterator[str]:
@@ -108,86 +144,119 @@ def _setting(findings: Findings) -> Iterator[str]:
         "[0, 1] pixels."
     )
     yield (
-        f"Each final image is classified in {settings['draws']} fresh draws of the defence, "
-        "but in one where the attacker knows its seed."
+        f"Each final image is classified in {settings['draws']} fresh draws of the defence, and in "
+        "one draw where the attacker knows its seed."
     )
-    yield "Brackets: 95% Clopper-Pearson interval in per cent."
-    yield "Versions: " + ", ".join(f"{k} {v}" for k, v in subject.run.versions.items() if v) + "."
+    yield "Brackets: 95% Clopper-Pearson interval, in per cent."
+    yield "Seconds are wall time for one image, its part of a batch."
 
 
-def _worst_cases(findings: Findings) -> Table:
-    cases = (d.worst_case(*ball) for ball in findings.balls for d in findings.defences)
+def _worst_cases(findings: Findings, defences: tuple[DefenceResult, ...]) -> Table:
+    cases = (d.worst_case(*ball) for ball in findings.balls for d in defences)
+    columns = (
+        "Ball",
+        "Defence",
+        Column("n", "number"),
+        Column("Clean", "number"),
+        Column("Picked", "interval"),
+        Column("Minimum", "number"),
+        Column("Majority", "number"),
+        Column("Seed known", "number"),
+        Column("Attacks", "number"),
+    )
     return Table(
         "Worst case of each image",
+        columns,
+        [_worst_case(case) for case in cases if case],
         f"Survivors of the attack that is worst for each image; {UPPER_BOUND}. Picked: all draws "
         "but one choose the attack and that one scores it, so luck does not count. Minimum: the "
         "least share of draws over attacks, which luck lowers. Majority: images of which the "
         "draws' vote is right under every attack.",
-        ("Ball", "Defence", "n", "Clean", "Picked", "Minimum", "Majority", "Seed known", "Attacks"),
-        [_worst_case(case) for case in cases if case],
     )
 
 
-def _worst_case(case: WorstCase) -> list[str]:
+def _worst_case(case: WorstCase) -> list[str | Cell]:
     known = case.defence.worst_case(case.norm, case.eps, seed_known=True)
-    left = case.accuracy
     return [
-        case.ball,
-        case.defence.title,
-        str(left.n),
-        percent(case.defence.clean.accuracy.fraction),
-        f"{percent(left.fraction)} {interval(left)}",
-        percent(case.minimum.fraction),
-        percent(case.majority.fraction),
-        percent(known.accuracy.fraction) if known else "—",
-        str(len(case.attacks)),
+        Cell(case.ball),
+        Cell(case.defence.title, link=Link(f"{case.defence.name}/{RUN}", html_only=True)),
+        number(case.accuracy.n),
+        _percent(case.defence.clean.accuracy.fraction),
+        share(case.accuracy),
+        _percent(case.minimum.fraction),
+        _percent(case.majority.fraction),
+        _percent(known.accuracy.fraction) if known else NOTHING,
+        number(len(case.attacks)),
     ]
 
 
-def _by_radius(findings: Findings) -> Iterator[Table]:
+def _by_ball(findings: Findings) -> Iterator[Table]:
     subject = findings.subject
+    columns = (
+        "Attack",
+        "Knows",
+        Column("Robust ± sd", "interval"),
+        Column("Majority", "number"),
+        Column("Worst draw", "number"),
+        Column("8 bits", "number"),
+        Column("s/image", "number"),
+    )
     for ball in findings.balls:
         attacks = [*subject.at(*ball), *subject.at(*ball, seed_known=True)]
+        attacks.sort(key=lambda attack: attack.accuracy.fraction)
         noise = subject.noise(*ball)
-        rows = [_attack(a) for a in sorted(attacks, key=lambda a: a.accuracy.fraction)]
-        rows += [_attack(noise)] if noise else []
         yield Table(
             f"{subject.title} at {words.ball(*ball)}, attack by attack",
-            "The strongest first. Seconds are wall time for one image, a batch's part.",
-            ("Attack", "Knows", "Robust ± sd", "Majority", "Worst draw", "8 bits", "s/image"),
-            rows,
+            columns,
+            [_attack(attack) for attack in (*attacks, *([noise] if noise else []))],
+            "The strongest first. An attack's name leads to its images."
+            if any(map(has_images, attacks))
+            else "The strongest first.",
         )
 
 
-def _attack(attack: AttackResult) -> list[str]:
+def _attack(attack: AttackResult) -> list[str | Cell]:
     score, rounded = attack.score, attack.rounded
+    link = images_link(attack, attack.defence.name) if has_images(attack) else None
     return [
-        attack.title,
-        f"{attack.knows}; {GRAY_BOX}" if attack.is_gray_box else attack.knows,
-        f"{percent(score.mean.fraction)} ± {100 * score.sd:.1f} {interval(score.mean)}",
-        percent(score.majority.fraction),
-        percent(score.worst.fraction),
-        percent(rounded.fraction) if rounded else "—",
-        seconds(attack.attack_seconds),
+        Cell(attack.title, link=link),
+        Cell(attack.knows, (GRAY_BOX,) if attack.is_gray_box else ()),
+        share(score.mean, spread=score.sd),
+        _percent(score.majority.fraction),
+        _percent(score.worst.fraction),
+        _percent(rounded.fraction) if rounded else NOTHING,
+        number(attack.attack_seconds, seconds(attack.attack_seconds)),
     ]
 
 
-def _costs(findings: Findings) -> Table:
-    rows = [
-        [d.title, percent(d.clean.accuracy.fraction), seconds(d.clean.purify_seconds)]
-        for d in findings.defences
-    ]
+def _checks(checks: list[Check]) -> Table:
+    rows = [(check.name, check.outcome, check.sentence) for check in checks]
+    return Table("Sanity checks", ("Check", "Outcome", "Numbers"), rows)
+
+
+def _costs(defences: tuple[DefenceResult, ...]) -> Table:
     return Table(
         "Cost of inference",
-        "Seconds to purify one clean image, wall time, a batch's part; clean accuracy beside it.",
-        ("Defence", "Clean", "s/image"),
-        rows,
+        ("Defence", Column("Clean", "number"), Column("s/image", "number")),
+        [
+            (
+                defence.title,
+                _percent(defence.clean.accuracy.fraction),
+                number(defence.clean.purify_seconds, seconds(defence.clean.purify_seconds)),
+            )
+            for defence in defences
+        ],
+        "Seconds to purify one clean image; clean accuracy beside it.",
     )
 
 
-def _missing(findings: Findings) -> Iterator[str]:
-    for defence in findings.defences:
+def _missing(defences: tuple[DefenceResult, ...]) -> Iterator[str]:
+    for defence in defences:
         if defence.unfinished:
             names = "; ".join(attack.full_title for attack in defence.unfinished)
             yield f"{defence.title}: not run or not finished: {names}."
-    yield from notes(attack for d in findings.defences for attack in d.attacks)
+    yield from notes(attack for defence in defences for attack in defence.attacks)
+
+
+def _percent(fraction: float) -> Cell:
+    return number(fraction, percent(fraction))

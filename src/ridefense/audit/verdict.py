@@ -6,7 +6,8 @@ from typing import Literal
 
 from ridefense.audit.checks import LEVEL, Check, convergence, failed
 from ridefense.audit.findings import Findings
-from ridefense.report.tables import UPPER_BOUND, interval, percent
+from ridefense.pages import interval, percent
+from ridefense.report.tables import UPPER_BOUND
 from ridefense.results import Accuracy, AttackResult, Stated, WorstCase, compare, stated, warnings
 from ridefense.results.recorded import Ball
 from ridefense.results.words import kind, setting_of

@@ -1,16 +1,18 @@
 """ridefense report"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ridefense.cli import options
-from ridefense.cli.console import say, show, show_table
-
-if TYPE_CHECKING:
-    from ridefense.audit import Page
-    from ridefense.results import Results
+from ridefense.audit import AuditResult
+from ridefense.audit import write as write_audit
+from ridefense.cli.console import out, say
+from ridefense.experiments import EXPERIMENTS, planned, write, write_index
+from ridefense.pages import as_terminal
+from ridefense.report import summary
+from ridefense.report import write as write_report
+from ridefense.results import Results, read_results
 
 
 def report(
@@ -20,21 +22,16 @@ def report(
     as_data: Annotated[
         bool, typer.Option("--json", help="print JSON alone: the same records, the same bytes")
     ] = False,
-    debug: options.Debug = False,
 ) -> None:
-    """Show records and write their pages.
+    """Show records as a table, and write report.html and report.md beside them.
 
-    The pages are report.html and report.md in the folder; for a folder of reproduce the page of
-    every table and figure in it, for one of audit its page.
+    Of a folder of reproduce, the page of every table and figure in it; of audit, its page.
 
     \b
     Examples:
       ridefense report runs/demo
       ridefense report runs/demo --json > demo.json
     """
-    from ridefense.experiments import EXPERIMENTS, planned, write, write_index
-    from ridefense.results import read_results
-
     found = [e for e in EXPERIMENTS.values() if planned(e, folder)]
     if found and not as_data:
         for experiment in found:
@@ -48,34 +45,26 @@ def report(
         return
     results = read_results(folder)
     if as_data:
-        show(results.to_json().rstrip("\n"))
-    else:
-        show_results(results, folder)
+        typer.echo(results.to_json(), nl=False)
+        return
+    show(results, folder)
 
 
-def show_results(results: "Results", folder: Path) -> None:
-    """Write the pages into the folder, then show the table."""
-    from ridefense.files import write_atomically
-    from ridefense.report import as_html, as_markdown, as_table
-    from ridefense.report.tables import notes
-
-    for name, text in (("report.html", as_html(results)), ("report.md", as_markdown(results))):
-        write_atomically(folder / name, text.encode())
-        say(f"wrote {folder / name}")
-    show_table(as_table(results))
-    for note in notes(results):
-        show(f"· {note}")
+def show(results: Results, folder: Path) -> None:
+    """The table and its notes on stdout; the pages as files in the folder."""
+    text = as_terminal(summary(results), out.width, colour=out.is_terminal)
+    typer.echo(text, nl=False)
+    for path in write_report(results, folder):
+        say(f"wrote {path}")
 
 
-def show_audit(folder: Path) -> "Page":
-    """Write the page into the folder, then show the verdict and the checks."""
-    from ridefense.audit import write
-
-    page = write(folder)
+def show_audit(folder: Path) -> AuditResult:
+    """The verdict and the checks on stdout; the pages as files in the folder."""
+    result = write_audit(folder)
+    for line in result.headline:
+        out.print(line, markup=False)
+    for check in result.checks:
+        out.print(f"{check.outcome}: {check.name}. {check.sentence}", markup=False)
     for name in ("audit.html", "audit.md"):
         say(f"wrote {folder / name}")
-    for line in page.headline:
-        show(line)
-    for check in page.checks:
-        show(f"{check.outcome}: {check.name}. {check.sentence}")
-    return page
+    return result

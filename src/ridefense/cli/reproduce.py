@@ -1,19 +1,34 @@
 """ridefense reproduce"""
 
-from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
-from ridefense.cli import machine, options
+from ridefense import classifiers, datasets, threads
+from ridefense.cli import choices
 from ridefense.cli.console import bar, say
-from ridefense.errors import InputError, unknown
-from ridefense.experiments import EXPERIMENTS
-from ridefense.names import ScaleName
+from ridefense.errors import InputError
+from ridefense.experiments import (
+    EXPERIMENTS,
+    Setup,
+    carry_out,
+    declare,
+    merge,
+    seconds,
+    write,
+    write_index,
+)
 
 ALL = "all"
 """The name of every table and figure at once."""
+
+
+class ScaleName(StrEnum):
+    smoke = "smoke"
+    laptop = "laptop"
+    paper = "paper"
 
 
 def reproduce(
@@ -22,12 +37,8 @@ def reproduce(
     ],
     scale: Annotated[
         ScaleName,
-        options.one_of(
-            "scale",
-            get_args(ScaleName),
-            "smoke: only that it runs; laptop: hours on two cores; paper: the paper's own size",
-        ),
-    ] = "laptop",
+        typer.Option(help="smoke: that it runs; laptop: hours on two cores; paper: its own size"),
+    ] = ScaleName.laptop,
     dataset: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=DATASET", help="as cifar10=FOLDER; may be repeated"),
@@ -36,17 +47,16 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="FIELD=CLASSIFIER", help="as imagenet=timm:NAME; may be repeated"),
     ] = None,
-    device: options.Device = None,
-    workers: options.WorkerCount = None,
-    ray: options.RayAddress = None,
+    device: choices.Device = None,
+    workers: choices.WorkerCount = None,
+    ray: choices.RayAddress = None,
     folder: Annotated[Path | None, typer.Option("--out", help="[runs/reproduce-SCALE]")] = None,
-    debug: options.Debug = False,
 ) -> None:
-    """Run tables and figures of the paper.
+    """Run tables and figures of the paper, and write a page of each beside the paper's figures.
 
-    Each has a page, with the paper's numbers beside its own. Experiments share records, so a case
-    that one has run is not run again for another. After an interruption the same command resumes.
-    A case that needs missing weights or data is left out, and the page says so.
+    Experiments share their records, so what one has run another finds. Interrupted or killed, the
+    same command goes on where it stopped. What needs weights or data that are not here is left
+    out, and the page says so.
 
     \b
     Examples:
@@ -54,25 +64,16 @@ def reproduce(
       ridefense reproduce table-2 figure-7 --workers 2
       ridefense reproduce table-1 --scale paper --ray auto
     """
-    for name in names:
-        if name not in (ALL, *EXPERIMENTS):
-            raise unknown("experiment", name, [*EXPERIMENTS, ALL])
-    from ridefense import threads
-    from ridefense.experiments import (
-        Setup,
-        carry_out,
-        declare,
-        merge,
-        seconds,
-        write,
-        write_index,
-    )
-
+    unknown = [name for name in names if name != ALL and name not in EXPERIMENTS]
+    if unknown:
+        raise InputError(f"no experiment {unknown[0]!r}; use {', '.join(EXPERIMENTS)} or {ALL}")
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
-    device = machine.device(device)
-    own_data, own_classifiers = _pairs("dataset", dataset), _pairs("classifier", classifier)
-    setup = Setup.at(scale, own_data, own_classifiers, device)
-    _check(own_data.values(), own_classifiers.values())
+    device = choices.device(device)
+    own = {"dataset": _pairs("dataset", dataset), "classifier": _pairs("classifier", classifier)}
+    setup = Setup.at(scale, *own.values(), device)
+    for option, pairs in own.items():
+        for name in pairs.values():
+            _load(option, name)
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, setup, folder) for experiment in chosen}
     merged = merge(cases.values())
@@ -80,9 +81,9 @@ def reproduce(
     say(f"about {_time(seconds(merged, folder) / spread)} of work is left, roughly measured")
     for experiment in chosen:
         with bar("rows") as move:
-            carry_out(cases[experiment.name], folder, move, machine.workers(workers, ray))
-        page = write(experiment, folder)
-        for case, reason in page.missing.items():
+            carry_out(cases[experiment.name], folder, move, choices.workers(workers, ray))
+        results = write(experiment, folder)
+        for case, reason in results.missing.items():
             say(f"{experiment.name}: {case} was not run: {reason}")
         say(f"wrote {folder / experiment.name / 'report.html'}")
     write_index(folder, EXPERIMENTS.values())
@@ -91,13 +92,11 @@ def reproduce(
         raise InputError("none of it could be run, for the reasons above; supply what is missing")
 
 
-def _check(data: Iterable[str], models: Iterable[str]) -> None:
-    """Refuse data and classifiers that were named and are missing; others are left out later."""
-    from ridefense import classifiers, datasets
-
-    for name in data:
+def _load(option: str, name: str) -> None:
+    """Refuse what was named and is not there: what is merely missing is left out later."""
+    if option == "dataset":
         datasets.load(name, "test", 1)
-    for name in models:
+    else:
         classifiers.load(name)
 
 

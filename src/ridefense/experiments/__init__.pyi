@@ -11,7 +11,7 @@ from .experiment import (
     planned,
     run_folder,
 )
-from .page import Page, write, write_index
+from .page import write, write_index
 from .scales import SCALES, Setup
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Cases",
     "Experiment",
     "ExperimentResults",
-    "Page",
     "Setup",
     "carry_out",
     "declare",

@@ -6,13 +6,12 @@ from dataclasses import replace
 from ridefense.attacks import FGSM, PGD
 from ridefense.estimators import DAE, DIP, IDIP, RIDE, Estimator
 from ridefense.evaluate import CLEAN, Evaluation, History, Row, Threat
-from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
-from ridefense.experiments.plots import Curve, curves
 from ridefense.experiments.scales import DataName, Setup
 from ridefense.images import IMAGENET, MNIST
 from ridefense.networks import NETWORKS
-from ridefense.report.tables import interval, percent
+from ridefense.pages import Block, Column, Figure, Table, number, share
+from ridefense.pages.drawing import Curve, Point, curves
 from ridefense.results import Accuracy
 
 TEXT = (
@@ -122,7 +121,8 @@ def accuracy_curve(rows: list[Row]) -> Curve:
         right = (h.predictions[min(at, len(h.steps) - 1)] == row.label for row, h in found)
         points.append((step, Accuracy.of(right)))
     return [
-        (step, 100 * a.fraction, 100 * a.interval[0], 100 * a.interval[1]) for step, a in points
+        Point(step, 100 * a.fraction, 100 * a.interval[0], 100 * a.interval[1])
+        for step, a in points
     ]
 
 
@@ -133,8 +133,7 @@ def distance_curve(rows: list[Row]) -> Curve:
     curve = []
     for at, step in enumerate(steps):
         values = [255 * h.purified_clean[min(at, len(h.steps) - 1)] for h in found]
-        mean = sum(values) / len(values)
-        curve.append((step, mean, mean, mean))
+        curve.append(Point.at(step, sum(values) / len(values)))
     return curve
 
 
@@ -157,17 +156,17 @@ def _ends(results: ExperimentResults, names: Mapping[str, str]) -> Table:
             curve = accuracy_curve(found)
             if curve:
                 ends = Accuracy.of(h.predictions[-1] == row.label for row, h in histories(found))
-                best = max(curve, key=lambda point: point[1])
-                rows.append(
-                    (
-                        (title,),
-                        (what,),
-                        (str(ends.n),),
-                        (percent(ends.fraction), interval(ends)),
-                        (f"{best[1]:.1f}% at step {best[0]}",),
-                    )
-                )
-    return Table("At the end", ("Estimator", "Images", "n", "Accuracy", "Best on the way"), rows)
+                best = max(curve, key=lambda point: point.y)
+                highest = number(best.y, f"{best.y:.1f}% at step {best.x}")
+                rows.append((title, what, number(ends.n), share(ends), highest))
+    columns = (
+        "Estimator",
+        "Images",
+        Column("n", "number"),
+        Column("Accuracy", "interval"),
+        Column("Best on the way", "number"),
+    )
+    return Table("At the end", columns, rows)
 
 
 def _accuracies(
@@ -178,8 +177,7 @@ def _accuracies(
     def compose(results: ExperimentResults) -> Iterator[Block]:
         drawn = _over_iterations(results, names)
         if drawn:
-            drawn = curves({"": drawn}, "iterations", "accuracy on attacked images, %")
-            yield Picture(title, drawn, BANDS)
+            yield _over({"": drawn}, title, "accuracy on attacked images, %", BANDS)
         yield _ends(results, names)
 
     return compose
@@ -192,7 +190,7 @@ def _figure_8(results: ExperimentResults) -> Iterator[Block]:
     }
     if panels["attacked"]:
         title = "Accuracy over iterations, with and without dropout"
-        yield Picture(title, curves(panels, "iterations", "accuracy, %"), BANDS)
+        yield _over(panels, title, "accuracy, %", BANDS)
     yield _ends(results, NAMES)
 
 
@@ -211,8 +209,13 @@ def _figure_4(results: ExperimentResults) -> Iterator[Block]:
             for title, names in pairs.items()
         }
         if any(panels.values()):
-            title = f"{what} with and without outer updates"
-            yield Picture(title, curves(panels, "iterations", label), text)
+            yield _over(panels, f"{what} with and without outer updates", label, text)
+
+
+def _over(panels: Mapping[str, Mapping[str, Curve]], title: str, y: str, text: str) -> Figure:
+    """Curves over iterations; those without dropout are dashed."""
+    dashed = [name for drawn in panels.values() for name in drawn if "no dropout" in name]
+    return Figure(title, lambda: curves(panels, "iterations", y, dashed=dashed), text)
 
 
 def _figure(

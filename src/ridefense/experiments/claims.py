@@ -4,6 +4,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from ridefense.estimators import IDIP, RIDE
 from ridefense.evaluate import CLEAN
@@ -16,14 +17,14 @@ from ridefense.experiments.ablation import (
     history,
     kinds,
 )
-from ridefense.experiments.blocks import Block, Picture, Table, accuracies
+from ridefense.experiments.blocks import accuracies
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
-from ridefense.experiments.plots import curves
 from ridefense.experiments.scales import Setup
 from ridefense.experiments.tables import GRAY, bare_photographs, ride_photographs
 from ridefense.filters import Unchanged
 from ridefense.networks import NETWORKS, UNet
-from ridefense.report.tables import interval, percent, seconds
+from ridefense.pages import NOTHING, Block, Cell, Column, Figure, Table, number, seconds, share
+from ridefense.pages.drawing import Point, curves
 from ridefense.results import Accuracy
 
 
@@ -41,32 +42,26 @@ def _theorem_1(results: ExperimentResults) -> Iterator[Block]:
             continue
         panels = {
             what: {
-                f"image {row.image}": [(t, v, v, v) for t, v in enumerate(history.objective, 1)]
+                f"image {row.image}": [Point.at(t, v) for t, v in enumerate(history.objective, 1)]
                 for row, history in found[:10]
             }
         }
-        yield Picture(
+        yield Figure(
             f"Objective over rounds, {what} images",
-            curves(panels, "round t", "L_RIDE, mean squared error"),
+            partial(curves, panels, "round t", "L_RIDE, mean squared error"),
         )
         held = [d for _, history in found for d in history.descended]
         falls = [b <= a for values in objectives for a, b in itertools.pairwise(values[1:])]
         rose = sum(values[1] > values[0] for values in objectives if len(values) > 1)
-        rows.append(
-            (
-                (what,),
-                (str(len(objectives)),),
-                (f"{sum(held)} of {len(held)}",),
-                (f"{rose} of {len(objectives)}",),
-                (f"{sum(falls)} of {len(falls)}",),
-            )
-        )
+        counts = ((sum(held), len(held)), (rose, len(objectives)), (sum(falls), len(falls)))
+        cells = [number(k / max(1, n), f"{k} of {n}") for k, n in counts]
+        rows.append((what, number(len(objectives)), *cells))
     columns = (
         "Images",
-        "n",
-        "Rounds that did not raise L_DAE",
-        "Images whose L_RIDE rose in round 2",
-        "Rounds after the second that did not raise L_RIDE",
+        Column("n", "number"),
+        Column("Rounds that did not raise L_DAE", "number"),
+        Column("Images whose L_RIDE rose in round 2", "number"),
+        Column("Rounds after the second that did not raise L_RIDE", "number"),
     )
     yield Table("Theorem 1's condition, and what it promises", columns, rows)
 
@@ -82,9 +77,16 @@ def _output(results: ExperimentResults) -> Iterator[Block]:
                     for part in ("predictions", "x_predictions")
                 ]
                 points = 100 * (shares[0].fraction - shares[1].fraction)
-                cells = [(percent(s.fraction), interval(s)) for s in shares]
-                rows.append(((title,), (what,), (str(len(found)),), *cells, (f"{points:+.1f}",)))
-    columns = ("Estimator", "Images", "n", "x_est^(T)", "x^(T)", "Points between")
+                between = number(points, f"{points:+.1f}")
+                rows.append((title, what, number(len(found)), *map(share, shares), between))
+    columns = (
+        "Estimator",
+        "Images",
+        Column("n", "number"),
+        Column("x_est^(T)", "interval"),
+        Column("x^(T)", "interval"),
+        Column("Points between", "number"),
+    )
     yield Table("What is returned", columns, rows, "The paper: x^(T) is about 15 points worse.")
 
 
@@ -183,33 +185,33 @@ def _cost(results: ExperimentResults) -> Iterator[Block]:
             engines = sorted({row.engine for row in fitted})
             peaks = [row.peak_megabytes for row in fitted if row.peak_megabytes]
             steps = case.purifier["steps"] * case.purifier["rounds"]
+            median = statistics.median(times)
             rows.append(
                 (
-                    (case.dataset["title"], name),
-                    (str(len(times)),),
-                    (str(steps),),
-                    (seconds(statistics.median(times)),),
-                    (f"{max(peaks):.0f}" if peaks else "—",),
-                    (", ".join(engines), case.run.settings["device"]),
+                    Cell(case.dataset["title"], (name,)),
+                    number(len(times)),
+                    number(steps),
+                    number(median, seconds(median)),
+                    number(max(peaks), f"{max(peaks):.0f}") if peaks else NOTHING,
+                    Cell(", ".join(engines), (case.run.settings["device"],)),
                 )
             )
     columns = (
         "Images",
-        "Fits",
-        "Steps of a fit",
-        "Seconds an image, median",
-        "Peak of the process, MB",
+        Column("Fits", "number"),
+        Column("Steps of a fit", "number"),
+        Column("Seconds an image, median", "number"),
+        Column("Peak of the process, MB", "number"),
         "Engine",
     )
     yield Table(
         "Cost of inference",
         columns,
         rows,
-        "Wall time of one purification, on a CPU on one thread; other runs may have shared the "
-        "machine. The peak is of all that the process holds, the classifier, PyTorch and Python "
-        "included; on a GPU it is of the tensors there. The paper: about 140 s and 1 GB for a "
-        "224×224 image on a Titan X. What a fit itself takes, and undisturbed times: "
-        "docs/performance.md.",
+        "Wall time of one purification. The peak is of all that the process holds, the classifier, "
+        "PyTorch and Python included; on a GPU it is of the tensors there. The paper: about 140 s "
+        "and 1 GB for a 224×224 image on a Titan X. What a fit itself takes, and undisturbed "
+        "times: docs/performance.md.",
     )
 
 

@@ -13,14 +13,13 @@ from ridefense.attacks.norms import project
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate import Evaluation, Row, Threat
-from ridefense.experiments.blocks import Block, Picture, Table
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
-from ridefense.experiments.plots import distributions
 from ridefense.experiments.scales import DataName, Setup
 from ridefense.experiments.whitebox import bpda
 from ridefense.filters import Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity
-from ridefense.report.tables import Cell, interval, percent
+from ridefense.pages import Block, Cell, Column, Figure, Table, number, share
+from ridefense.pages.drawing import distributions
 from ridefense.results import Accuracy
 
 EPS = 0.1
@@ -115,8 +114,7 @@ def _columns(rows: list[Row], overwritten: bool) -> Columns:
 
 
 def _share(right: list[bool]) -> Cell:
-    accuracy = Accuracy.of(right)
-    return percent(accuracy.fraction), interval(accuracy)
+    return share(Accuracy.of(right))
 
 
 def _three_ways(
@@ -152,20 +150,20 @@ def _compose(results: ExperimentResults) -> Iterator[Block]:
         "Accuracy, and mean distances 0..255",
         (
             "Defence",
-            "n",
-            "Defended images right",
-            "Adversarial images right",
-            "Defended to adversarial",
-            "Adversarial to clean",
-            "Defended to clean",
+            Column("n", "number"),
+            Column("Defended images right", "interval"),
+            Column("Adversarial images right", "interval"),
+            Column("Defended to adversarial", "number"),
+            Column("Adversarial to clean", "number"),
+            Column("Defended to clean", "number"),
         ),
         [
             (
-                (title,),
-                (str(len(distances["adversarial to clean"])),),
+                title,
+                number(len(distances["adversarial to clean"])),
                 defended,
                 adversarial,
-                *((f"{sum(values) / len(values):.2f}",) for values in distances.values()),
+                *map(_mean, distances.values()),
             )
             for title, (distances, defended, adversarial) in shown.items()
         ],
@@ -176,8 +174,15 @@ def _compose(results: ExperimentResults) -> Iterator[Block]:
         if title != "no defence" and "CIFAR" not in title
     }
     if panels:
-        figure = distributions(panels, "mean absolute distance, 0..255")
-        yield Picture("Distributions of the distances", figure)
+        yield Figure(
+            "Distributions of the distances",
+            lambda: distributions(panels, "mean absolute distance, 0..255"),
+        )
+
+
+def _mean(values: list[float]) -> Cell:
+    mean = sum(values) / len(values)
+    return number(mean, f"{mean:.2f}")
 
 
 FIGURE_7 = Experiment(

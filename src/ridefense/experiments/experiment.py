@@ -11,9 +11,9 @@ from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Workers, read, run
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import Once
-from ridefense.experiments.blocks import Block
 from ridefense.experiments.scales import Setup
 from ridefense.files import FolderLock, write_atomically
+from ridefense.pages import Block
 from ridefense.results import AttackResult, DefenceResult
 
 Cases = dict[str, Evaluation]

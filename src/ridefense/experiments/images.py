@@ -2,20 +2,21 @@
 
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from ridefense.attacks import PGD
 from ridefense.evaluate import Row, RunFolder, Threat
 from ridefense.experiments.ablation import ablation_data, attack_of, histories, history
-from ridefense.experiments.blocks import Block, Picture
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults, short_title
-from ridefense.experiments.plots import Shown, curves, grid
 from ridefense.experiments.scales import DataName, Setup
 from ridefense.experiments.tables import GRAY, ride_photographs
 from ridefense.experiments.whitebox import RADII
 from ridefense.filters import Median, TVChambolle
 from ridefense.gradients import Identity
+from ridefense.pages import Block, Figure
+from ridefense.pages.drawing import Point, Shown, curves, grid
 
 _CLASSES = 5  # of the highest scores, whose curves are drawn
 _MOMENTS = 8  # reconstructions that are shown
@@ -58,26 +59,26 @@ def _of_one(name: str, run: RunFolder, row: Row, threat: str) -> Iterator[Block]
     chosen = dict.fromkeys([row.label, *likeliest])
     scores = {
         f"{_name(classes, k)}{' (true)' if k == row.label else ''}": [
-            (step, float(s), float(s), float(s))
+            Point.at(step, float(s))
             for step, s in zip(past.steps, kept["scores"][:, k], strict=True)
         ]
         for k in chosen
     }
-    yield Picture(
+    yield Figure(
         f"Class scores, {title}",
-        curves({"": scores}, "iterations", "probability on x_est"),
+        partial(curves, {"": scores}, "iterations", "probability on x_est"),
         f"Under {threat}.",
     )
     distances = {
-        label: [(s, 255 * d, 255 * d, 255 * d) for s, d in zip(past.steps, values, strict=True)]
+        label: [Point.at(s, 255 * d) for s, d in zip(past.steps, values, strict=True)]
         for label, values in (
             ("dist2gt, to the clean image", past.purified_clean),
             ("dist2adv, to the attacked image", past.purified_final),
         )
     }
-    yield Picture(
+    yield Figure(
         f"Distances of the reconstruction, {title}",
-        curves({"": distances}, "iterations", "mean absolute distance, 0..255"),
+        partial(curves, {"": distances}, "iterations", "mean absolute distance, 0..255"),
     )
     places = torch.linspace(0, len(past.steps) - 1, min(_MOMENTS, len(past.steps))).round().int()
     shown = [Shown(kept["final"], "attacked", row.bare != row.label)]
@@ -85,11 +86,12 @@ def _of_one(name: str, run: RunFolder, row: Row, threat: str) -> Iterator[Block]
         caption = f"step {past.steps[at]}\np(true) {past.scores[at]:.2f}"
         wrong = past.predictions[at] != row.label
         shown.append(Shown(kept["history"][at] / 255, caption, wrong))
-    yield Picture(
+    yield Figure(
         f"Reconstructions, {title}",
-        grid({"": shown}),
+        partial(grid, {"": shown}),
         f"Above each the probability of its true class, {_name(classes, row.label)}; red where the "
         "classifier is wrong.",
+        raster=True,
     )
 
 
@@ -148,12 +150,13 @@ def _grid(results: ExperimentResults) -> Iterator[Block]:
                     _shown(case.run, found.get(image), kind) for image in chosen
                 ]
         word = "step" if steps == 1 else "steps"
-        yield Picture(
+        yield Figure(
             f"After {steps} {word} of the attack",
-            grid(rows),
+            partial(grid, rows),
             "Above a clean image its true class, above an adversarial one the bare classifier's "
             "prediction, above a defended one the defended classifier's; red where it is wrong. "
             "The first images, then failures of RIDE among the others, if there are any.",
+            raster=True,
         )
 
 

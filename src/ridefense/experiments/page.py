@@ -1,86 +1,115 @@
-"""An experiment's page, as HTML and as Markdown, from its records alone."""
+"""The pages of a reproduction, from its records alone: an index, experiments, runs."""
 
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from ridefense.experiments.blocks import Block, Picture, Table
-from ridefense.experiments.experiment import Experiment, ExperimentResults, gather, planned
-from ridefense.files import write_atomically
-from ridefense.report.tables import in_markdown
-from ridefense.results import notes, warnings, words
-
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.ChoiceLoader(
-        [jinja2.PackageLoader("ridefense.experiments"), jinja2.PackageLoader("ridefense.report")]
-    ),
-    trim_blocks=True,
-    lstrip_blocks=True,
+from ridefense.experiments.experiment import (
+    Experiment,
+    ExperimentResults,
+    gather,
+    planned,
+    run_folder,
 )
-_ENVIRONMENT.filters["text"] = in_markdown
+from ridefense.pages import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Link,
+    Section,
+    Table,
+    Text,
+    made_by,
+    number,
+)
+from ridefense.pages import write as write_document
+from ridefense.report.page import PAGE, run_page
+from ridefense.results import DefenceResult, warnings, words
+
+_INDEX = "The paper, reproduced"
 
 
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page, in its order."""
-
-    source: str
-    title: str
-    text: str
-    notes: list[str]
-    blocks: list[Block]
-    settings: list[str]
-    missing: dict[str, str]
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [block for block in self.blocks if isinstance(block, Picture)]
-
-
-def write(experiment: Experiment, folder: str | os.PathLike[str]) -> Page:
+def write(experiment: Experiment, folder: str | os.PathLike[str]) -> ExperimentResults:
     """Write report.html, report.md and the figures into an experiment's folder.
 
+    Returns:
+        What the page was made of.
+
     Raises:
-        InputError: where the experiment was not planned in the folder, or results are damaged.
-        RideError: where it cannot be written to.
+        InputError: where the experiment was not planned in the folder, or records are damaged.
+        RideError: where the folder cannot be written to.
     """
-    page = compose(experiment, gather(experiment, folder))
-    folder = Path(folder, experiment.name)
-    for picture in page.pictures:
-        write_atomically(folder / picture.file_name, picture.content)
-    write_atomically(folder / "report.html", as_html(page).encode())
-    write_atomically(folder / "report.md", as_markdown(page).encode())
-    return page
+    results = gather(experiment, folder)
+    write_document(compose(experiment, results), Path(folder, experiment.name), PAGE)
+    return results
 
 
 def write_index(folder: str | os.PathLike[str], experiments: Iterable[Experiment]) -> None:
-    """Write report.html and report.md into a folder: a line for each experiment planned in it.
+    """Write report.html and report.md into a folder, and an HTML page of each of its runs.
+
+    The index has a row for each of the experiments that is planned in the folder.
 
     Raises:
-        InputError: where results are damaged.
-        RideError: where it cannot be written to.
+        InputError: where records are damaged.
+        RideError: where the folder cannot be written to.
     """
-    found = [(e, gather(e, folder)) for e in experiments if planned(e, folder)]
-    entries = [
-        {
-            "name": experiment.name,
-            "source": experiment.source,
-            "title": experiment.title,
-            "images": _images(results),
-            "missing": ", ".join(results.missing),
-        }
-        for experiment, results in found
+    found = {e: gather(e, folder) for e in experiments if planned(e, folder)}
+    write_document(index(found), Path(folder), PAGE)
+    runs: dict[str, DefenceResult] = {}
+    links: dict[str, list[Link]] = {}
+    for experiment, results in found.items():
+        for name, case in results.cases.items():
+            runs[name] = case
+            up = links.setdefault(name, [Link(f"../../{PAGE}", _INDEX)])
+            up.append(Link(f"../../{experiment.name}/{PAGE}", experiment.source))
+    for name, case in runs.items():
+        page = run_page(case, tuple(links[name]), attack_pages=False)
+        write_document(page, run_folder(folder, name), PAGE, ("html",))
+
+
+def index(found: dict[Experiment, ExperimentResults]) -> Document:
+    """A row for each experiment, which leads to its page."""
+    scales = {results.scale for results in found.values()}
+    rows = [
+        (
+            experiment.source,
+            Cell(experiment.title, link=Link(f"{experiment.name}/{PAGE}")),
+            _images(results),
+            ", ".join(results.missing) or "—",
+        )
+        for experiment, results in found.items()
     ]
-    html = _ENVIRONMENT.overlay(autoescape=True).get_template("index.html")
-    markdown = _ENVIRONMENT.get_template("index.md")
-    write_atomically(Path(folder, "report.html"), html.render(entries=entries).encode())
-    text = markdown.render(entries=entries, text=in_markdown)
-    write_atomically(Path(folder, "report.md"), text.encode())
+    table = Table("", ("Where", "What", "Images", "Not run, or in part"), rows)
+    return Document(
+        _INDEX + ("".join(map(_scale, scales))),
+        (table,),
+        provenance=_made(case for results in found.values() for case in results.cases.values()),
+    )
+
+
+def compose(experiment: Experiment, results: ExperimentResults) -> Document:
+    """The page of an experiment."""
+    shown = [b for b in experiment.compose(results) if not isinstance(b, Table) or b.rows]
+    blocks: list[Block] = [Text((experiment.text,)), Text(tuple(_notes(results, shown)), "quiet")]
+    blocks += shown
+    if results.missing:
+        lines = tuple(f"{case}: {reason}" for case, reason in results.missing.items())
+        blocks.append(Section("Not run, or in part", (Text(lines, "list"),)))
+    if results.cases:
+        blocks.append(_runs(results))
+    return Document(
+        f"{experiment.source}: {experiment.title}{_scale(results.scale)}",
+        tuple(blocks),
+        links=(Link(f"../{PAGE}", _INDEX),),
+        provenance=_made(results.cases.values()),
+    )
+
+
+def _scale(scale: str) -> str:
+    """What a title says of a scale whose numbers mean nothing."""
+    return " (scale smoke)" if scale == "smoke" else ""
 
 
 def _images(results: ExperimentResults) -> str:
@@ -94,68 +123,51 @@ def _images(results: ExperimentResults) -> str:
     return "; ".join(f"{title}: {' to '.join(map(str, n))}" for title, n in spans.items())
 
 
-def compose(experiment: Experiment, results: ExperimentResults) -> Page:
-    """The page of some results."""
-    blocks = [b for b in experiment.compose(results) if isinstance(b, Picture) or b.rows]
-    return Page(
-        source=experiment.source,
-        title=experiment.title,
-        text=experiment.text,
-        notes=_notes(results, blocks),
-        blocks=blocks,
-        settings=_settings(results),
-        missing=results.missing,
-    )
-
-
-def as_html(page: Page) -> str:
-    """One file that needs nothing else; what comes from results is escaped."""
-    template = _ENVIRONMENT.overlay(autoescape=True).get_template("experiment.html")
-    return template.render(page=page, svg=lambda picture: Markup(picture.svg))
-
-
-def as_markdown(page: Page) -> str:
-    """The same; the figures are files beside it."""
-    return _ENVIRONMENT.get_template("experiment.md").render(page=page, text=in_markdown)
-
-
 def _notes(results: ExperimentResults, blocks: list[Block]) -> list[str]:
     """What a reader of these tables must know."""
     told = []
-    tables = [block for block in blocks if isinstance(block, Table)]
-    shown = [part for t in tables for row in t.rows for cell in row for part in cell]
+    cells = [cell for b in blocks if isinstance(b, Table) for row in b.rows for cell in row]
+    shown = [line for cell in cells for line in (cell.text, *cell.notes)]
     if results.scale == "smoke":
         told.append("Scale smoke: it shows that the machinery runs; its numbers mean nothing.")
     else:
         told += warnings(results.cases.values())
-    if any("[" in part for part in shown):
+    if any("[" in line for line in shown):
         told.append(
             "Brackets: 95% Clopper-Pearson interval over n images, in per cent. Accuracies under "
             "an attack are upper bounds: a stronger one can only lower them."
         )
-    beside = any(re.match(r"paper(?:'s best)? \d", part) for part in shown)
-    if beside or any("Paper" in t.columns for t in tables):
+    beside = any(re.match(r"paper(?:'s best)? \d", line) for line in shown)
+    columns = {c.title for b in blocks if isinstance(b, Table) for c in b.columns}
+    if beside or "Paper" in columns:
         told.append(
-            "Paper: its accuracy, of its own classifiers and images, then ours minus it in points; "
-            "where the schedule or the attack is another too, that is said."
+            "Paper: its accuracy, with its own classifiers and images, then ours minus it in "
+            "points. Where the schedule or the attack differs too, the cell says so."
         )
-    return told + notes(results.attacks())
-
-
-def _draws(count: int) -> str:
-    return "one draw" if count == 1 else f"{count} draws"
-
-
-def _settings(results: ExperimentResults) -> list[str]:
-    """A sentence for each run, and what computed it."""
-    told, versions = [], {}
-    for name, case in results.cases.items():
-        told.append(
-            f"{name}: {words.schedule(case.purifier, case.preset)}; {case.declared} of "
-            f"{case.images}; classifier {case.classifier}; "
-            f"{_draws(case.run.settings['draws'])} a final image."
-        )
-        versions = versions or case.run.versions
-    if versions:
-        told.append("Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items() if v) + ".")
     return told
+
+
+def _runs(results: ExperimentResults) -> Table:
+    """What was run, a row for each case, which leads to the run's page."""
+    rows = [
+        (
+            Cell(name, link=Link(f"../runs/{name}/{PAGE}", html_only=True)),
+            words.schedule(case.purifier, case.preset),
+            number(case.declared, None, case.images),
+            case.classifier,
+            number(case.run.settings["draws"]),
+        )
+        for name, case in results.cases.items()
+    ]
+    columns = (
+        "Run",
+        "Defence",
+        Column("Images", "number"),
+        "Classifier",
+        Column("Draws of each final image", "number"),
+    )
+    return Table("What was run", columns, rows)
+
+
+def _made(cases: Iterable[DefenceResult]) -> dict[str, str]:
+    return made_by({"versions": case.run.versions} for case in cases)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from ridefense.attacks import FGSM, PGD
 from ridefense.evaluate import CLEAN, Threat
 from ridefense.experiments.ablation import BANDS, accuracy_curve, histories
-from ridefense.experiments.blocks import Block, Picture, Table, matrix
+from ridefense.experiments.blocks import matrix
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults, short_title
-from ridefense.experiments.plots import Curve, curves
 from ridefense.experiments.scales import Setup
 from ridefense.filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
+from ridefense.pages import Block, Cell, Column, Figure, Table
+from ridefense.pages.drawing import Curve, Point, curves
 
 KERNELS = (3, 5, 7, 9, 11)
 BREGMAN = (0.075, 0.125, 0.25, 0.5, 0.75)
@@ -104,7 +105,7 @@ def _table_1(results: ExperimentResults) -> Iterator[Block]:
     if drawn:
         title = "RIDE over its schedule"
         text = f"Of the images' estimates x_est after so many steps of the full schedule. {BANDS}"
-        yield Picture(title, curves({"": drawn}, "iterations", "accuracy, %"), text)
+        yield Figure(title, lambda: curves({"": drawn}, "iterations", "accuracy, %"), text)
         yield _by_step(f"{title}, in figures", drawn)
 
 
@@ -112,11 +113,13 @@ def _by_step(title: str, drawn: dict[str, Curve], columns: int = 10) -> Table:
     """Some points of curves over the same steps, back from the last."""
     some = {name: curve[:: -max(1, len(curve) // columns)][::-1] for name, curve in drawn.items()}
     steps = max(([str(step) for step, *_ in curve] for curve in some.values()), key=len)
-    rows = [
-        ((name,), *((f"{y:.1f}%", f"[{low:.1f}, {high:.1f}]") for _, y, low, high in curve))
-        for name, curve in some.items()
-    ]
-    return Table(title, ("Images", *(f"step {step}" for step in steps)), rows)
+    rows: list[list[str | Cell]] = [[name, *map(_accuracy, curve)] for name, curve in some.items()]
+    return Table(title, ("Images", *(Column(f"step {step}", "interval") for step in steps)), rows)
+
+
+def _accuracy(point: Point) -> Cell:
+    _, y, low, high = point
+    return Cell(f"{y:.1f}%", (f"[{low:.1f}, {high:.1f}]",), y / 100, (low / 100, high / 100))
 
 
 def _gray(title: str) -> Callable[[ExperimentResults], Iterator[Block]]:

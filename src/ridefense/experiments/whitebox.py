@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 from ridefense.attacks import PGD
 from ridefense.evaluate import Threat
-from ridefense.experiments.blocks import Block, Table, matrix
+from ridefense.experiments.blocks import matrix
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
 from ridefense.experiments.scales import DataName, Setup
 from ridefense.filters import GaussianBlur, Median, TVChambolle, Unchanged
 from ridefense.gradients import Identity, best_gradient
+from ridefense.pages import Block, Cell, Column, Table, interval, number, percent
 from ridefense.purifier import Purifier
-from ridefense.report.tables import interval, percent
 from ridefense.results import STATED, AttackResult, Stated
 from ridefense.rivals import (
     JPEG,
@@ -237,15 +237,15 @@ def _cited(results: ExperimentResults) -> Table:
         ours = [_told(line) for name in names for line in _alike(results, name, stated)]
         rows.append(
             (
-                (title, f"{stated.defence} et al."),
-                (f"{stated.family}, {norm} {stated.eps:g}",),
-                (percent(stated.accuracy, 0),),
-                tuple(ours) or ("cited only",),
+                Cell(title, (f"{stated.defence} et al.",)),
+                f"{stated.family}, {norm} {stated.eps:g}",
+                number(stated.accuracy, percent(stated.accuracy, 0)),
+                Cell(ours[0], tuple(ours[1:])) if ours else "cited only",
             )
         )
     return Table(
         "Cited by the paper",
-        ("Defence", "Under", "Cited", "Run here"),
+        ("Defence", "Under", Column("Cited", "number"), "Run here"),
         rows,
         "The paper cites these from others, each under its own attack; ℓ2 is there the root mean "
         "square over values. Rows without a run of ours are cited, not run.",

@@ -17,6 +17,7 @@ from .document import (
 )
 from .html import as_html
 from .markdown import as_markdown
+from .provenance import made_by
 from .terminal import as_terminal
 from .writing import write
 
@@ -40,6 +41,7 @@ __all__ = [
     "as_markdown",
     "as_terminal",
     "interval",
+    "made_by",
     "number",
     "percent",
     "seconds",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -33,9 +34,9 @@ class Link:
     html_only: bool = False
 
     def to(self, suffix: str) -> str:
-        """The link's target in the rendering of this suffix, ".html" or ".md"."""
+        """The link's target, quoted, in the rendering of this suffix, ".html" or ".md"."""
         page, mark, anchor = self.page.partition("#")
-        return f"{page}{suffix if page else ''}{mark}{anchor}"
+        return f"{quote(page)}{suffix if page else ''}{mark}{anchor}"
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ class Text:
 
     Attributes:
         lines: one a paragraph or item.
-        style: "quiet" is smaller, "answer" is set off as the page's main statement, its first line
-            in bold; "list" makes items.
+        style: "quiet" is smaller; "answer" is set off as the page's main statement; "list" makes
+            items.
     """
 
     kind: ClassVar = "text"

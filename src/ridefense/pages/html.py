@@ -52,9 +52,7 @@ def _hash(script: str) -> str:
 
 
 def _href(link: Link) -> str:
-    """Relative whatever the page's name: a name with a colon is no scheme."""
-    target = link.to(".html")
-    return target if target.startswith(("#", ".")) else f"./{target}"
+    return link.to(".html")
 
 
 def _picture(figure: Figure) -> "Markup | str":

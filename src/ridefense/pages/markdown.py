@@ -18,8 +18,11 @@ from ridefense.pages.document import (
 
 _SUFFIX = ".md"
 
-_MEANT = re.compile(r"[\\`*~]|(?<!\w)_|_(?!\w)|(?<=\])(?=[(\[:])")
+_MARKS = r"[\\`*~]|(?<!\w)_|_(?!\w)"
+_MEANT = re.compile(_MARKS + r"|(?<=\])(?=[(\[:])")
 """What Markdown would read as emphasis, code, an escape or a link."""
+
+_MEANT_IN_LINKS = re.compile(_MARKS + r"|[\[\]]")
 
 _LEADING = re.compile(r"(?:#{1,6}|\+|-+|\d+[.)]|=+)(?=\s|$)")
 """What makes a line a heading, a list item or a rule."""
@@ -30,10 +33,10 @@ def as_markdown(document: Document) -> str:
     return "\n\n".join(_document(document)) + "\n"
 
 
-def escape(text: str) -> str:
+def escape(text: str, meant: re.Pattern[str] = _MEANT) -> str:
     """Text that is shown as it is: neither Markdown nor HTML, and on one line."""
     line = " ".join(html.escape(text, quote=False).split())
-    line = _MEANT.sub(lambda found: f"\\{found[0]}", line).replace("|", "\\|")
+    line = meant.sub(lambda found: f"\\{found[0]}", line).replace("|", "\\|")
     if found := _LEADING.match(line):
         mark = found.end() - 1
         return f"{line[:mark]}\\{line[mark:]}"
@@ -74,8 +77,8 @@ def _text(text: Text) -> Iterator[str]:
     if text.style == "list":
         yield _items(text.lines)
         return
-    for number, line in enumerate(text.lines):
-        bold = "**" if text.style == "answer" and number == 0 else ""
+    bold = "**" if text.style == "answer" else ""
+    for line in text.lines:
         yield f"{bold}{escape(line)}{bold}"
 
 
@@ -98,17 +101,14 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    first = escape(cell.text)
-    if cell.link and not cell.link.html_only:
-        first = f"[{first}]({_target(cell.link)})"
+    link = cell.link if cell.link and not cell.link.html_only else None
+    first = _link(cell.text, link) if link else escape(cell.text)
     return "<br>".join([first, *map(escape, cell.notes)])
 
 
 def _links(links: Sequence[Link]) -> str:
-    shown = [f"[{escape(x.title)}]({_target(x)})" for x in links if not x.html_only]
-    return " · ".join(shown)
+    return " · ".join(_link(link.title, link) for link in links if not link.html_only)
 
 
-def _target(link: Link) -> str:
-    """The link's target, quoted where a character would end it."""
-    return re.sub(r"[\s()<>\\|]", lambda found: f"%{ord(found[0]):02X}", link.to(_SUFFIX))
+def _link(text: str, link: Link) -> str:
+    return f"[{escape(text, _MEANT_IN_LINKS)}]({link.to(_SUFFIX)})"

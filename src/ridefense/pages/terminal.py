@@ -1,56 +1,53 @@
-"""A document in a terminal, by rich."""
+"""A document as text for a terminal, by rich."""
 
-from collections.abc import Iterator
+from io import StringIO
 from typing import TYPE_CHECKING
 
-from ridefense.pages.document import Block, Cell, Column, Document, Section, Table, Text
+from ridefense.pages.document import Cell, Column, Document, Section, Table, Text
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Console
     from rich.table import Table as Rich
 
 
-def as_terminal(document: Document) -> "Group":
-    """What a `rich.console.Console` prints: titles, texts and tables.
+def as_terminal(document: Document, width: int | None = None, *, colour: bool = False) -> str:
+    """Titles, texts and tables; figures and galleries are left out.
 
-    Lines of text are not wrapped, so that a pipe gets each whole. Figures and galleries are left
-    out.
+    Tables fit the width. Lines of text are not wrapped, so that a program that reads them gets
+    each whole.
+
+    Args:
+        width: in characters; by default the terminal's, and 80 where there is none.
+        colour: whether to use the terminal's styles.
     """
-    from rich.console import Group
+    from rich.console import Console
 
-    return Group(*_lines(document))
-
-
-def _lines(document: Document) -> Iterator["RenderableType"]:
+    file = StringIO()
+    console = Console(
+        file=file, width=width, force_terminal=colour, highlight=False, emoji=False, markup=False
+    )
     if document.title:
-        yield _line(document.title, "bold")
+        _line(console, document.title, "bold")
     if document.subtitle:
-        yield _line(document.subtitle)
+        _line(console, document.subtitle)
     for block, _ in document.walk():
-        yield from _block(block)
-    for name, value in document.provenance.items():
-        yield _line(f"{name}: {value}", "dim")
-
-
-def _block(block: Block) -> Iterator["RenderableType"]:
-    match block:
-        case Text():
-            mark = "· " if block.style == "list" else ""
+        if isinstance(block, Text):
             for line in block.lines:
-                yield _line(f"{mark}{line}")
-        case Table() | Section():
+                _line(console, f"· {line}" if block.style == "list" else line)
+        elif isinstance(block, Table | Section):
             if block.title:
-                yield _line(f"\n{block.title}", "bold")
+                _line(console, f"\n{block.title}", "bold")
             if isinstance(block, Table):
-                yield _table(block)
+                console.print(_table(block))
                 if block.text:
-                    yield _line(f"· {block.text}")
+                    _line(console, f"· {block.text}")
+    for name, value in document.provenance.items():
+        _line(console, f"{name}: {value}", "dim")
+    return file.getvalue()
 
 
-def _line(text: str, style: str = "") -> "RenderableType":
-    from rich.text import Text as Line
-
-    return Line(text, style, no_wrap=True, overflow="ignore", end="\n")
+def _line(console: "Console", text: str, style: str = "") -> None:
+    console.print(text, style=style, soft_wrap=True)
 
 
 def _table(table: Table) -> "Rich":

@@ -1,4 +1,5 @@
-from .page import as_html
-from .tables import as_markdown, as_table
+from .galleries import gallery
+from .page import overview, run_page, summary, write
+from .tables import notes, table
 
-__all__ = ["as_html", "as_markdown", "as_table"]
+__all__ = ["gallery", "notes", "overview", "run_page", "summary", "table", "write"]

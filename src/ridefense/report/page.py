@@ -1,159 +1,186 @@
-"""Results as one HTML file that needs nothing else: the table, the settings, the images."""
+"""The pages of a folder of runs: an overview, a page for each run, a page for its images."""
 
-import base64
-from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
-import jinja2
-from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
-
-from ridefense.evaluate import Row, RunFolder
-from ridefense.report.tables import GRAY_BOX, ROBUST, cells, notes, titles
+from ridefense.pages import Block, Document, Link, Section, Text, made_by
+from ridefense.pages import write as write_document
+from ridefense.report.galleries import gallery
+from ridefense.report.tables import notes, table
 from ridefense.results import AttackResult, DefenceResult, Results, words
 
-FIRST = 12
-"""Images of each attack that are shown, in the order of the data set; then as many failures."""
+PAGE = "report"
+"""Name of the page of a folder and of a run, without a suffix."""
 
-_LARGEST = 112  # pixels a side of a picture on the page; larger images are shrunk
-
-_TEMPLATE = jinja2.Environment(
-    loader=jinja2.PackageLoader("ridefense.report"), autoescape=True, trim_blocks=True
-).get_template("page.html")
+_EXAMPLES = 4  # images of a defence on the overview
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image as it is shown: a data URI, and what was predicted."""
+def write(results: Results, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write the overview of a folder, and the pages of its runs, from their records.
 
-    title: str
-    source: str
-    prediction: str
-    wrong: bool
+    A folder that is itself a run has one page. The pages of runs and images are HTML alone.
 
+    Args:
+        folder: that `results` were read from.
 
-@dataclass(frozen=True)
-class Card:
-    """One image of the data set, clean, attacked and purified."""
-
-    image: int
-    label: str
-    pictures: tuple[Picture, ...]
-    failed: bool
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Some images of one run under one attack."""
-
-    title: str
-    gray_box: bool
-    settings: str
-    cards: tuple[Card, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A run: its settings in words, and its grids."""
-
-    name: str
-    defence: str
-    settings: tuple[tuple[str, str], ...]
-    grids: tuple[Grid, ...]
-
-
-def as_html(results: Results) -> str:
-    """A self-contained page; everything that comes from records is escaped.
-
-    Of a run without any images it has the numbers alone.
+    Returns:
+        The overview's files.
 
     Raises:
         InputError: where images that rows speak of are missing or damaged.
+        RideError: where it cannot be written to.
     """
-    rows = [(attack, cells(attack), _bar(attack)) for attack in results.attacks]
-    return _TEMPLATE.render(
-        titles=titles(results),
-        robust=ROBUST,
-        gray_box=GRAY_BOX,
-        rows=rows,
-        notes=notes(results),
-        sections=[_section(defence, results) for defence in results.defences],
+    folder = Path(folder)
+    for defence in results.defences:
+        if not is_whole(results):
+            up = Link(f"{_up(defence.name)}{PAGE}", "All defences")
+            write_document(run_page(defence, (up,)), folder / defence.name, PAGE, ("html",))
+        write_images(defence.every or (defence.clean,), folder / defence.name)
+    return write_document(overview(results), folder, PAGE)
+
+
+def write_images(attacks: Iterable[AttackResult], folder: Path, up: Link | None = None) -> None:
+    """Write a page of images for each attack of a run, below the run's folder.
+
+    Args:
+        up: the page that leads here, seen from the run's folder; by default the run's.
+
+    Raises:
+        InputError: where images that rows speak of are missing or damaged.
+        RideError: where it cannot be written to.
+    """
+    for attack in attacks:
+        if has_images(attack):
+            page = images_page(attack, up or Link(PAGE, attack.defence.title))
+            write_document(page, folder / "attacks", attack.label, ("html",))
+
+
+def summary(results: Results) -> Document:
+    """Every defence and attack in one table with its notes: the beginning of the overview."""
+    attacks = results.attacks
+    pages = {n: _run_link(attack.defence) for n, attack in enumerate(attacks)}
+    images = {n: images_link(a, a.defence.name) for n, a in enumerate(attacks) if has_images(a)}
+    about = {defence.images for defence in results.defences}
+    return Document(
+        title="Clean and robust accuracy" + (f": {about.pop()}" if len(about) == 1 else ""),
+        blocks=(
+            table(attacks, links={"Defence": pages, "Attack": images}),
+            Text(tuple(notes(results)), "list"),
+        ),
     )
 
 
-def _bar(attack: AttackResult) -> dict[str, float]:
-    """Where the interval and its accuracy lie on an axis from 0 to 100."""
-    low, high = attack.accuracy.interval
-    return {"low": 100 * low, "width": 100 * (high - low), "at": 100 * attack.accuracy.fraction}
-
-
-def _section(defence: DefenceResult, results: Results) -> Section:
-    settings, data = defence.run.settings, defence.dataset
-    known = {
-        "Defence": words.schedule(defence.purifier, defence.preset),
-        "Images": f"{data['images']} of {data['title']}, {data['split']} split",
-        "Classifier": f"{defence.classifier} (weights {settings['classifier']['weights']})",
-        "Draws": f"{settings['draws']} for each final image; seeds "
-        + ", ".join(map(str, settings["seeds"])),
-        "Versions": ", ".join(f"{k} {v}" for k, v in defence.run.versions.items() if v),
-    }
-    attacks = [attack for attack in results.attacks if attack.defence is defence]
-    return Section(
-        name=defence.name,
-        defence=defence.short_title,
-        settings=tuple(known.items()),
-        grids=tuple(map(_grid, attacks)) if defence.run.has_images else (),
+def overview(results: Results) -> Document:
+    """The summary, then each defence with some of its images; of a single run, its page."""
+    if is_whole(results):
+        return run_page(results.defences[0])
+    page = summary(results)
+    titles = Counter(defence.title for defence in results.defences)
+    return replace(
+        page,
+        blocks=(*page.blocks, *(_example(defence, titles) for defence in results.defences)),
+        provenance=_made(results.defences),
     )
 
 
-def _grid(attack: AttackResult) -> Grid:
-    made = attack.threat and words.attack(attack.threat, attack.defence.is_undefended)
-    return Grid(
-        title=attack.short_title,
-        gray_box=attack.is_gray_box,
-        settings=made or "clean images alone",
-        cards=tuple(_cards(attack)),
+def run_page(
+    defence: DefenceResult, links: tuple[Link, ...] = (), *, attack_pages: bool = True
+) -> Document:
+    """One run: what was attacked, each attack, some images.
+
+    Args:
+        links: to the pages that this one is part of.
+        attack_pages: whether attacks have pages of their images, to which the table leads.
+    """
+    results = Results((defence,))
+    attacks = results.attacks
+    with_pages = [n for n, attack in enumerate(attacks) if attack_pages and has_images(attack)]
+    images = {n: images_link(attacks[n]) for n in with_pages}
+    blocks: list[Block] = [
+        table(attacks, leave_out=("Defence",), links={"Attack": images}),
+        Text(tuple(notes(results)), "list"),
+        Section("What was run", (Text(tuple(settings(defence)), "list"),)),
+        *_images(defence),
+    ]
+    return Document(
+        f"{defence.title}: {defence.images}",
+        tuple(blocks),
+        subtitle=words.schedule(defence.purifier, defence.preset),
+        links=links,
+        provenance=_made([defence]),
     )
 
 
-def _cards(attack: AttackResult) -> Iterator[Card]:
-    clean = {image: rows[0] for image, rows in attack.clean.rows.items()}
-    run = attack.defence.run
-    shown = [rows[0] for image, rows in attack.rows.items() if image in clean]
-    failures = [row for row in shown[FIRST:] if row.predictions[0] != row.label]
-    classes = attack.defence.dataset["classes"]
-    for row in (*shown[:FIRST], *failures[:FIRST]):
-        pictures = [_picture(run, clean[row.image], "final", "clean", classes)]
-        if not attack.is_clean:
-            pictures.append(_picture(run, row, "final", "attacked", classes))
-        pictures.append(_picture(run, row, "purified", "purified", classes))
-        failed = row.predictions[0] != row.label
-        yield Card(row.image, _class(classes, row.label), tuple(pictures), failed)
+def images_page(attack: AttackResult, up: Link) -> Document:
+    """The images of one attack.
 
-
-def _picture(run: RunFolder, row: Row, kind: str, title: str, classes: list[str]) -> Picture:
-    predicted = row.predictions[0] if kind == "purified" else row.bare
-    return Picture(
-        title=title,
-        source=_data_uri(run.images(row)[kind]),
-        prediction=_class(classes, predicted),
-        wrong=predicted != row.label,
+    Args:
+        up: the page that leads here, seen from the run's folder.
+    """
+    made = words.attack(attack.threat, attack.defence.is_undefended)
+    return Document(
+        f"{attack.defence.title}: {attack.full_title}",
+        (gallery(attack, ""),),
+        subtitle="" if attack.is_clean else made,
+        links=(replace(up, page=f"../{up.page}"),),
+        provenance=_made([attack.defence]),
     )
 
 
-def _class(classes: list[str], number: int) -> str:
-    """A class's name, where it has one that is more than its number."""
-    if number < 0:
-        return "not finite"
-    return str(classes[number]) if number < len(classes) else str(number)
+def settings(defence: DefenceResult) -> Iterable[str]:
+    """What was declared, a sentence for each part."""
+    declared, data = defence.run.settings, defence.dataset
+    seeds = ", ".join(map(str, declared["seeds"]))
+    yield f"Defence: {words.schedule(defence.purifier, defence.preset)}"
+    yield f"Images: {data['images']} of {data['title']}, {data['split']} split"
+    yield f"Classifier: {defence.classifier} (weights {declared['classifier']['weights']})"
+    yield f"Draws: {declared['draws']} for each final image; seeds {seeds}"
+    for attack in defence.every:
+        yield f"{attack.full_title}: {words.attack(attack.threat, defence.is_undefended)}"
 
 
-def _data_uri(image: Tensor) -> str:
-    """A PNG of an image [C, H, W] in [0, 1]; what is no number is black."""
-    levels = (image.float().nan_to_num(0).clamp(0, 1) * 255).round().byte()
-    picture = transforms.to_pil_image(levels)
-    picture.thumbnail((_LARGEST, _LARGEST))
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def is_whole(results: Results) -> bool:
+    """Whether the folder is itself the one run."""
+    return [defence.name for defence in results.defences] == ["."]
+
+
+def has_images(attack: AttackResult) -> bool:
+    """Whether images of the attack can be shown: published records may leave them out."""
+    return bool(attack.rows and attack.clean.rows and attack.defence.run.has_images)
+
+
+def images_link(attack: AttackResult, folder: str = "") -> Link:
+    """To the page of an attack's images, seen from the page above the run's `folder`."""
+    return Link(f"{folder}/attacks/{attack.label}".lstrip("/"), html_only=True)
+
+
+def _run_link(defence: DefenceResult, title: str = "") -> Link:
+    return Link(f"{defence.name}/{PAGE}", title, html_only=True)
+
+
+def _up(name: str) -> str:
+    return "../" * len(Path(name).parts)
+
+
+def _example(defence: DefenceResult, titles: Counter[str]) -> Section:
+    """A defence on the overview, with its folder where another has its title too."""
+    several = titles[defence.title] > 1
+    title = f"{defence.title}, {defence.name}" if several else defence.title
+    blocks = (Text(tuple(settings(defence)), "list"), *_images(defence))
+    return Section(title, blocks, (_run_link(defence, "Results and images"),))
+
+
+def _images(defence: DefenceResult) -> list[Block]:
+    """A few images under the strongest attack."""
+    attacks = [attack for attack in (defence.every or (defence.clean,)) if has_images(attack)]
+    strongest = min(attacks, key=lambda attack: attack.accuracy.fraction, default=None)
+    if strongest is None:
+        return []
+    return [gallery(strongest, f"Examples: {strongest.full_title}", _EXAMPLES)]
+
+
+def _made(defences: Iterable[DefenceResult]) -> dict[str, str]:
+    return made_by({"versions": defence.run.versions} for defence in defences)

@@ -1,16 +1,25 @@
-"""Results as text and as Markdown: one table, two renderings."""
+"""Results as a table, and what a reader of it must know."""
 
-import html
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from rich.box import HORIZONTALS
-from rich.markup import escape
-from rich.table import Table
-
-from ridefense.results import Accuracy, AttackResult, Results, Score, WorstCase, warnings
+from ridefense.pages import (
+    NOTHING,
+    Cell,
+    Column,
+    Link,
+    Table,
+    interval,
+    number,
+    percent,
+    seconds,
+    share,
+)
+from ridefense.results import AttackResult, Results, Score, WorstCase, warnings
 from ridefense.results import notes as notes_on_rows
 
 GRAY_BOX = "not a robustness claim"
-"""What a row says whose attacker did not know the defence (rule 5)."""
+"""What a row says whose attacker does not know the defence."""
 
 UPPER_BOUND = "upper bound: best known attack"
 """What the accuracy under the worst of several attacks is."""
@@ -18,89 +27,95 @@ UPPER_BOUND = "upper bound: best known attack"
 ROBUST = "Robust (upper bound)"
 """Title of the column of accuracies under one attack."""
 
-Cell = tuple[str, ...]
-"""The lines of a cell; the first is the main one."""
+COLUMNS = (
+    Column("Defence"),
+    Column("Attack"),
+    Column("Clean", "interval"),
+    Column(ROBUST, "interval"),
+    Column("n", "number"),
+    Column("s/image", "number"),
+    Column("Paper", "number"),
+    Column("Images"),
+    Column("Classifier"),
+)
 
-_NOTHING: Cell = ("—",)
+
+def table(
+    attacks: Iterable[AttackResult],
+    title: str = "",
+    text: str = "",
+    *,
+    leave_out: Iterable[str] = (),
+    links: Mapping[str, Mapping[int, Link]] | None = None,
+) -> Table:
+    """A row for each attack.
+
+    A column that tells nothing is left out: the paper's where it states nothing, images and
+    classifier where all rows have the same.
+
+    Args:
+        leave_out: titles of columns that are not wanted.
+        links: where cells lead, by the title of their column and the number of their row.
+    """
+    rows = [cells(attack) for attack in attacks]
+    unwanted = {*leave_out, *(t for t in ("Images", "Classifier") if _alike(t, rows))}
+    if all(row["Paper"] == NOTHING for row in rows):
+        unwanted.add("Paper")
+    for column, leads in (links or {}).items():
+        for place, link in leads.items():
+            rows[place][column] = replace(rows[place][column], link=link)
+    columns = [column for column in COLUMNS if column.title not in unwanted]
+    return Table(title, columns, [[row[c.title] for c in columns] for row in rows], text)
+
+
+def _alike(title: str, rows: list[dict[str, Cell]]) -> bool:
+    return len({row[title].text for row in rows}) < 2
 
 
 def cells(attack: AttackResult) -> dict[str, Cell]:
-    """An attack's cells by the titles of their columns."""
+    """An attack's cells by the titles of `COLUMNS`."""
     defence = attack.defence
-    engine = ", ".join(attack.engines)
     preset = defence.preset and (
         "own settings" if defence.preset == "custom" else f"preset {defence.preset}"
     )
-    settings = " · ".join(filter(None, (preset, engine)))
+    settings = " · ".join(filter(None, (preset, ", ".join(attack.engines))))
     clean, scored = attack.clean.accuracy.n, attack.accuracy.n
     unreadable = len(defence.unreadable)
-    n = [str(scored)]
-    n += [f"of {defence.declared}, {unreadable} unreadable"] if unreadable else []
+    n = [f"of {defence.declared}, {unreadable} unreadable"] if unreadable else []
     n += [] if attack.is_finished else [f"of {defence.declared}, unfinished"]
     return {
-        "Defence": (defence.short_title, *([settings] if settings else ())),
-        "Attack": (attack.short_title, *_knowledge(attack)),
-        "Clean": (*_score(attack.clean.score), *([f"of {clean}"] if clean < scored else [])),
-        ROBUST: _NOTHING if attack.is_clean else _score(attack.score),
-        "n": tuple(n),
-        "s/image": (seconds(attack.purify_seconds),),
+        "Defence": Cell(defence.short_title, (settings,) if settings else ()),
+        "Attack": Cell(attack.short_title, _knowledge(attack)),
+        "Clean": scored_cell(attack.clean.score, *([f"of {clean}"] if clean < scored else [])),
+        ROBUST: NOTHING if attack.is_clean else scored_cell(attack.score),
+        "n": number(scored, None, *n),
+        "s/image": number(attack.purify_seconds, seconds(attack.purify_seconds)),
         "Paper": _paper(attack),
-        "Images": (defence.images,),
-        "Classifier": (defence.classifier,),
+        "Images": Cell(defence.images),
+        "Classifier": Cell(defence.classifier),
     }
 
 
-def titles(results: Results) -> list[str]:
-    """Of the columns that tell anything: images and classifier where there are several."""
-    rows = [cells(attack) for attack in results.attacks]
-    found = list(rows[0]) if rows else []
-    for title in ("Images", "Classifier"):
-        if len({row[title] for row in rows}) < 2:
-            found = [name for name in found if name != title]
-    if all(row["Paper"] == _NOTHING for row in rows):
-        found = [name for name in found if name != "Paper"]
-    return found
+def scored_cell(score: Score, *notes: str) -> Cell:
+    """The mean over draws and its interval; for several draws also their vote and the worst."""
+    if score.draws == 1:
+        return share(score.mean, *notes)
+    votes = {"majority": score.majority, "worst": score.worst}
+    told = (f"{name} {percent(accuracy.fraction)}" for name, accuracy in votes.items())
+    return share(score.mean, *told, *notes, spread=score.sd)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}%"
-
-
-def interval(accuracy: Accuracy) -> str:
-    """As "[91.5, 99.4]", in per cent."""
-    low, high = accuracy.interval
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def seconds(value: float) -> str:
-    """With two digits that count, and none for what is too short to matter."""
-    if value < 0.001:
-        return "<0.001"
-    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
-
-
-def _knowledge(attack: AttackResult) -> Cell:
+def _knowledge(attack: AttackResult) -> tuple[str, ...]:
     known = () if attack.is_clean else (f"knows {attack.knows}",)
     return (*known, GRAY_BOX) if attack.is_gray_box else known
 
 
-def _score(score: Score) -> Cell:
-    """The mean over draws and its interval; of several draws also their vote and the worst."""
-    mean, bounds = percent(score.mean.fraction), interval(score.mean)
-    if score.draws == 1:
-        return mean, bounds
-    votes = {"majority": score.majority, "worst": score.worst}
-    told = (f"{name} {percent(accuracy.fraction)}" for name, accuracy in votes.items())
-    return f"{mean} ± {100 * score.sd:.1f}", bounds, *told
-
-
 def _paper(attack: AttackResult) -> Cell:
     if attack.stated is None or attack.difference is None:
-        return _NOTHING
+        return NOTHING
     other = departures(attack)
-    shown = percent(attack.stated.accuracy)
-    told = shown, f"{100 * attack.difference:+.1f}", attack.stated.table
-    return (*told, other) if other else told
+    told = f"{100 * attack.difference:+.1f}", attack.stated.table, *([other] if other else [])
+    return number(attack.stated.accuracy, percent(attack.stated.accuracy), *told)
 
 
 def departures(attack: AttackResult) -> str:
@@ -119,7 +134,7 @@ def notes(results: Results) -> list[str]:
         ((images, classifier),) = about
         told.append(f"Images: {images}; classifier: {classifier}.")
     told += [
-        "Robust accuracies are upper bounds, each of the attack in its row; a stronger attack can "
+        "Robust accuracies are upper bounds, each for the attack in its row. A stronger attack can "
         "only lower them.",
         "Brackets: 95% Clopper-Pearson interval over n images, in per cent.",
     ]
@@ -132,8 +147,8 @@ def notes(results: Results) -> list[str]:
         told.append(f"Where the attacker does not know the defence, the row is {GRAY_BOX}.")
     if any(attack.stated for attack in attacks):
         told.append(
-            "Paper: its accuracy, of other classifiers and images, then ours minus it in points; "
-            "where the schedule or the attack is another too, that is said."
+            "Paper: its accuracy, with other classifiers and images, then ours minus it in points. "
+            "Where the schedule or the attack differs too, the cell says so."
         )
     told += notes_on_rows(attacks)
     return told + [worst_case(case) for case in results.worst_cases]
@@ -150,35 +165,3 @@ def worst_case(case: WorstCase) -> str:
         f"{interval(accuracy)} of {accuracy.n} images survive the worst of {len(case.attacks)} "
         f"attacks on each{left}{worth}."
     )
-
-
-def as_table(results: Results) -> Table:
-    """For a terminal."""
-    shown = titles(results)
-    table = Table(show_lines=True, box=HORIZONTALS, pad_edge=False, padding=0)  # a space apart
-    for title in shown:
-        right = title in ("n", "s/image")
-        # What "majority 85.0%" and "schedule" take.
-        width = {"Clean": 14, ROBUST: 14, "Paper": 8}.get(title)
-        table.add_column(title, justify="right" if right else "left", min_width=width)
-    for attack in results.attacks:
-        table.add_row(*(escape("\n".join(cells(attack)[title])) for title in shown))
-    return table
-
-
-def as_markdown(results: Results) -> str:
-    """A Markdown table, and its notes as a list."""
-    shown = titles(results)
-    rows = [shown, ["---"] * len(shown)]
-    rows += [
-        ["<br>".join(in_markdown(part) for part in cells(attack)[title]) for title in shown]
-        for attack in results.attacks
-    ]
-    table = [f"| {' | '.join(row)} |" for row in rows]
-    told = [f"- {in_markdown(note)}" for note in notes(results)]
-    return "\n".join([*table, "", *told, ""])
-
-
-def in_markdown(text: str) -> str:
-    """Text that neither ends its cell or line nor is taken for HTML."""
-    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())

@@ -1,5 +1,0 @@
-"""`python -m ridefense` is the command `ridefense`."""
-
-from ridefense.cli import main
-
-main()
