@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from typer.main import get_command
 
-from ridefense.cli import app
+from ridefense.cli.app import app
 
 _WIDTH = 96  # characters a line
 _FROM_THE_ROOT = {

@@ -10,7 +10,7 @@ import torch
 from evaluations import weights
 from ridefense import Median, datasets, presets
 from ridefense.attacks import PGD
-from ridefense.cli import choices, main
+from ridefense.cli import evaluate, main
 from ridefense.evaluate import Threat, read
 from ridefense.imagefiles import load_image, save_image
 
@@ -95,21 +95,6 @@ def test_no_attack_is_clean_images_alone(cli, classifier, tmp_path):
     assert {row.attack for row in read(tmp_path / "median").rows} == {"none"}
 
 
-def test_purifiers_by_name():
-    made = [
-        choices.purifier(name, "fast", choices.NetworkName.mnist, "eager")
-        for name in ("none", "median", "median:5", "tv-chambolle", "tv-bregman:3", "blur:0.5")
-    ]
-    names = [type(purifier).__name__ for purifier in made]
-    assert names == ["Unchanged", "Median", "Median", "TVChambolle", "TVBregman", "GaussianBlur"]
-    assert (made[1], made[2]) == (Median(3), Median(5))
-    assert (made[3].weight, made[4].weight, made[5].sigma) == (0.1, 3.0, 0.5)
-    for kind in ("ride", "dae", "idip", "dip"):
-        purifier = choices.purifier(kind, "paper", choices.NetworkName.mnist, "eager")
-        assert purifier.name.lower() == kind
-        assert (purifier.total_steps, purifier.engine) == (10_000, "eager")
-
-
 def test_purify_writes_what_the_library_computes(cli, digit, tmp_path):
     code, _, err = cli("purify", digit, tmp_path / "out.png", "--purifier", "median:5")
     assert code == 0
@@ -135,7 +120,7 @@ def test_list_names_everything(cli):
     for names in known.values():
         assert all(name in " ".join(out.split()) for name in names)
     assert set(datasets.names()) <= set(known["datasets"])
-    assert {"median[:NUMBER]", "jpeg[:NUMBER]", "defense-gan", "ride"} <= set(known["purifiers"])
+    assert {"median[:kernel]", "jpeg[:quality]", "defense-gan", "ride"} <= set(known["purifiers"])
     assert {"bpda", "held", "apgd", "square", "autoattack"} <= set(known["attacks"])
 
 
@@ -147,7 +132,7 @@ def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier
         save_image(image, place / "a.png")
     made = ("evaluate", "--dataset", tmp_path / "mine", "--classifier", classifier,
             "--purifier", "dip", "--attack", "fgsm", "--out", tmp_path / "out")  # fmt: skip
-    one_line(*cli(*made), "--network mnist has 1 channel")
+    one_line(*cli(*made), "mnist takes 1 channel")
     assert cli(*made, "--network", "mnist", "--out", tmp_path / "grey")[0] == 0
     (attack,) = read(tmp_path / "grey" / "dip-fast").attacks.values()
     assert attack["eps"] == 0.1
@@ -200,14 +185,14 @@ def one_line(code, out, err, told):
         (("evaluate", "--purifier", "median:4"), "kernel is 4"),
         (("evaluate", "--purifier", "median:x"), "leave out ':x', or write it as median:5"),
         (("evaluate", "--purifier", "none:1"), "leave out ':1'"),
-        (("evaluate", "--attack", "hugo"), "'hugo' is not one of"),
+        (("evaluate", "--attack", "hugo"), "attack is 'hugo'; use one of none, fgsm"),
         (("evaluate", "--eps", "-1"), "eps is -1"),
         (("evaluate", "--eps", "x"), "--eps"),
         (("evaluate", "--images", "0"), "--images"),
         (("evaluate", "--hugo"), "--hugo"),
         (("report", "nowhere"), "nowhere holds no runs"),
         (("purify", "nowhere.png", "out.png"), "nowhere.png is no file"),
-        (("purify", "--network", "hugo", "a", "b"), "'hugo' is not one of"),
+        (("purify", "--network", "hugo", "a", "b"), "network is 'hugo'; use one of mnist"),
         (("purify", "nowhere.png", "out.jpg"), "out.jpg does not end in .png; name a .png file"),
         (("purify", "nowhere.png", "no/out.png"), "no is no folder; make it"),
         (("purify", "nowhere.png", "."), "does not end in .png"),
@@ -240,13 +225,21 @@ def test_bad_input_is_told_in_one_line(cli, monkeypatch, tmp_path, arguments, to
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("evaluate", "--hugo"), "No such option: --hugo. See ridefense evaluate --help."),
+        (("evaluate", "--qqqq"), "No such option: --qqqq. See ridefense evaluate --help."),
         (("evaluate", "--images"), "requires an argument. See ridefense evaluate --help."),
-        (("evaluate", "--attack", "hugo"), "'--attack': 'hugo' is not one of 'none', 'fgsm',"),
-        ((*TRAIN, "--attack", "hugo"), "'fgsm'. See ridefense train-classifier --help."),
+        (("evaluate", "--attack", "hugo"), "'--attack': attack is 'hugo'; use one of none, fgsm,"),
+        ((*TRAIN, "--attack", "hugo"), "fgsm. See ridefense train-classifier --help."),
         (("purify", "a"), "Missing argument 'OUT'. See ridefense purify --help."),
         (("hugo",), "No such command 'hugo'. See ridefense --help."),
-        (("--hugo",), "No such option: --hugo. See ridefense --help."),
+        (("--xyz",), "No such option: --xyz. See ridefense --help."),
+        (("evaluate", "--imags", "3"), "did you mean --images? See ridefense evaluate --help."),
+        (("evalute",), "Did you mean 'evaluate'? See ridefense --help."),
+        (("evaluate", "--purifier", "mediann"), "did you mean 'median'? See"),
+        (("evaluate", "--attack", "bdpa"), "did you mean 'bpda'? See"),
+        (("audit", "--budget", "ful"), "did you mean 'full'? See"),
+        (("purify", "--preset", "fsat", "a", "b"), "did you mean 'fast'? See"),
+        (("reproduce", "figur-7"), "did you mean 'figure-7'?"),
+        (("evaluate", "--images", "x"), "not 'x'. See ridefense evaluate --help."),
     ],
 )
 def test_usage_errors_name_the_help_that_helps(cli, arguments, told):
@@ -287,7 +280,7 @@ def test_rows_that_fail_their_checks_have_an_exit_code_of_their_own(
         def __call__(self, model, images, labels, **_):
             return (images + 0.5).clamp(0, 1)
 
-    monkeypatch.setattr(choices, "threat", lambda *_: Threat(attack=Far(eps=0.1)))
+    monkeypatch.setattr(evaluate, "threat", lambda *_: Threat(attack=Far(eps=0.1)))
     code, out, err = cli(*evaluation(classifier, tmp_path))
     assert code == 3
     assert "4 rows failed a check" in " ".join(err.split())

@@ -125,7 +125,7 @@ def test_the_printed_command_has_the_same_attack(inputs, tmp_path, capsys):
 
 def test_an_estimator_of_its_own_is_named_in_the_printed_command(inputs, tmp_path, capsys):
     (tmp_path / "grid.json").write_text('[{"steps": 1}]')
-    more = f"--estimator dae --attack none --grid {tmp_path / 'grid.json'} --out {tmp_path / 'o'}"
+    more = f"--purifier dae --attack none --grid {tmp_path / 'grid.json'} --out {tmp_path / 'o'}"
     assert pages.call(f"ridefense tune --preset {inputs / 'base.json'} {SIZE} {more}") == 0
     told = capsys.readouterr().out
     assert f"--purifier dae --preset {tmp_path / 'o/preset.json'} --attack none" in told
@@ -139,8 +139,8 @@ def test_an_estimator_of_its_own_is_named_in_the_printed_command(inputs, tmp_pat
         ("--grid empty.json", "the grid is empty"),
         ("--preset hugo", "preset is 'hugo'; use one of"),
         ("--preset hugo.json", "hugo.json is no preset file"),
-        ("--estimator median", "'median' is not one of"),
-        ("--estimator dip", "neither α nor σ"),
+        ("--purifier median", "median is no estimator; tune one of ride, dae"),
+        ("--purifier dip", "neither α nor σ"),
         ("--report-images 950", "50 images of"),
         ("--eps -1", "eps is -1"),
         ("--classifier nothing", "no classifier 'nothing'"),

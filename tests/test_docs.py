@@ -14,7 +14,7 @@ from pymdownx.slugs import slugify
 from typer.main import get_command
 
 import pages
-from ridefense.cli import app
+from ridefense.cli.app import app
 
 pytestmark = pytest.mark.slow
 

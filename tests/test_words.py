@@ -19,12 +19,12 @@ from ridefense.attacks import (
     UniformNoise,
     margin,
 )
-from ridefense.cli.choices import FILTERS
 from ridefense.describe import describe
 from ridefense.evaluate import Threat
 from ridefense.gradients import FrozenWeights, Identity, Truncated
 from ridefense.networks import UNet
 from ridefense.pages import seconds
+from ridefense.purifiers import PURIFIERS, load
 from ridefense.results import RecordedThreat, words
 
 
@@ -49,12 +49,11 @@ def test_words_are_found_for_any_settings(data):
     assert isinstance(words.title(recorded), str)
 
 
-@pytest.mark.parametrize("name", FILTERS)
-def test_words_tell_the_number_of_the_command_line(name):
-    make, number = FILTERS[name]
-    if number is None:
-        return
-    told = words.defence(describe(make(number)))
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, e.example) for name, e in PURIFIERS.items() if e.setting]
+)
+def test_words_tell_the_number_of_the_command_line(name, number):
+    told = words.defence(describe(load(f"{name}:{number}")))
     assert told.endswith(f" {number:g}")
 
 

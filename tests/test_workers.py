@@ -11,7 +11,7 @@ from clusters import ray_here  # noqa: F401 (a fixture)
 from evaluations import GRAY, declare, numbers
 from ridefense import InputError, RideError, threads
 from ridefense.attacks import PGD, Attack
-from ridefense.cli import choices
+from ridefense.cli import machine
 from ridefense.evaluate import Chunk, Cluster, Here, Processes, Threat, chunks_of, run
 from ridefense.evaluate.workers import Bench, Died, spread
 from ridefense.gradients import Surrogate, imitator
@@ -105,10 +105,10 @@ def test_a_worker_with_other_versions_is_refused(evaluation):
 
 
 def test_the_command_line_chooses_where():
-    assert choices.workers(None, None) == choices.workers(1, None) == Here()
-    assert choices.workers(4, None) == Processes(4)
-    assert choices.workers(None, "auto") == Cluster("auto", None)
-    assert choices.workers(8, "ray://head:10001") == Cluster("ray://head:10001", 8)
+    assert machine.workers(None, None) == machine.workers(1, None) == Here()
+    assert machine.workers(4, None) == Processes(4)
+    assert machine.workers(None, "auto") == Cluster("auto", None)
+    assert machine.workers(8, "ray://head:10001") == Cluster("ray://head:10001", 8)
     with pytest.raises(InputError, match="count is 0"):
         Processes(0)
 

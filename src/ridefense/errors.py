@@ -1,9 +1,38 @@
 """The errors that ridefense raises on purpose: one line that names the value and the remedy."""
 
+from collections.abc import Iterable
+
 
 class RideError(Exception):
     """Base of every error that ridefense raises on purpose."""
 
 
 class InputError(RideError, ValueError):
-    """An argument, a file or a setting that cannot be used as it was given."""
+    """An argument, a file or a setting that cannot be used."""
+
+
+class UserCodeError(InputError):
+    """An exception in code that the user brought: a classifier, a purifier or a data set.
+
+    Its cause is that exception.
+    """
+
+
+def unknown(what: str, given: object, known: Iterable[str], others: str = "") -> InputError:
+    """An error about a name that does not exist.
+
+    Args:
+        what: the name of the argument, as "purifier".
+        given: its value.
+        known: the names that exist. The message suggests the one that is most like `given`; if
+            none is like it, the message lists them all.
+        others: values that are taken too, as "a path".
+    """
+    from difflib import get_close_matches
+
+    names = list(known)
+    similar = get_close_matches(str(given).lower(), names, n=1)
+    if similar:
+        return InputError(f"{what} is {given!r}; did you mean {similar[0]!r}?")
+    options = ", ".join([*names, others] if others else names)
+    return InputError(f"{what} is {given!r}; use one of {options}")

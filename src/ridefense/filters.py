@@ -133,11 +133,13 @@ class TVBregman(Filter):
         def denoise(array: np.ndarray, weight: float, channel_axis: int) -> np.ndarray:
             # scikit-image drops axes of one; without the channels' it transposes what is left.
             if len(array) == 1:
-                return denoise_tv_bregman(array[0], weight=weight).reshape(array.shape)
-            found = denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
-            return found.reshape(array.shape)
+                return denoise_tv_bregman(array[0], weight=weight)[None]
+            return denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
 
-        return each_image(images, denoise, weight=self.weight)
+        # Nor does it take an axis of one pixel: as three equal ones, with no variation along it.
+        thin = [3 if side == 1 else 1 for side in images.shape[2:]]
+        found = each_image(images.repeat(1, 1, *thin), denoise, weight=self.weight)
+        return found[:, :, thin[0] // 2 :: thin[0], thin[1] // 2 :: thin[1]]
 
 
 def _check_weight(weight: float) -> None:

@@ -28,7 +28,7 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     try:
         found = unwrapped(classifier(images))
     except Exception as error:
-        if isinstance(error, RideError) or _is_about_memory(error):
+        if isinstance(error, RideError) or is_about_memory(error):
             raise
         raise InputError(
             f"classifier {name_of(classifier)} fails on images {list(images.shape)} "
@@ -63,7 +63,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
-def _is_about_memory(error: Exception) -> bool:
+def is_about_memory(error: Exception) -> bool:
+    """Whether an error says that there is too little memory; a smaller batch may help."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ridefense.errors import InputError
+from ridefense.names import NetworkName as NetworkName
 from ridefense.noise import Keys, Stream, binary_digits
 
 _DEEPEST = Stream.DROPOUT - Stream.INIT
@@ -212,8 +213,6 @@ def _per_image(
     outputs = function(inputs.flatten(0, 1), *args, **kwargs)
     return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
 
-
-NetworkName = Literal["mnist", "cifar10", "imagenet"]
 
 NETWORKS: dict[NetworkName, Network] = {
     "mnist": Network(channels=(1, 16, 16, 16, 1), dropout_after=(2, 3)),

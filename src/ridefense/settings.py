@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ridefense.errors import InputError
 from ridefense.images import Normalisation
+from ridefense.names import EngineName
 from ridefense.networks import Init, Network
 
 CHOICES = {
@@ -83,7 +84,7 @@ class Settings:
     crop: int | None = None
     refits: int = 0
     check_descent: bool = False
-    engine: Literal["auto", "eager", "native", "cuda"] = "auto"
+    engine: EngineName = "auto"
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, Network):

@@ -1,7 +1,7 @@
-"""Hyper-parameters by tuning (Eq. 6): run every θ of a grid, keep the one of the lowest loss.
+"""Tuning of hyper-parameters (Eq. 6): every θ of a grid is run, and the lowest loss is kept.
 
-Every θ is an evaluation with a run folder of its own, so a search that was killed goes on where it
-stopped, and its records are those of any evaluation.
+Every θ is an evaluation with its own run folder. So an interrupted search resumes, and its records
+are read like those of any evaluation.
 """
 
 import hashlib
@@ -31,32 +31,32 @@ from ridefense.results import Accuracy, AttackResult, DefenceResult
 from ridefense.settings import Settings
 
 Changes = dict[str, Any]
-"""One θ: the settings in which it differs from the base preset."""
+"""One θ: the settings that differ from the base preset."""
 
 PRESET = "preset.json"
-"""The file that a search writes its best into."""
+"""The file that a search writes its best θ into."""
 
 _SETTINGS = {f.name for f in fields(Settings)} - {"network", "normalisation", "engine"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Evaluation):
-    """An evaluation on images that a report does not show, whose purifier is the base of a grid.
+    """An evaluation on held-out images; its purifier is the base of the grid.
 
     Attributes:
-        reported: what is to be reported afterwards. Of its split no image is searched on that it
-            draws; another split is disjoint by itself.
-        draws: of the defence's randomness on each image; the loss is taken in the first.
+        reported: the evaluation that will be reported. The images that it draws are left out of
+            the search, if both use the same split.
+        draws: of the defence's randomness on each image; the loss is that of the first.
     """
 
     reported: Evaluation
     draws: int = 1
 
     def load(self) -> tuple[Dataset, Classifier]:
-        """As every evaluation's, but drawn from the images that remain.
+        """The images that are searched on, drawn from those that are not reported.
 
         Raises:
-            InputError: where fewer remain than are to be drawn.
+            InputError: if fewer images remain than are to be drawn.
         """
         whole = {"dataset": self.dataset, "split": self.split, "limit": None}
         images, classifier = Evaluation(
@@ -67,13 +67,13 @@ class Search(Evaluation):
             images = images[(~torch.isin(images.ids, theirs.ids)).nonzero().flatten()]
         if not len(images) or len(images) < (self.limit or 1):
             raise InputError(
-                f"{len(images)} images of {images.title} ({images.split}) are not reported, limit "
-                f"is {self.limit}; report or search on fewer, or search on another split"
+                f"{len(images)} images of {images.title} ({images.split}) are left for the search, "
+                f"limit is {self.limit}; report or search on fewer, or search on another split"
             )
         return images.drawn(self.limit, self.per_class, self.image_seed), classifier
 
     def declared(self) -> dict[str, Any]:
-        """What `run.json` says, with the images that were kept apart."""
+        """What `run.json` declares, with the images that are left out."""
         declared = super().declared()
         declared["settings"]["reported"] = self.reported.declared()["settings"]["dataset"]
         return declared
@@ -81,7 +81,7 @@ class Search(Evaluation):
 
 @dataclass(frozen=True)
 class Trial:
-    """What one θ did on the images of a search.
+    """The result of one θ.
 
     Attributes:
         changes: θ.
@@ -89,7 +89,7 @@ class Trial:
         loss: the classification objective of Eq. 6: the cross-entropy of the classifier on the
             purified images, the mean over images and then over attacks, clean images being one.
         flops: operations of fitting one image, see `Settings.flops`.
-        result: the records, and what they say.
+        result: clean images and attacks.
     """
 
     changes: Changes
@@ -126,28 +126,27 @@ def tune(
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> list[Trial]:
-    """Try every θ, and write the best as `preset.json` into the folder.
+    """Run every θ, and write the best as `preset.json` into the folder.
 
     Args:
-        search: images, classifier, attacks, and the base settings as its purifier. An attack
-            without a gradient mode (gray box) is run once in this process, and its images shown
-            to every θ; other workers find the same images again for each.
+        search: images, classifier, attacks, and the base settings as its purifier. With the
+            default workers a gray-box attack is run once and its images serve every θ; other
+            workers compute the same images again for each θ.
         grid: see `read_grid` and `product`.
-        folder: a run folder for each θ below it.
-        progress: called with what is being done, the trials done (a fraction within one) and
-            their total.
+        folder: where each θ gets a run folder.
+        progress: called with the current step, the trials done (with a fraction of the current
+            one) and their total.
         workers: where chunks are computed, see `ridefense.evaluate.run`.
 
     Returns:
         The trials, the lowest loss first.
 
     Raises:
-        InputError: for a base that is no estimator, an empty grid, a setting that there is not or
-            a value that it does not take, one that makes the estimator what it is, or a network
-            that no preset is for; before anything is run.
+        InputError: before anything is run, if the base is not an estimator, the grid is empty, a
+            setting or value is not allowed, or no preset is for the network.
     """
     if not isinstance(search.purifier, Estimator):
-        raise InputError("purifier is no estimator; tune one of ride, dae, idip, dip")
+        raise InputError("purifier is not an estimator; tune one of ride, dae, idip, dip")
     thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
@@ -178,9 +177,9 @@ def tune(
 
 
 def default_grid(base: Settings) -> list[Changes]:
-    """α × σ around a base, after Figure 5 (c, d): σ at half, once and twice the base's.
+    """The grid of Figure 5 (c, d): α at 0.8, 0.9 and 0.95; σ at 0.5, 1 and 2 times the base's.
 
-    An estimator without updates (DAE) has no α to try, one without noise (I-DIP) no σ.
+    An estimator without updates (DAE) has no α, one without noise (I-DIP) no σ.
 
     Raises:
         InputError: for DIP, which has neither.
@@ -206,8 +205,8 @@ def product(values: Mapping[str, Sequence[Any]]) -> list[Changes]:
 def read_grid(path: str | os.PathLike[str]) -> list[Changes]:
     """A grid from a JSON or TOML file: an object of lists, or a list of objects.
 
-    The first names each setting's values, all of whose combinations are tried. The second lists
-    every θ on its own; in TOML it is an array of tables called `theta`.
+    An object gives the values of each setting, and all combinations are run. A list gives every θ;
+    in TOML it is an array of tables called `theta`.
 
     Raises:
         InputError: for a file that is neither.
@@ -234,14 +233,13 @@ def _changed(base: Estimator, changes: Changes) -> Estimator:
         raise InputError(f"a grid cannot change {', '.join(unknown)}; it can {known}")
     if fixed := sorted(changes.keys() & set(base.traits())):
         raise InputError(
-            f"a grid cannot change {', '.join(fixed)} of {base.name}, which make it what it is; "
-            "tune ride"
+            f"a grid cannot change {', '.join(fixed)} of {base.name}, which define it; tune ride"
         )
     return replace(base, **changes)
 
 
 def _slug(changes: Changes) -> str:
-    """A folder's name for θ, the same in every grid that holds it."""
+    """A name for the folder of θ that does not depend on the grid."""
     text = json.dumps(changes, sort_keys=True)
     return f"theta-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
@@ -267,7 +265,7 @@ def _trial(evaluation: Search, changes: Changes, done: RunFolder) -> Trial:
 
 @torch.no_grad()
 def _cross_entropy(classifier: Classifier, images: Iterable[Tensor], labels: list[int]) -> float:
-    """Its mean; infinite where a purified image or its logits are not finite."""
+    """The mean; infinite if a purified image or its logits are not finite."""
     device = next(classifier.parameters()).device
     losses = [
         nn.functional.cross_entropy(
@@ -279,7 +277,7 @@ def _cross_entropy(classifier: Classifier, images: Iterable[Tensor], labels: lis
 
 
 def _within(progress: Progress | None, number: int, trials: int) -> Progress | None:
-    """Progress of a trial as progress of the search."""
+    """The progress of a trial as progress of the search."""
     if progress is None:
         return None
     title = f"θ {number + 1} of {trials}"

@@ -26,10 +26,10 @@ from ridefense.attacks.objective import EOT, Objective, Value
 from ridefense.defended import Defended, is_randomised
 from ridefense.describe import Plain
 from ridefense.engines import Progress
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.extras import package
 from ridefense.images import cut_to_range
-from ridefense.logits import logits_of
+from ridefense.logits import is_about_memory, logits_of, one_line
 from ridefense.noise import Id, derive
 from ridefense.purifier import Purifier
 
@@ -79,7 +79,7 @@ class _Bridge(Attack):
             model = _Queried(
                 problem.model, image, label, id_, seed, self.purifier_seed, self.redraws
             )
-            with _seeded(seed, image.device):
+            with _seeded(seed, image.device), _told(self.name, image):
                 found = self._one(model, image, label, id_, seed, problem).detach()
             left_alone = torch.equal(found.to(image), image) and model.calls < _FEW
             if not (left_alone and model.random):
@@ -133,6 +133,20 @@ class _Queried(nn.Module):
         """The logarithms of the mean probabilities of so many draws, [N, classes]."""
         seen = torch.stack([self(images).log_softmax(dim=1) for _ in range(draws)])
         return seen.logsumexp(dim=0) - math.log(draws)
+
+
+@contextmanager
+def _told(name: str, image: Tensor) -> Iterator[None]:
+    """Turn an error of a library into one line; Square's, for one, divides by a fifth of a side."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RideError) or is_about_memory(error):
+            raise
+        raise InputError(
+            f"{name} fails on an image {list(image.shape[1:])} ({one_line(error)}); use another "
+            "attack, as PGD, or other images"
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
 from .imagenet import Expected
 from .loading import expected, load, names
-from .probe import probe
+from .probe import check_classes, probe, readable
 from .training import Progress, count_correct, train
 
 __all__ = [
@@ -13,11 +13,13 @@ __all__ = [
     "Info",
     "Progress",
     "Recipe",
+    "check_classes",
     "count_correct",
     "expected",
     "load",
     "names",
     "probe",
+    "readable",
     "save",
     "train",
 ]

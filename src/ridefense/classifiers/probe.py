@@ -1,10 +1,11 @@
-"""Whether a classifier takes the images of a data set, asked before anything else is done."""
+"""Whether a classifier and a data set fit together, asked before anything else is done."""
 
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
+from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.logits import logits_of, name_of
 
@@ -39,6 +40,51 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
             "check its weights and its normalisation"
         )
     return logits.shape[1]
+
+
+def check_classes(images: Dataset, classifier: str, classes: int) -> None:
+    """Refuse images whose labels are not those of a classifier.
+
+    Where classes are named, a label is the place of a name among all names, so that other names
+    make other labels.
+
+    Raises:
+        InputError: for a label that the classifier does not have, and for another number of names.
+    """
+    if int(images.labels.max()) >= classes:
+        raise InputError(
+            f"{classifier} has {classes} classes, {images.title} has more; "
+            "choose a classifier made for these images"
+        )
+    found = images.classes
+    numbered = all(name.isdecimal() and int(name) == n for n, name in enumerate(found))
+    if numbered or len(found) == classes:
+        return
+    missing = ", or add the missing ones empty" if len(found) < classes else ""
+    raise InputError(
+        f"{images.title} has {len(found)} classes, {classifier} {classes}; choose another "
+        f"classifier, or name folders of images by class number (0 to {classes - 1}){missing}"
+    )
+
+
+def readable(images: Dataset, count: int) -> Tensor:
+    """The first images that can be decoded, at most `count`: [N, C, H, W].
+
+    Raises:
+        InputError: where none can.
+    """
+    found: list[Tensor] = []
+    told: InputError | None = None
+    for n in range(len(images)):
+        try:
+            found.append(images[n : n + 1].images)
+        except InputError as error:
+            told = told or error
+        if len(found) == count:
+            break
+    if not found:
+        raise told or InputError(f"{images.title} has no images here; take at least one")
+    return torch.cat(found)
 
 
 def _taken(classifier: nn.Module, images: Tensor) -> str | None:

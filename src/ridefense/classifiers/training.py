@@ -20,7 +20,7 @@ from torch.nn import functional
 from ridefense.attacks import Attack
 from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
 from ridefense.classifiers.classifier import Classifier, Info
-from ridefense.classifiers.probe import probe
+from ridefense.classifiers.probe import check_classes, probe, readable
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.files import write_atomically
@@ -103,6 +103,7 @@ def train(
         classifier.network.load_state_dict(start.network.state_dict())
     classifier.to(device)
     if test is not None:
+        _check_same_classes(dataset, test)
         _check_fit(classifier.eval(), test)  # fails now rather than in the end
     run = _Run(classifier, recipe, steps=epochs * (len(labels) // recipe.batch))
     settings = repr((info, len(labels)))
@@ -147,15 +148,22 @@ def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 10
     return correct
 
 
+def _check_same_classes(train: Dataset, test: Dataset) -> None:
+    """Refuse images to test on whose labels stand for other classes."""
+    if train.classes != test.classes and not all(map(str.isdecimal, train.classes + test.classes)):
+        other = sorted({*train.classes} ^ {*test.classes}) or [*test.classes]
+        raise InputError(
+            f"{test.title} ({test.split}) and {train.title} ({train.split}) have other classes, "
+            f"as {other[0]}; test on images of the same classes"
+        )
+
+
 def _check_fit(classifier: torch.nn.Module, dataset: Dataset) -> None:
     """Refuse a classifier that cannot be shown these images, or cannot give their labels."""
     if not len(dataset.labels):
         raise InputError(f"{dataset.title} has no labels to compare with; choose another data set")
-    classes = probe(classifier, dataset[:2].images.to(_device(classifier)))
-    if int(dataset.labels.max()) >= classes:
-        raise InputError(
-            f"{name_of(classifier)} has {classes} classes, {dataset.title} more; choose another"
-        )
+    classes = probe(classifier, readable(dataset, 2).to(_device(classifier)))
+    check_classes(dataset, name_of(classifier), classes)
 
 
 def _device(classifier: torch.nn.Module) -> torch.device:

@@ -1,70 +1,61 @@
 """ridefense audit"""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from ridefense import classifiers
-from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed
-from ridefense.audit.plan import BROKEN, UNDEFENDED
-from ridefense.cli import choices
-from ridefense.cli.choices import EngineName
+from ridefense.cli import defaults, machine, options, paths
 from ridefense.cli.console import bar
 from ridefense.cli.evaluate import UNCHECKED
-from ridefense.cli.report import show_audit
+from ridefense.names import BudgetName
 
 BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1", "bit-depth:1")
-"""Fixed filters that stand beside what is audited."""
-
-_BY_DEFAULT = f"[{', '.join(BESIDE)}]"
-
-
-class BudgetName(StrEnum):
-    quick = "quick"
-    small = "small"
-    full = "full"
+"""Fixed filters that are attacked too, for comparison."""
 
 
 def audit(
-    dataset: choices.Dataset = "digits",
-    classifier: choices.ClassifierName = None,
-    network: choices.Network = None,
-    purifier: Annotated[
-        str, typer.Option(help="what is audited: ride, jpeg:75, …; see list")
-    ] = "ride",
-    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
-    eps: choices.Radii = None,
-    images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
+    dataset: options.Dataset = "digits",
+    classifier: options.Classifier = None,
+    network: options.Network = None,
+    purifier: Annotated[str, options.purifier("what is audited; see list")] = "ride",
+    preset: options.Preset = None,
+    eps: options.Radii = None,
+    images: options.Images = 100,
     beside: Annotated[
         list[str] | None,
-        typer.Option(help=f"another purifier, attacked as well; may be repeated  {_BY_DEFAULT}"),
+        options.purifier(
+            f"another purifier for comparison; may be repeated  [{', '.join(BESIDE)}]"
+        ),
     ] = None,
     hardened: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
-            help="an adversarially trained classifier, attacked as well; may be repeated  "
+            metavar="NAME|FILE",
+            help="an adversarially trained classifier for comparison; may be repeated  "
             "[those that ship for the data]",
         ),
     ] = None,
-    budget: Annotated[BudgetName, typer.Option(help="attack steps and draws")] = BudgetName.small,
-    engine: choices.Engine = EngineName.auto,
-    device: choices.Device = None,
-    workers: choices.WorkerCount = None,
-    ray: choices.RayAddress = None,
+    budget: Annotated[
+        BudgetName, options.one_of("budget", get_args(BudgetName), "attack steps and draws")
+    ] = "small",
+    engine: options.Engine = "auto",
+    device: options.Device = None,
+    workers: options.WorkerCount = None,
+    ray: options.RayAddress = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", help="a folder a defence inside of it  [runs/audit]")
+        Path | None,
+        typer.Option("--out", help="folder with a run folder for each defence  [runs/audit]"),
     ] = None,
+    debug: options.Debug = False,
 ) -> None:
-    """Attack a defence with all of a budget that applies, and write a page that ends in a verdict.
+    """Attack a purifier and write a verdict.
 
-    Beside it stand no defence, other purifiers, and adversarially trained classifiers. Cheap
-    attacks come first. Interrupted or killed, the same command goes on where it stopped, and how
-    many workers there are changes no number. Budget quick is for schedules of seconds a fit: it has
-    the attacks that do most for their cost, and of the curve over ε its end. Exit code 3: a sanity
-    check failed.
+    It is attacked with every attack of a budget that applies. For comparison the same attacks are
+    run on no defence, other purifiers and adversarially trained classifiers. Cheap attacks come
+    first. After an interruption the same command resumes. The number of workers never changes a
+    result. Budget quick is for purifiers that take seconds an image: it has the attacks that gain
+    most for their cost, and only the largest ε of the curve. Exit code 3: a sanity check failed.
 
     \b
     Examples:
@@ -72,39 +63,48 @@ def audit(
       ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.2 --budget quick
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
       ridefense audit --dataset cifar10 --hardened r18-adv.safetensors
+      ridefense audit --purifier lab:Denoiser --images 8
     """
-    family = choices.family_of(dataset, network)
-    name = classifier or family.classifier
-    device = choices.device(device)
+    others = list(dict.fromkeys(beside or BESIDE))
+    paths.check_preset(preset, [purifier, *others])
+    from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed
+    from ridefense.cli.report import show_audit
+
+    own = defaults.of(dataset, network)
+    device = machine.device(device)
     folder = folder or Path("runs", "audit")
     declared = Audit(
         dataset=dataset,
-        classifier=name,
-        name=_folder(choices.slug(purifier, preset)),
-        purifier=choices.purifier(purifier, preset, family.network, engine),
-        radii=tuple(dict.fromkeys(eps or [family.eps])),
+        classifier=classifier or own.classifier,
+        name=_folder(paths.run_folder(purifier, preset)),
+        purifier=options.made(purifier, preset, own.network, engine),
+        radii=tuple(dict.fromkeys(eps or [own.eps])),
         budget=BUDGETS[budget],
         curve=CURVE if BUDGETS[budget].thorough else CURVE[-1:],
         beside={
-            choices.slug(other, preset): choices.purifier(other, preset, family.network, engine)
-            for other in beside or BESIDE
+            paths.run_folder(other, preset): options.made(other, preset, own.network, engine)
+            for other in others
         },
-        hardened=tuple(hardened or _shipped(family.classifier)),
+        hardened=tuple(hardened or _shipped(own.classifier)),
         limit=images,
-        batch=family.chunk(device),
+        batch=own.batch_on(device),
         device=device,
     )
     with bar("rows") as move:
-        carry_out(declared, folder, move, choices.workers(workers, ray))
+        carry_out(declared, folder, move, machine.workers(workers, ray))
     if any(failed(show_audit(folder).checks)):
         raise typer.Exit(UNCHECKED)
 
 
-def _folder(slug: str) -> str:
-    """Of what is audited: another than those of what always stands beside it."""
-    return f"audited-{slug}" if slug in (UNDEFENDED, BROKEN) else slug
+def _folder(name: str) -> str:
+    """Of what is audited: another than those of what is always attacked for comparison."""
+    from ridefense.audit.plan import BROKEN, UNDEFENDED
+
+    return f"audited-{name}" if name in (UNDEFENDED, BROKEN) else name
 
 
 def _shipped(classifier: str) -> list[str]:
     """The adversarially trained classifiers of a kind that ship."""
+    from ridefense import classifiers
+
     return [name for name in classifiers.names() if name.startswith(f"{classifier}-adv")]

@@ -1,25 +1,24 @@
-"""How commands speak: results on stdout, all else on stderr."""
+"""How commands speak: results on standard output, all else on standard error."""
 
+import io
+import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from ridefense.errors import RideError
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+if TYPE_CHECKING:
+    from ridefense.pages import Document
 
 PAUSE = 10.0
 """Seconds from one line about progress to the next, where there is no terminal for a bar."""
+
+
+class ReaderGone(Exception):
+    """The reader of standard output has closed it, as `head` does."""
 
 
 class Move(Protocol):
@@ -29,19 +28,70 @@ class Move(Protocol):
         """What is being done, how much of how much is, and what changes all the time."""
 
 
+def prepare() -> None:
+    """Let both streams take any text, whatever the locale: what they cannot show becomes "?"."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the command
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the process's life)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def say(text: str) -> None:
-    """A line for the reader, which no program waits for."""
-    err.print(text, markup=False, soft_wrap=True)
+    """A line for the reader. It is lost if standard error cannot be written."""
+    with suppress(OSError):
+        print(one_line(text), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Text on standard output, with an end of line.
+
+    Raises:
+        ReaderGone: if the reader has closed it.
+        RideError: if it cannot be written.
+    """
+    with _writing():
+        print(text, flush=True)
+
+
+def show_page(page: "Document") -> None:
+    """A document's texts and tables on standard output; errors as of `show`."""
+    from ridefense.pages import as_terminal
+
+    with _writing():
+        print(as_terminal(page, colour=sys.stdout.isatty()), end="", flush=True)
+
+
+def finish() -> None:
+    """Write what standard output still holds; errors as of `show`."""
+    with _writing():
+        sys.stdout.flush()
+
+
+def one_line(text: str) -> str:
+    """The text in one line, without characters that control a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 @contextmanager
 def bar(unit: str) -> Iterator[Move]:
     """A progress bar; without a terminal a line now and then. Yields what moves it."""
-    if not err.is_terminal:
+    if not sys.stderr.isatty():
         yield _lines(unit)
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -49,7 +99,8 @@ def bar(unit: str) -> Iterator[Move]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=err, transient=True)
+    console = Console(stderr=True, highlight=False, emoji=False)
+    progress = Progress(*columns, console=console, transient=True)
     task = progress.add_task("")
 
     def move(doing: str, done: float, total: float, detail: str = "") -> None:
@@ -75,3 +126,18 @@ def _lines(unit: str) -> Move:
         said, at = doing, time.monotonic()
 
     return move
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tells errors of standard output from all others, and keeps Python from flushing it again."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError, ValueError):  # a stream of a test has no number
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from error
+        raise RideError(f"cannot write to standard output ({error.strerror})") from error

@@ -5,53 +5,50 @@ from typing import Annotated
 
 import typer
 
-from ridefense.cli import choices
-from ridefense.cli.choices import AttackName, EngineName
-from ridefense.cli.console import bar, say
-from ridefense.cli.report import show
-from ridefense.evaluate import Evaluation, run
-from ridefense.results import read_results
+from ridefense.cli import defaults, machine, options, paths
+from ridefense.cli.console import bar, say, show
+from ridefense.cli.threats import threat
 
 UNCHECKED = 3
 """Exit code of an evaluation that finished, but not all of whose rows passed their checks."""
 
 
 def evaluate(
-    dataset: choices.Dataset = "digits",
-    classifier: choices.ClassifierName = None,
-    network: choices.Network = None,
+    dataset: options.Dataset = "digits",
+    classifier: options.Classifier = None,
+    network: options.Network = None,
     purifier: Annotated[
-        list[str] | None,
-        typer.Option(help="ride, jpeg:75, none, …; see list; may be repeated  [ride]"),
+        list[str] | None, options.purifier("see list; may be repeated  [ride]")
     ] = None,
-    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
-    attack: choices.AttackChoice = AttackName.bpda,
-    eps: choices.Radii = None,
-    step_size: choices.StepSize = None,
-    steps: choices.Steps = None,
-    images: Annotated[int, typer.Option(min=1, help="drawn from the test split")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
-    engine: choices.Engine = EngineName.auto,
-    device: choices.Device = None,
-    workers: choices.WorkerCount = None,
-    ray: choices.RayAddress = None,
+    preset: options.Preset = None,
+    attack: options.Attack = "bpda",
+    eps: options.Radii = None,
+    step_size: options.StepSize = None,
+    steps: options.Steps = None,
+    images: options.Images = 100,
+    seed: options.Seed = 0,
+    engine: options.Engine = "auto",
+    device: options.Device = None,
+    workers: options.WorkerCount = None,
+    ray: options.RayAddress = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="a folder a purifier inside of it  [runs/DATASET]"),
+        typer.Option("--out", help="folder with a run folder for each purifier  [runs/DATASET]"),
     ] = None,
     as_data: Annotated[bool, typer.Option("--json", help="print JSON, not a table")] = False,
+    debug: options.Debug = False,
 ) -> None:
-    """Measure clean and robust accuracy, and keep a record of every image.
+    """Measure clean and robust accuracy.
 
-    Interrupted or killed, the same command goes on where it stopped and ends with the same
-    numbers. An attack or another eps may be added to a folder; all else needs a folder of its own.
-    How many workers there are, and where, never changes a number.
+    Every image has a record, and a page shows them. After an interruption the same command
+    resumes, and ends with the same numbers. An attack or another eps may be added to a folder;
+    other settings need another folder. The number of workers never changes a result.
 
-    fgsm and pgd know the classifier only: they are made on it alone, and their images are shown to
-    the defence. The others know the purifier too. bpda is the paper's; held differentiates the
-    network of purifiers that fit one to the image (ride, dae), and fits it seldom; apgd and
-    autoattack take the best derivative there is and, as square does, run the purifier hundreds or
-    thousands of times for each image.
+    fgsm and pgd know the classifier only: adversarial images are made on the bare classifier, and
+    shown to the defence (gray box). The other attacks know the purifier too (white box). bpda is
+    the paper's. held differentiates the network that ride or dae fits to an image, and fits it
+    again only now and then. apgd and autoattack use the best derivative of the purifier. They and
+    square run the purifier hundreds or thousands of times for each image.
 
     \b
     Examples:
@@ -60,42 +57,48 @@ def evaluate(
       ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
       ridefense evaluate --purifier ride --purifier dae --attack held --eps 8/255 --images 20
       ridefense evaluate --dataset mnist --images 1000 --workers 4
+      ridefense evaluate --purifier lab:Denoiser --images 20
     """
-    family = choices.family_of(dataset, network)
-    device = choices.device(device)
+    named = list(dict.fromkeys(purifier or ["ride"]))
+    paths.check_preset(preset, named)
+    from ridefense.evaluate import Evaluation, run
+    from ridefense.results import read_results
+
+    own = defaults.of(dataset, network)
+    device = machine.device(device)
     folder = folder or Path("runs", Path(dataset).name)
-    radii = eps or [family.eps]
     declared = {}
-    for name in purifier or ["ride"]:
-        defence = choices.purifier(name, preset, family.network, engine)
-        threats = [choices.threat(attack, radius, step_size, steps, defence) for radius in radii]
-        declared[choices.slug(name, preset)] = Evaluation(
+    for name in named:
+        defence = options.made(name, preset, own.network, engine)
+        threats = [threat(attack, radius, step_size, steps, defence) for radius in eps or [own.eps]]
+        declared[paths.run_folder(name, preset)] = Evaluation(
             dataset=dataset,
-            classifier=classifier or family.classifier,
+            classifier=classifier or own.classifier,
             purifier=defence,
             threats=tuple(threat for threat in threats if threat),
             limit=images,
             seeds=(seed,),
-            batch=family.chunk(device),
+            batch=own.batch_on(device),
             device=device,
         )
     faulty = 0
     for number, (name, evaluation) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"
         with bar("rows") as move:
-            finished = run(
-                evaluation,
-                folder / name,
-                lambda doing, done, total, title=title: move(f"{title}: {doing}", done, total),
-                choices.workers(workers, ray),
-            )
+
+            def progress(doing: str, done: float, total: float, title: str = title) -> None:
+                move(f"{title}: {doing}", done, total)
+
+            finished = run(evaluation, folder / name, progress, machine.workers(workers, ray))
         say(f"{title}: {len(finished.rows)} rows in {folder / name}")
         faulty += sum(bool(row.faults) for row in finished.rows)
     results = read_results(folder)
     if as_data:
-        typer.echo(results.to_json(), nl=False)
+        show(results.to_json().rstrip("\n"))
     else:
-        show(results, folder)
+        from ridefense.cli.report import show_results
+
+        show_results(results, folder)
     if faulty:
         say(f"{faulty} rows failed a check of the attack's or the purifier's output; see the notes")
         raise typer.Exit(UNCHECKED)

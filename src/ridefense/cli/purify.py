@@ -6,25 +6,21 @@ from typing import Annotated
 
 import typer
 
-from ridefense.cli import choices
-from ridefense.cli.choices import EngineName, NetworkName
+from ridefense import purifiers
+from ridefense.cli import options, paths
 from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
-from ridefense.estimators import Estimator
-from ridefense.imagefiles import load_image, save_image
-from ridefense.networks import name_for
 
 
 def purify(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a PNG or JPEG image")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the PNG to write")],
-    purifier: Annotated[str, typer.Option(help="ride, dae, median:5, …; see list")] = "ride",
-    preset: Annotated[str, typer.Option(help="of an estimator's settings; see list")] = "fast",
-    network: Annotated[
-        NetworkName | None, typer.Option(help="Table 3's; by default the image's own")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
-    engine: Annotated[EngineName, typer.Option(help="what fits the network")] = EngineName.auto,
+    purifier: Annotated[str, options.purifier("see list")] = "ride",
+    preset: options.Preset = None,
+    network: options.Network = None,
+    seed: options.Seed = 0,
+    engine: options.Engine = "auto",
+    debug: options.Debug = False,
 ) -> None:
     """Purify one image.
 
@@ -37,15 +33,21 @@ def purify(
       ridefense purify photo.jpg clean.png --preset paper --seed 7
       ridefense purify photo.jpg clean.png --purifier tv-chambolle:0.2
     """
-    choices.check_target(target, ".png", ".PNG")
+    paths.check_target(target, ".png", ".PNG")
+    paths.check_preset(preset, [purifier])
+    from ridefense.estimators import Estimator
+    from ridefense.imagefiles import load_image, save_image
+    from ridefense.networks import name_for
+
     image = load_image(source)
-    network = network or NetworkName(name_for(image.shape))
-    defend = choices.purifier(purifier, preset, network, engine)
+    network = network or name_for(image.shape)
+    defend = options.made(purifier, preset, network, engine)
     if defend.position == "inside":
         raise InputError(f"{purifier} is a defence inside a classifier; use it with evaluate")
     began = time.perf_counter()
     if isinstance(defend, Estimator):
-        say(f"{defend.name}, preset {preset}, network {network}, {defend.total_steps} steps")
+        used = preset or purifiers.DEFAULT_PRESET
+        say(f"{defend.name}, preset {used}, network {network}, {defend.total_steps} steps")
         with bar("steps") as move:
 
             def progress(done: int, total: int) -> None:

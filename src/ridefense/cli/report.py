@@ -1,18 +1,16 @@
 """ridefense report"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ridefense.audit import AuditResult
-from ridefense.audit import write as write_audit
-from ridefense.cli.console import out, say
-from ridefense.experiments import EXPERIMENTS, planned, write, write_index
-from ridefense.pages import as_terminal
-from ridefense.report import summary
-from ridefense.report import write as write_report
-from ridefense.results import Results, read_results
+from ridefense.cli import options
+from ridefense.cli.console import say, show, show_page
+
+if TYPE_CHECKING:
+    from ridefense.audit import AuditResult
+    from ridefense.results import Results
 
 
 def report(
@@ -22,16 +20,21 @@ def report(
     as_data: Annotated[
         bool, typer.Option("--json", help="print JSON alone: the same records, the same bytes")
     ] = False,
+    debug: options.Debug = False,
 ) -> None:
-    """Show records as a table, and write report.html and report.md beside them.
+    """Show records and write their pages.
 
-    Of a folder of reproduce, the page of every table and figure in it; of audit, its page.
+    The pages are report.html and report.md in the folder; for a folder of reproduce the page of
+    every table and figure in it, for one of audit its page.
 
     \b
     Examples:
       ridefense report runs/demo
       ridefense report runs/demo --json > demo.json
     """
+    from ridefense.experiments import EXPERIMENTS, planned, write, write_index
+    from ridefense.results import read_results
+
     found = [e for e in EXPERIMENTS.values() if planned(e, folder)]
     if found and not as_data:
         for experiment in found:
@@ -45,26 +48,29 @@ def report(
         return
     results = read_results(folder)
     if as_data:
-        typer.echo(results.to_json(), nl=False)
-        return
-    show(results, folder)
+        show(results.to_json().rstrip("\n"))
+    else:
+        show_results(results, folder)
 
 
-def show(results: Results, folder: Path) -> None:
-    """The table and its notes on stdout; the pages as files in the folder."""
-    text = as_terminal(summary(results), out.width, colour=out.is_terminal)
-    typer.echo(text, nl=False)
-    for path in write_report(results, folder):
+def show_results(results: "Results", folder: Path) -> None:
+    """Write the pages into the folder, then show the table and its notes."""
+    from ridefense.report import summary, write
+
+    for path in write(results, folder):
         say(f"wrote {path}")
+    show_page(summary(results))
 
 
-def show_audit(folder: Path) -> AuditResult:
-    """The verdict and the checks on stdout; the pages as files in the folder."""
-    result = write_audit(folder)
-    for line in result.headline:
-        out.print(line, markup=False)
-    for check in result.checks:
-        out.print(f"{check.outcome}: {check.name}. {check.sentence}", markup=False)
+def show_audit(folder: Path) -> "AuditResult":
+    """Write the pages into the folder, then show the verdict and the checks."""
+    from ridefense.audit import write
+
+    result = write(folder)
     for name in ("audit.html", "audit.md"):
         say(f"wrote {folder / name}")
+    for line in result.headline:
+        show(line)
+    for check in result.checks:
+        show(f"{check.outcome}: {check.name}. {check.sentence}")
     return result

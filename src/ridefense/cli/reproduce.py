@@ -1,34 +1,19 @@
 """ridefense reproduce"""
 
-from enum import StrEnum
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from ridefense import classifiers, datasets, threads
-from ridefense.cli import choices
+from ridefense.cli import machine, options
 from ridefense.cli.console import bar, say
-from ridefense.errors import InputError
-from ridefense.experiments import (
-    EXPERIMENTS,
-    Setup,
-    carry_out,
-    declare,
-    merge,
-    seconds,
-    write,
-    write_index,
-)
+from ridefense.errors import InputError, unknown
+from ridefense.experiments import EXPERIMENTS
+from ridefense.names import ScaleName
 
 ALL = "all"
 """The name of every table and figure at once."""
-
-
-class ScaleName(StrEnum):
-    smoke = "smoke"
-    laptop = "laptop"
-    paper = "paper"
 
 
 def reproduce(
@@ -37,8 +22,12 @@ def reproduce(
     ],
     scale: Annotated[
         ScaleName,
-        typer.Option(help="smoke: that it runs; laptop: hours on two cores; paper: its own size"),
-    ] = ScaleName.laptop,
+        options.one_of(
+            "scale",
+            get_args(ScaleName),
+            "smoke: only that it runs; laptop: hours on two cores; paper: the paper's own size",
+        ),
+    ] = "laptop",
     dataset: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=DATASET", help="as cifar10=FOLDER; may be repeated"),
@@ -47,16 +36,17 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="FIELD=CLASSIFIER", help="as imagenet=timm:NAME; may be repeated"),
     ] = None,
-    device: choices.Device = None,
-    workers: choices.WorkerCount = None,
-    ray: choices.RayAddress = None,
+    device: options.Device = None,
+    workers: options.WorkerCount = None,
+    ray: options.RayAddress = None,
     folder: Annotated[Path | None, typer.Option("--out", help="[runs/reproduce-SCALE]")] = None,
+    debug: options.Debug = False,
 ) -> None:
-    """Run tables and figures of the paper, and write a page of each beside the paper's figures.
+    """Run tables and figures of the paper.
 
-    Experiments share their records, so what one has run another finds. Interrupted or killed, the
-    same command goes on where it stopped. What needs weights or data that are not here is left
-    out, and the page says so.
+    Each has a page, with the paper's numbers beside its own. Experiments share records, so a case
+    that one has run is not run again for another. After an interruption the same command resumes.
+    A case that needs missing weights or data is left out, and the page says so.
 
     \b
     Examples:
@@ -64,16 +54,25 @@ def reproduce(
       ridefense reproduce table-2 figure-7 --workers 2
       ridefense reproduce table-1 --scale paper --ray auto
     """
-    unknown = [name for name in names if name != ALL and name not in EXPERIMENTS]
-    if unknown:
-        raise InputError(f"no experiment {unknown[0]!r}; use {', '.join(EXPERIMENTS)} or {ALL}")
+    for name in names:
+        if name not in (ALL, *EXPERIMENTS):
+            raise unknown("experiment", name, [*EXPERIMENTS, ALL])
+    from ridefense import threads
+    from ridefense.experiments import (
+        Setup,
+        carry_out,
+        declare,
+        merge,
+        seconds,
+        write,
+        write_index,
+    )
+
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
-    device = choices.device(device)
-    own = {"dataset": _pairs("dataset", dataset), "classifier": _pairs("classifier", classifier)}
-    setup = Setup.at(scale, *own.values(), device)
-    for option, pairs in own.items():
-        for name in pairs.values():
-            _load(option, name)
+    device = machine.device(device)
+    own_data, own_classifiers = _pairs("dataset", dataset), _pairs("classifier", classifier)
+    setup = Setup.at(scale, own_data, own_classifiers, device)
+    _check(own_data.values(), own_classifiers.values())
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, setup, folder) for experiment in chosen}
     merged = merge(cases.values())
@@ -81,7 +80,7 @@ def reproduce(
     say(f"about {_time(seconds(merged, folder) / spread)} of work is left, roughly measured")
     for experiment in chosen:
         with bar("rows") as move:
-            carry_out(cases[experiment.name], folder, move, choices.workers(workers, ray))
+            carry_out(cases[experiment.name], folder, move, machine.workers(workers, ray))
         results = write(experiment, folder)
         for case, reason in results.missing.items():
             say(f"{experiment.name}: {case} was not run: {reason}")
@@ -92,11 +91,13 @@ def reproduce(
         raise InputError("none of it could be run, for the reasons above; supply what is missing")
 
 
-def _load(option: str, name: str) -> None:
-    """Refuse what was named and is not there: what is merely missing is left out later."""
-    if option == "dataset":
+def _check(data: Iterable[str], models: Iterable[str]) -> None:
+    """Refuse data and classifiers that were named and are missing; others are left out later."""
+    from ridefense import classifiers, datasets
+
+    for name in data:
         datasets.load(name, "test", 1)
-    else:
+    for name in models:
         classifiers.load(name)
 
 

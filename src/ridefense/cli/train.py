@@ -1,13 +1,11 @@
 """ridefense train-classifier"""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from ridefense import classifiers, datasets
-from ridefense.attacks import FGSM, PGD
-from ridefense.cli import choices
+from ridefense.cli import machine, options, paths
 from ridefense.cli.console import bar, say
 from ridefense.errors import InputError
 
@@ -23,39 +21,45 @@ def train_classifier(
     adversarial: Annotated[
         float | None,
         typer.Option(
-            parser=choices.radius,
+            parser=options.radius,
             metavar="EPS",
             help="train on attacked images within eps instead, as 0.3 or 8/255",
         ),
     ] = None,
     attack: Annotated[
-        Literal["pgd", "fgsm"] | None,
-        typer.Option(
-            help="of --adversarial, from a random start: PGD of 10 steps (the default), or FGSM"
+        str | None,
+        options.one_of(
+            "attack",
+            ("pgd", "fgsm"),
+            "of --adversarial, from a random start: PGD of 10 steps (the default), or FGSM",
         ),
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="NAME", help="a classifier whose weights it starts from")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**128 - 1)] = 0,
+    seed: options.Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, or a GPU such as cuda")] = "cpu",
+    debug: options.Debug = False,
 ) -> None:
-    """Train a classifier by its recipe, and write its weights.
+    """Train a classifier by its recipe.
 
-    Interrupted, it goes on from the checkpoint beside the file.
+    After an interruption the same command resumes from the checkpoint beside the file.
 
     \b
     Examples:
       ridefense train-classifier mnist-cnn --dataset digits --epochs 60 --out digits-cnn.safetensors
       ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
     """
+    if attack and adversarial is None:
+        raise InputError(f"--attack {attack} is of --adversarial; give --adversarial EPS too")
+    paths.check_target(out, ".safetensors")
+    from ridefense import classifiers, datasets
+    from ridefense.attacks import FGSM, PGD
+
     attacker = None
     if adversarial is not None:
         attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
-    elif attack:
-        raise InputError(f"--attack {attack} is of --adversarial; give --adversarial EPS too")
-    choices.check_target(out, ".safetensors")
-    device = choices.device(device)
+    device = machine.device(device)
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 

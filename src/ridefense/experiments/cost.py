@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ridefense import threads
 from ridefense.attacks import FGSM
-from ridefense.audit.threats import purifications
 from ridefense.classifiers import Classifier
 from ridefense.estimators import Estimator
-from ridefense.evaluate import Evaluation, Threat, chunks_of, read
+from ridefense.evaluate import Evaluation, chunks_of, read
 from ridefense.experiments.experiment import run_folder
 from ridefense.purifier import Purifier
 
@@ -21,12 +20,14 @@ _ENOUGH = 0.2  # seconds that a measurement takes at least
 
 
 def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
-    """Of one core, for the rows that cases lack in a folder.
+    """An estimate of the time that one core needs for the rows that a folder lacks.
 
-    Rough: a fit's time is taken as proportional to its steps, an attack's to the number of times
-    that it runs the purifier and the classifier.
+    It is rough. The time of a fit is taken as proportional to its steps, that of an attack to its
+    runs of the purifier and its passes through the classifier.
     """
-    total, purifying, classifying = 0.0, {}, {}
+    total = 0.0
+    purifying: dict[tuple[str, Purifier], float] = {}
+    classifying: dict[tuple[str, str], float] = {}
     for name, evaluation in cases.items():
         images, classifier = evaluation.load()
         left = _left(evaluation, len(images), run_folder(folder, name))
@@ -44,10 +45,12 @@ def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
         for label, rows in left.items():
             threat = evaluation.attacks.get(label)
             draws = len(evaluation.draw_seeds(evaluation.seeds[0], threat))
-            runs = draws
+            runs, passes = draws, draws
             if threat:
-                runs += purifications(threat, evaluation.purifier) + evaluation.rounded
-            total += rows * (runs * purify + (draws + 2 * _gradients(threat)) * classify)
+                cost = threat.attack.cost(evaluation.purifier, threat.gradient)
+                runs += cost.purifications + evaluation.rounded
+                passes += cost.forwards + cost.backwards
+            total += rows * (runs * purify + passes * classify)
     return total
 
 
@@ -65,15 +68,8 @@ def _left(evaluation: Evaluation, images: int, folder: Path) -> dict[str, int]:
     return {attack: rows for attack, rows in left.items() if rows > 0}
 
 
-def _gradients(threat: Threat | None) -> int:
-    """How many of the classifier an attack takes on an image."""
-    if threat is None:
-        return 0
-    return getattr(threat.attack, "steps", 1) * getattr(threat.attack, "eot", 1)
-
-
 def _of_gradient(classifier: Classifier, image: Tensor) -> float:
-    """Seconds of one gradient of the classifier."""
+    """Seconds of one gradient of the classifier, which bounds those of one pass."""
     label = torch.zeros(1, dtype=torch.int64, device=image.device)
     return _timed(lambda: FGSM(eps=0.01)(classifier, image, label))
 

@@ -8,9 +8,9 @@ from ridefense.errors import InputError
 from ridefense.estimators import RIDE, Estimator
 from ridefense.evaluate import Evaluation, Threat
 from ridefense.filters import Unchanged
+from ridefense.names import ScaleName
 from ridefense.purifier import Purifier
 
-ScaleName = Literal["smoke", "laptop", "paper"]
 DataName = Literal["mnist", "cifar10", "imagenet"]
 
 SEED = 1

@@ -2,6 +2,7 @@
 (CVPR 2018), and its wavelet denoising."""
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,16 +88,19 @@ def _denoised(images: Tensor, sigma: float) -> Tensor:
     from skimage.restoration import denoise_wavelet
 
     arrays = images.detach().cpu().double().numpy()
-    denoised = [
-        denoise_wavelet(
-            array,
-            sigma=sigma,
-            wavelet="db1",
-            mode="soft",
-            method="BayesShrink",
-            convert2ycbcr=len(array) == 3,
-            channel_axis=0,
-        )
-        for array in arrays
-    ]
+    with warnings.catch_warnings():
+        # An image one pixel wide or high has no coarser scale.
+        warnings.filterwarnings("ignore", "Level value of 1 is too high", UserWarning)
+        denoised = [
+            denoise_wavelet(
+                array,
+                sigma=sigma,
+                wavelet="db1",
+                mode="soft",
+                method="BayesShrink",
+                convert2ycbcr=len(array) == 3,
+                channel_axis=0,
+            )
+            for array in arrays
+        ]
     return torch.from_numpy(np.stack(denoised)).to(images)

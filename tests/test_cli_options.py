@@ -1,6 +1,4 @@
-"""What names on the command line stand for: rivals, attacks, radii, devices."""
-
-import re
+"""What options stand for: purifiers, attacks, radii, devices."""
 
 import pytest
 import torch
@@ -9,20 +7,14 @@ import pages
 from evaluations import weights
 from ridefense import DAE, DIP, NETWORKS, RIDE, InputError, Median, datasets, presets
 from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
-from ridefense.cli import choices
-from ridefense.cli.choices import AttackName
+from ridefense.cli import machine, options
+from ridefense.cli.threats import threat
 from ridefense.evaluate import Threat, read
 from ridefense.gradients import FrozenWeights, Identity, Unrolled
 from ridefense.imagefiles import load_image, save_image
 from ridefense.rivals import (
     JPEG,
-    ActivationPruning,
-    BitDepth,
-    CropEnsemble,
-    DefenseGAN,
-    PixelDeflection,
     ResizeAndPad,
-    TVMinimisation,
 )
 
 IDENTITY = Identity()
@@ -42,33 +34,6 @@ def digit(tmp_path):
 
 
 # --- Rivals --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "purifier"),
-    [
-        ("jpeg", JPEG()),
-        ("jpeg:30", JPEG(quality=30)),
-        ("bit-depth:1", BitDepth(bits=1)),
-        ("tv-minimisation", TVMinimisation()),
-        ("crop-ensemble", CropEnsemble()),
-        ("crop-ensemble:0.857", CropEnsemble(share=0.857)),
-        ("resize-and-pad:0.8", ResizeAndPad(smallest=0.8)),
-        ("pixel-deflection:20", PixelDeflection(deflections=20)),
-        ("activation-pruning:2", ActivationPruning(share=2.0)),
-        ("defense-gan", DefenseGAN()),
-    ],
-)
-def test_rivals_by_name(name, purifier):
-    assert choices.purifier(name, "fast", choices.NetworkName.mnist, "eager") == purifier
-
-
-@pytest.mark.parametrize("name", [name for name, (_, number) in choices.FILTERS.items() if number])
-def test_the_number_that_an_error_suggests_is_taken(name):
-    with pytest.raises(InputError) as caught:
-        choices.purifier(f"{name}:x", "fast", choices.NetworkName.mnist, "eager")
-    suggested = re.search(rf"write it as ({name}:\S+)$", str(caught.value))[1]
-    choices.purifier(suggested, "fast", choices.NetworkName.mnist, "eager")
 
 
 def test_rivals_are_evaluated(classifier, tmp_path, capsys):
@@ -116,33 +81,33 @@ def test_purify_refuses_what_leaves_images_as_they_are(digit, tmp_path, capsys):
     ],
 )
 def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
-    made = choices.threat(AttackName(name), 0.1, None, None, purifier)
+    made = threat(name, 0.1, None, None, purifier)
     assert made == Threat(attack=attack, gradient=gradient)
 
 
 @pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd"])
 def test_steps_are_obeyed(name):
-    assert choices.threat(AttackName(name), 0.1, None, 3, RIDE_PLAIN).attack.steps == 3
+    assert threat(name, 0.1, None, 3, RIDE_PLAIN).attack.steps == 3
     if name != "apgd":
-        assert choices.threat(AttackName(name), 0.1, 0.05, 3, RIDE_PLAIN).attack.step_size == 0.05
+        assert threat(name, 0.1, 0.05, 3, RIDE_PLAIN).attack.step_size == 0.05
 
 
 @pytest.mark.parametrize("name", ["none", "fgsm", "square", "autoattack"])
 def test_steps_that_an_attack_has_not_are_refused(name):
     with pytest.raises(InputError, match=f"steps is 3, which {name} does not have; it is of pgd"):
-        choices.threat(AttackName(name), 0.1, None, 3, RIDE_PLAIN)
+        threat(name, 0.1, None, 3, RIDE_PLAIN)
 
 
 @pytest.mark.parametrize("name", ["none", "fgsm", "apgd", "square", "autoattack"])
 def test_a_step_size_that_an_attack_has_not_is_refused(name):
     with pytest.raises(InputError, match=f"step-size is 0.05, which {name} does not have"):
-        choices.threat(AttackName(name), 0.1, 0.05, None, RIDE_PLAIN)
+        threat(name, 0.1, 0.05, None, RIDE_PLAIN)
 
 
 @pytest.mark.parametrize("purifier", [Median(), DIP(network=NETWORKS["mnist"])])
 def test_held_needs_a_network_that_is_fed_the_image(purifier):
     with pytest.raises(InputError, match=rf"attack held .* not for {purifier.name}; use bpda"):
-        choices.threat(AttackName.held, 0.1, None, None, purifier)
+        threat("held", 0.1, None, None, purifier)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +132,7 @@ def test_attacks_are_carried_out(classifier, tmp_path, monkeypatch, attack, puri
 
 
 def test_radii():
-    assert [choices.radius(text) for text in ("0", "1", "0.1", "8/255", "255/255")] == [
+    assert [options.radius(text) for text in ("0", "1", "0.1", "8/255", "255/255")] == [
         0.0,
         1.0,
         0.1,
@@ -179,28 +144,28 @@ def test_radii():
 @pytest.mark.parametrize("text", ["", "x", "8/", "/255", "8/0", "1/2/3", "8/255px"])
 def test_no_radii(text):
     with pytest.raises(InputError, match=r"eps is '.*'; write it as 0.1 or as 8/255$"):
-        choices.radius(text)
+        options.radius(text)
 
 
 def test_devices_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choices.device(None) == choices.device("cpu") == "cpu"
+    assert machine.device(None) == machine.device("cpu") == "cpu"
     for name in ("cuda", "cuda:1"):
         with pytest.raises(InputError) as caught:
-            choices.device(name)
+            machine.device(name)
         assert str(caught.value) == f"device is '{name}', and there is no GPU here; use cpu"
 
 
 def test_devices_with_two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    named = [choices.device(name) for name in (None, "cpu", "cuda", "cuda:1")]
+    named = [machine.device(name) for name in (None, "cpu", "cuda", "cuda:1")]
     assert named == ["cuda", "cpu", "cuda", "cuda:1"]
     with pytest.raises(InputError, match="device is 'cuda:2', and the last GPU here is cuda:1"):
-        choices.device("cuda:2")
+        machine.device("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["tpu", "", "cuda:", "cuda:x", "gpu", "CPU"])
 def test_no_devices(name):
     with pytest.raises(InputError, match=f"device is '{name}'; use cpu or cuda"):
-        choices.device(name)
+        machine.device(name)

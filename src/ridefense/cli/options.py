@@ -1,0 +1,167 @@
+"""Options that several commands take, each with one name, one meaning and one help text.
+
+Nothing here imports PyTorch: names are checked before anything slow begins.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from ridefense import names, purifiers
+from ridefense.cli import threats
+from ridefense.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from ridefense.purifier import Purifier
+
+debugging = False
+"""Whether errors show their traceback."""
+
+
+def _debug(wanted: bool) -> None:
+    global debugging
+    debugging |= wanted
+
+
+def one_of(what: str, known: Iterable[str], help: str, others: str = "") -> Any:
+    """An option whose value is one of these names, with completion and suggestions.
+
+    Args:
+        what: the name of the value in errors.
+        known: the names.
+        help: of the option.
+        others: values that are taken too, as "NAME.json", by what they end in.
+    """
+    known = tuple(known)
+    suffix = others.partition(".")[2]
+
+    def parse(text: str) -> str:
+        if text in known or (suffix and text.endswith(f".{suffix}")):
+            return text
+        raise unknown(what, text, known, others)
+
+    return typer.Option(
+        parser=parse,
+        metavar="|".join([*known, *filter(None, [others])]),
+        autocompletion=completed(known),
+        help=help,
+    )
+
+
+def completed(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell offers for the beginning of a name."""
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]
+
+
+def radius(text: str) -> float:
+    """An ℓ∞ radius: a number, or a fraction as "8/255".
+
+    Raises:
+        InputError: for what is neither, and for a radius outside [0, 1].
+    """
+    above, slash, below = text.partition("/")
+    try:
+        eps = float(above) / (float(below) if slash else 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"eps is {text!r}; write it as 0.1 or as 8/255") from error
+    if not 0 <= eps <= 1:
+        remedy = f", so {eps:g} of 255 is {eps / 255:.3g}" if 1 < eps <= 255 else ""
+        raise InputError(f"eps is {eps:g}; pixels lie in [0, 1]{remedy}")
+    return eps
+
+
+def _purifier(text: str) -> str:
+    purifiers.lookup(text)
+    return text
+
+
+PURIFIER = "NAME[:NUMBER]|module:attribute"
+"""How a purifier is named."""
+
+
+def purifier(help: str) -> Any:
+    """An option that names a purifier."""
+    return typer.Option(
+        parser=_purifier,
+        metavar=PURIFIER,
+        autocompletion=completed(purifiers.PURIFIERS),
+        help=help,
+    )
+
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="show the traceback of an error", callback=_debug, is_eager=True),
+]
+Dataset = Annotated[
+    str, typer.Option(metavar="NAME|FOLDER", help="digits, mnist, … or a folder; see list")
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE|module:function",
+        help="see list; a function of yours returns it  [the one made for the data set]",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    one_of(
+        "preset",
+        get_args(names.PresetName),
+        "an estimator's settings, or a file of tune  [fast]",
+        "FILE.json",
+    ),
+]
+Network = Annotated[
+    names.NetworkName | None,
+    one_of(
+        "network",
+        get_args(names.NetworkName),
+        "of Table 3, with its classifier and ε  [the data set's; a folder: imagenet]",
+    ),
+]
+Engine = Annotated[
+    names.EngineName, one_of("engine", get_args(names.EngineName), "what fits the networks")
+]
+Radii = Annotated[
+    list[float] | None,
+    typer.Option(
+        parser=radius,
+        metavar="EPS",
+        help="ℓ∞ radius for pixels in [0, 1], as 0.1 or 8/255; may be repeated  [the paper's]",
+    ),
+]
+Attack = Annotated[
+    str,
+    one_of(
+        "attack",
+        threats.ATTACKS,
+        "fgsm and pgd know the classifier only, the others the purifier too",
+    ),
+]
+StepSize = Annotated[float | None, typer.Option(help="of pgd, bpda and held  [eps / 5]")]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="of pgd and bpda [10], of held [50], of apgd [100]"),
+]
+Images = Annotated[int, typer.Option(min=1, help="how many, drawn from the test split")]
+Seed = Annotated[int, typer.Option(min=0, max=2**128 - 1, help="of all random numbers")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda  [cuda if there is a GPU]")]
+WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that share the work  [1]")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
+]
+
+
+def made(
+    name: str, preset: str | None, network: names.NetworkName, engine: names.EngineName
+) -> "Purifier":
+    """The purifier that an option names; one without presets ignores the other three.
+
+    Raises:
+        InputError, UserCodeError: as `purifiers.load`.
+    """
+    if not purifiers.has_presets(name):
+        return purifiers.load(name)
+    return purifiers.load(name, preset=preset, network=network, engine=engine)

@@ -1,0 +1,92 @@
+"""Code that the user brings, named as "package.module:attribute": classifiers and purifiers."""
+
+import importlib
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ridefense.errors import InputError, RideError, UserCodeError
+
+T = TypeVar("T")
+
+_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platlib", "purelib")]
+_OWN = Path(__file__).parent
+
+
+def is_attribute(name: str) -> bool:
+    """Whether a name has the form "package.module:attribute"."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
+
+
+def load(name: str) -> object:
+    """The attribute with this name; its module is imported.
+
+    Args:
+        name: "package.module:attribute", of an installed module or one below the current directory.
+
+    Raises:
+        InputError: if there is no such module or attribute.
+        UserCodeError: if the import fails.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if not {here, ""} & {*sys.path}:
+        sys.path.insert(0, here)  # `python -m` has it on the path, an installed command has not
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise failed(f"import of {module_name}", error) from error
+        raise InputError(
+            f"no module {error.name} is installed or in {here}; correct {name!r}"
+        ) from error
+    except RideError:
+        raise
+    except Exception as error:
+        raise failed(f"import of {module_name}", error) from error
+    try:
+        found: object = getattr(module, attribute)
+    except AttributeError:
+        raise InputError(f"{name} does not exist; correct the name after the colon") from None
+    return found
+
+
+def call(name: str, function: Callable[[], T]) -> T:
+    """The result of a function without arguments.
+
+    Raises:
+        UserCodeError: if the function raises another exception than a `RideError`.
+    """
+    try:
+        return function()
+    except RideError:
+        raise
+    except Exception as error:
+        raise failed(f"{name}()", error) from error
+
+
+def failed(what: str, error: Exception) -> UserCodeError:
+    """The error for an exception in the user's code: `raise failed("…", error) from error`."""
+    return UserCodeError(f"{what} failed: {explained(error)}")
+
+
+def explained(error: BaseException) -> str:
+    """An exception in one line: its type, its message, and the line of the user's code if any."""
+    told = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    if isinstance(error, SyntaxError) or not own:
+        return told
+    return f"{told} ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+
+
+def _is_library(filename: str) -> bool:
+    if filename.startswith("<"):
+        return True
+    return any(Path(filename).is_relative_to(folder) for folder in (_OWN, *_LIBRARIES))
