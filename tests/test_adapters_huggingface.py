@@ -89,6 +89,17 @@ def test_pixels_give_the_logits_that_transformers_gives(make, model, photographs
     assert not any(p.requires_grad for p in classifier.parameters())
 
 
+@pytest.mark.parametrize("kind", ["ViT", "CLIP, cropped"])
+def test_images_can_be_prepared_as_the_processor_prepares_them(kind, model, photographs):
+    processor = PROCESSORS[kind]()
+    sizing = huggingface.classifier(model, processor).sizing
+    photo = Image.fromarray(photographs[0].permute(1, 2, 0).numpy())
+    found = np.asarray(sizing.apply(photo, "photo"), dtype=float)
+    shown = processor(photographs[:1], do_normalize=False, do_rescale=False, return_tensors="pt")
+    expected = shown["pixel_values"][0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).max() <= 2  # levels of 255
+
+
 def test_images_of_the_models_size_are_only_normalised(model, photographs):
     images = photographs[..., :32, :32] / 255
     # DeiT's habit: to 36 pixels, then the central 32. Not on what is 32 already.

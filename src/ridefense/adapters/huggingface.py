@@ -5,9 +5,11 @@
 """
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from ridefense.classifiers.classifier import Classifier, Info, Normalise
 from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.extras import package
+from ridefense.imagefiles import Interpolation, Sizing
 from ridefense.images import Normalisation, cut_to_range
 
 transformers = package("transformers", "huggingface")
@@ -79,9 +82,23 @@ def classifier(model: Any, processor: Any) -> Classifier:
         architecture=type(model).__name__,
         dataset="",
     )
-    whole = Classifier(normalisation, _Network(model, processor), info).frozen()
+    network = _Network(model, processor)
+    whole = Classifier(normalisation, network, info, _sizing(processor, network.size)).frozen()
     _check(whole, processor)
     return whole
+
+
+def _sizing(processor: Any, size: Sequence[int]) -> Sizing:
+    """How the processor brings images to the size of its output."""
+    height, width = size
+    if not processor.do_resize:
+        return Sizing((height, width))
+    given = dict(processor.size)
+    resize = (
+        given["shortest_edge"] if "shortest_edge" in given else (given["height"], given["width"])
+    )
+    filter_ = cast(Interpolation, Image.Resampling(processor.resample).name.lower())
+    return Sizing((height, width), resize, filter_)
 
 
 class ForImageClassification(nn.Module):
