@@ -1,8 +1,7 @@
 import pytest
 
 from audits import bpda, case, findings, frozen, gray, noise, queries
-from ridefense.audit import compose, conclude, sanity, verdicts
-from ridefense.audit.verdict import headline
+from ridefense.audit import compose, conclude, verdicts
 from ridefense.pages import as_html, as_markdown
 
 N = 40
@@ -91,7 +90,14 @@ def test_the_answer_stands_at_the_top_worst_first():
     assert "1 of 8 sanity checks failed (the white box is at least as strong" in told
     assert "1 of 4 planned attacks on it are not finished" in told
     assert "upper bound: best known attack" in told
-    assert headline(facts, verdicts(facts), sanity(facts)) == page.headline
+
+
+def test_clean_accuracy_no_better_than_a_guess_is_said_before_the_verdict():
+    worthless = case("ride", {bpda(0.1): FEW}, clean=FEW)
+    found = conclude(findings(worthless, bare(FEW)))
+    assert found.headline[0].startswith("RIDE: clean accuracy is 0.0% of 40")
+    assert found.headline[1].startswith("RIDE at ℓ∞ 0.1")
+    assert as_markdown(compose(found)).index("clean accuracy is 0.0%") < 200
 
 
 def test_a_few_images_are_no_verdict():

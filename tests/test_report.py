@@ -89,6 +89,13 @@ def test_a_line_counts_draws_images_and_votes(folder):
     assert ride.purify_seconds == 0.5
 
 
+def test_clean_accuracy_no_better_than_a_guess_is_said_before_the_table(tmp_path):
+    record(tmp_path, {"none": [BAD] * 4, "bpda": [BAD] * 4}, {"bpda": BPDA})
+    results = read_results(tmp_path)
+    for rendered in (text(results, 200), markdown(results), html(results)):
+        assert 0 < rendered.index("no better than a guess") < rendered.index("BPDA, ")
+
+
 def test_the_papers_figure_and_the_difference_stand_beside_ours(folder):
     bare, ride = read_results(folder).attacks
     assert ride.stated.accuracy == 0.98

@@ -8,7 +8,7 @@ from pathlib import Path
 from ridefense.audit.checks import Check, sanity
 from ridefense.audit.findings import Findings, gather
 from ridefense.audit.plots import convergence, over_radius
-from ridefense.audit.verdict import Verdict, headline, verdicts
+from ridefense.audit.verdict import Verdict, answers, caveats, verdicts
 from ridefense.pages import (
     NOTHING,
     Block,
@@ -30,6 +30,7 @@ from ridefense.report.page import PAGE as RUN
 from ridefense.report.page import has_images, images_link, run_page, write_images
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND
 from ridefense.results import AttackResult, DefenceResult, WorstCase, notes, words
+from ridefense.results.notes import NOTES
 
 PAGE = "audit"
 """Name of the audit's page, without a suffix."""
@@ -43,19 +44,28 @@ class AuditResult:
         findings: the records.
         checks: whether the attacks can be trusted.
         verdicts: one for each audited radius.
-        headline: the answer in sentences, then what it is worth.
+        answers: the verdicts in a sentence each; warnings stand before them.
+        caveats: how far the verdicts can be trusted.
     """
 
     findings: Findings
     checks: list[Check]
     verdicts: list[Verdict]
-    headline: list[str]
+    answers: list[str]
+    caveats: list[str]
+
+    @property
+    def headline(self) -> list[str]:
+        """The answers, then the caveats."""
+        return [*self.answers, *self.caveats]
 
 
 def conclude(findings: Findings) -> AuditResult:
     """The checks and verdicts of some findings."""
     checks, found = sanity(findings), verdicts(findings)
-    return AuditResult(findings, checks, found, headline(findings, found, checks))
+    return AuditResult(
+        findings, checks, found, answers(findings, found), caveats(findings, found, checks)
+    )
 
 
 def write(folder: str | os.PathLike[str]) -> AuditResult:
@@ -87,10 +97,9 @@ def compose(result: AuditResult) -> Document:
     """The audit's page: the verdict, the picture, the tables."""
     findings, subject = result.findings, result.findings.subject
     defences = shown(findings)
-    verdict, worth = _split(result)
     blocks: list[Block] = [
-        Text(verdict, "answer"),
-        Text(worth, "list"),
+        Text(tuple(result.answers), "answer"),
+        Text(tuple(result.caveats), "list"),
         *over_radius(findings, defences),
         _worst_cases(findings, defences),
     ]
@@ -102,18 +111,14 @@ def compose(result: AuditResult) -> Document:
     blocks.append(_costs(defences))
     if missing := tuple(_missing(defences)):
         blocks.append(Section("What is missing", (Text(missing, "list"),)))
+    if told := notes(attack for defence in defences for attack in defence.attacks):
+        blocks.append(Section(NOTES, (Text(tuple(told), "list"),)))
     blocks.append(Section("How it was measured", (Text(tuple(_setting(findings)), "list"),)))
     return Document(
         f"Audit of {subject.title}",
         tuple(blocks),
         provenance=made_by([{"versions": subject.run.versions}]),
     )
-
-
-def _split(result: AuditResult) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The headline's answer, one line for each verdict, and what the answer is worth."""
-    lines, answers = tuple(result.headline), max(1, len(result.verdicts))
-    return lines[:answers], lines[answers:]
 
 
 def _explained(found: list[Verdict]) -> Iterator[Section]:
@@ -255,7 +260,6 @@ def _missing(defences: tuple[DefenceResult, ...]) -> Iterator[str]:
         if defence.unfinished:
             names = "; ".join(attack.full_title for attack in defence.unfinished)
             yield f"{defence.title}: not run or not finished: {names}."
-    yield from notes(attack for defence in defences for attack in defence.attacks)
 
 
 def _percent(fraction: float) -> Cell:

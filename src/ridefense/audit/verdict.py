@@ -72,15 +72,20 @@ def verdicts(findings: Findings) -> list[Verdict]:
     return [_verdict(findings, case) for case in cases if case]
 
 
-def headline(findings: Findings, found: list[Verdict], checks: list[Check]) -> list[str]:
-    """The top of the page: warnings, the answer, and how far it can be trusted."""
+def answers(findings: Findings, found: list[Verdict]) -> list[str]:
+    """The top of the page: what makes all of it worthless, then each verdict, the worst first."""
     name = findings.subject.title
-    told = list(warnings(findings.defences))
-    told += [
+    told = [
         f"{name} at {v.ball}: {v.conclusion}. {_share(v.left)} survive the strongest attack on "
         "each image."
         for v in sorted(found, key=lambda v: (v.left.fraction, v.case.eps))
     ] or [f"No attack on {name} is finished, so there is no verdict yet."]
+    return [*warnings(findings.defences), *told]
+
+
+def caveats(findings: Findings, found: list[Verdict], checks: list[Check]) -> list[str]:
+    """How far the verdicts can be trusted."""
+    told = []
     n = findings.subject.clean.accuracy.n
     if found and n < FEW:
         told.append(f"{n} images are too few for a verdict: the intervals are wide.")

@@ -26,7 +26,8 @@ from ridefense.pages import (
 )
 from ridefense.pages import write as write_document
 from ridefense.report.page import PAGE, run_page
-from ridefense.results import DefenceResult, warnings, words
+from ridefense.results import DefenceResult, notes, warnings, words
+from ridefense.results.notes import NOTES
 
 _INDEX = "The paper, reproduced"
 
@@ -97,6 +98,8 @@ def compose(experiment: Experiment, results: ExperimentResults) -> Document:
     if results.missing:
         lines = tuple(f"{case}: {reason}" for case, reason in results.missing.items())
         blocks.append(Section("Not run, or in part", (Text(lines, "list"),)))
+    if told := notes(results.attacks()):
+        blocks.append(Section(NOTES, (Text(tuple(told), "list"),)))
     if results.cases:
         blocks.append(_runs(results))
     return Document(

@@ -10,7 +10,7 @@ from ridefense.pages import Block, Document, Link, Section, Text, made_by
 from ridefense.pages import write as write_document
 from ridefense.report.galleries import gallery
 from ridefense.report.tables import notes, table
-from ridefense.results import AttackResult, DefenceResult, Results, words
+from ridefense.results import AttackResult, DefenceResult, Results, warnings, words
 
 PAGE = "report"
 """Name of the page of a folder and of a run, without a suffix."""
@@ -67,10 +67,17 @@ def summary(results: Results) -> Document:
     return Document(
         title="Clean and robust accuracy" + (f": {about.pop()}" if len(about) == 1 else ""),
         blocks=(
+            *_warnings(results),
             table(attacks, links={"Defence": pages, "Attack": images}),
             Text(tuple(notes(results)), "list"),
         ),
     )
+
+
+def _warnings(results: Results) -> tuple[Block, ...]:
+    """What makes all of it worthless, before everything else."""
+    told = tuple(warnings(results.defences))
+    return (Text(told, "answer"),) if told else ()
 
 
 def overview(results: Results) -> Document:
@@ -100,6 +107,7 @@ def run_page(
     with_pages = [n for n, attack in enumerate(attacks) if attack_pages and has_images(attack)]
     images = {n: images_link(attacks[n]) for n in with_pages}
     blocks: list[Block] = [
+        *_warnings(results),
         table(attacks, leave_out=("Defence",), links={"Attack": images}),
         Text(tuple(notes(results)), "list"),
         Section("What was run", (Text(tuple(settings(defence)), "list"),)),

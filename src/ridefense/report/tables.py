@@ -15,7 +15,7 @@ from ridefense.pages import (
     seconds,
     share,
 )
-from ridefense.results import AttackResult, Results, Score, WorstCase, warnings
+from ridefense.results import AttackResult, Results, Score, WorstCase
 from ridefense.results import notes as notes_on_rows
 
 GRAY_BOX = "not a robustness claim"
@@ -126,8 +126,8 @@ def departures(attack: AttackResult) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader of the table must know, in sentences, the most important first."""
-    told = list(warnings(results.defences))
+    """What a reader of the table must know, in sentences."""
+    told = []
     attacks = results.attacks
     about = {(attack.defence.images, attack.defence.classifier) for attack in attacks}
     if len(about) == 1:

@@ -7,6 +7,9 @@ from ridefense.evaluate import FAULTS
 from ridefense.results.attack import AttackResult
 from ridefense.results.defence import DefenceResult
 
+NOTES = "Notes on the rows"
+"""The heading of notes."""
+
 UNMOVED = "the attack returned the clean image, which is still classified right"
 
 _FEW = 20
