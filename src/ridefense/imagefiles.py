@@ -75,8 +75,9 @@ class Sizing:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if not all(isinstance(side, int) and side > 0 for side in self.size):
-            raise InputError(f"size is {self.size}; use whole numbers of pixels from 1")
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise InputError(f"size is {self.size!r}; use height and width, whole numbers from 1")
 
     def apply(self, image: Image.Image, name: str) -> Image.Image:
         """The image at this size; `name` is what an error calls it.
@@ -211,15 +212,12 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def looks_like_image(path: Path) -> bool:
-    """Whether a file begins as one of the formats that are read."""
+    """Whether a file's content is in one of the formats that are read."""
     try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
+        with _undecoded(path):
+            return True
+    except Exception:  # as in opened
         return False
-    accepts = (Image.OPEN[format][1] for format in _formats())
-    # An accept function may answer with a text, which says why it cannot read the format.
-    return any(accept is not None and accept(start) is True for accept in accepts)
 
 
 # --- Decoding ------------------------------------------------------------------------------------
