@@ -1,6 +1,7 @@
 """A classifier with a defence, as one `nn.Module` that any attack can take."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,7 @@ class Defended(nn.Module):
 
     Args:
         classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes]; its normalisation is its
-            own first layer.
+            own first layer. `nn.Identity()` gives the purified images in place of logits.
         purifier: an estimator, a filter, or any callable with their signature.
         gradient: how the purifier is differentiated by an attacker; `Identity` (BPDA) by default.
         seed: of the randomness of calls that name no seed.
@@ -124,6 +125,8 @@ class Defended(nn.Module):
 
     def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         """Logits [N, classes] of what the classifier is shown for these ids and seed."""
+        if isinstance(self.classifier, nn.Identity):  # asked for the purified images themselves
+            return purified
         return logits_of(self.classifier, purified)
 
     def train(self, mode: bool = True) -> Self:
@@ -308,6 +311,36 @@ def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int)
     if isinstance(model, Defended):
         return model.views(images, ids, seed)
     return logits_of(model, images)[None]
+
+
+def shown_by(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+    """What a model's classifier is shown, [M, N, C, H, W]; see `Defended.shown`."""
+    return model.shown(images, ids, seed) if isinstance(model, Defended) else images[None]
+
+
+def classified_by(model: nn.Module, shown: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+    """Logits [N, classes] of images that a model's classifier is shown."""
+    if isinstance(model, Defended):
+        return model.classified(shown, ids, seed)
+    return logits_of(model, shown)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode inside, so that no statistics change; as it was, outside.
+
+    A purifier that is a module keeps its own mode.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    if not any(mode for _, mode in modes):
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def is_randomised(model: nn.Module) -> bool:

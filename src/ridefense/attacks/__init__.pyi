@@ -1,11 +1,12 @@
+from .answers import Value
 from .apgd import APGD
-from .base import Attack, Unattacked, UniformNoise
+from .base import Attack, AttackOutcome, Unattacked, UniformNoise
 from .blackbox import NES, SPSA
 from .bridges import AutoAttack, Foolbox, Square
 from .descent import FGSM, PGD, Iterate, Iterative
+from .diagnostics import Diagnostics
 from .held import HeldWeights
 from .losses import LOSSES, cross_entropy, dlr, margin
-from .objective import Value
 from .transfer import Transfer
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "PGD",
     "SPSA",
     "Attack",
+    "AttackOutcome",
     "AutoAttack",
+    "Diagnostics",
     "Foolbox",
     "HeldWeights",
     "Iterate",

@@ -3,17 +3,19 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from numbers import Real
 from types import FunctionType
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ridefense.attacks.diagnostics import Diagnostics, Trace, diagnostics
 from ridefense.attacks.losses import LOSSES
 from ridefense.attacks.norms import NORMS, NormName, project
-from ridefense.defended import Defended
+from ridefense.defended import Defended, evaluating
 from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
 from ridefense.errors import InputError
@@ -39,6 +41,23 @@ class Cost:
     purifications: int
     forwards: int
     backwards: int
+
+
+_TRACES: ContextVar[list[Trace] | None] = ContextVar("traces", default=None)
+"""The searches that are begun inside `Attack.run`, whatever class's call begins them."""
+
+
+@dataclass(frozen=True)
+class AttackOutcome:
+    """What an attack found.
+
+    Attributes:
+        images: adversarial images [N, C, H, W].
+        diagnostics: of each image's search.
+    """
+
+    images: Tensor
+    diagnostics: tuple[Diagnostics, ...]
 
 
 class Attack(ABC):
@@ -108,6 +127,27 @@ class Attack(ABC):
         """
         return self._attack(Problem.of(model, images, labels, ids, seed, progress))
 
+    def run(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[Id] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> "AttackOutcome":
+        """As a call, with what the search saw of each image."""
+        traces: list[Trace] = []
+        token = _TRACES.set(traces)
+        try:
+            found = self(model, images, labels, ids=ids, seed=seed, progress=progress)
+        finally:
+            _TRACES.reset(token)
+        # A transfer has no search of its own, but its source's.
+        searched = max(traces, key=lambda trace: trace.steps, default=None)
+        return AttackOutcome(found, diagnostics(searched, images, found))
+
     def settings(self) -> Plain:
         """Everything that decides the attack, as JSON has it: for records.
 
@@ -123,7 +163,7 @@ class Attack(ABC):
         if self.eps == 0:
             problem.progress(len(problem.images), len(problem.images))
             return problem.images
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(problem.model):
             found = self._run(problem).detach()
             return project(NORMS[self.norm], found, problem.images, self.eps)
 
@@ -154,10 +194,20 @@ class Problem:
     ids: list[int]
     seed: int
     progress: Progress
-    callback: Callable[[Any], None] | None = None
+    trace: Trace
+    callback: Callable[..., None] | None = None
 
     @classmethod
-    def of(cls, model, images, labels, ids, seed, progress, callback=None) -> "Problem":
+    def of(
+        cls,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        ids: Sequence[Id] | None,
+        seed: int,
+        progress: Progress | None,
+        callback: Callable[..., None] | None = None,
+    ) -> "Problem":
         check_images(images)
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
             raise InputError(f"labels are {labels!r:.60}; pass an integer tensor [N]")
@@ -177,8 +227,12 @@ class Problem:
         with torch.inference_mode(False):
             own = images.detach().clone()
             labels = labels.to(images.device, torch.int64).clone()
+            trace = Trace(numbers := keys.ids.tolist(), images.device)
+        traces = _TRACES.get()
+        if traces is not None:
+            traces.append(trace)
         progress = progress or (lambda done, total: None)
-        return cls(model, own, labels, keys.ids.tolist(), keys.seed, progress, callback)
+        return cls(model, own, labels, numbers, keys.seed, progress, trace, callback)
 
 
 def check_ball(eps: float, norm: str) -> None:

@@ -8,10 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Asks
 from ridefense.attacks.descent import PGD, Ascent
+from ridefense.attacks.diagnostics import Step
 from ridefense.attacks.losses import Loss, margin
-from ridefense.attacks.objective import Value
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import Purifier
@@ -65,6 +66,9 @@ class FiniteDifferences(PGD):
         seen = run.objective.of(rows).value(points.flatten(0, 1), run.index, step)
         ahead, behind = seen.loss.view(2, self.directions, count, 1, 1, 1)
         slopes = ((ahead - behind) / (2 * self.delta)).nan_to_num(0, 0, 0)
+        flat = (slopes == 0).flatten(2).all(dim=2).all(dim=0)
+        no = torch.zeros_like(flat)
+        run.problem.trace.asked(ids, Step(flat, no, no, no, no))
         value = Value(*(x.view(-1, count).nanmean(dim=0) for x in (seen.loss, seen.wrong)))
         run.saw(images, step, value)
         return value, (slopes * v).mean(dim=0)

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.norms import NormName
-from ridefense.attacks.objective import EOT, Objective, Value
+from ridefense.attacks.objective import EOT, Objective
 from ridefense.defended import Defended, is_randomised
 from ridefense.describe import Plain
 from ridefense.engines import Progress
@@ -224,7 +225,8 @@ class AutoAttack(_Bridge):
                 zero, Square beating the white box, …); by default they are logged as warnings.
         """
         on_flag = on_flag or (lambda id_, flag: _log.warning("image %d: %s", id_, flag))
-        return self._attack(Problem.of(model, images, labels, ids, seed, progress, on_flag))
+        problem = Problem.of(model, images, labels, ids, seed, progress, on_flag)
+        return self._attack(problem)
 
     def _one(self, model, image, label, id_, seed, problem) -> Tensor:
         library = package("pyautoattack", "autoattack")

@@ -9,10 +9,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import Loss, classes_of, cross_entropy, likeliest_others
 from ridefense.attacks.norms import NORMS, Norm, NormName, project
-from ridefense.attacks.objective import Objective, Value
+from ridefense.attacks.objective import Objective
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.noise import Id, Keys, derive
@@ -106,7 +107,8 @@ class Iterative(Attack):
         Warns:
             RuntimeWarning: that names the images whose logits or gradients were not finite.
         """
-        return self._attack(Problem.of(model, images, labels, ids, seed, progress, callback))
+        problem = Problem.of(model, images, labels, ids, seed, progress, callback)
+        return self._attack(problem)
 
     @property
     def least_classes(self) -> int:
@@ -139,6 +141,7 @@ class Iterative(Attack):
             eot=self.eot,
             purifier_seed=self.purifier_seed,
             batch=self.batch,
+            trace=problem.trace,
         )
         aims = [None]
         if self.targets:
@@ -162,9 +165,9 @@ class Iterative(Attack):
             if not len(rows):
                 break
         problem.progress(len(x) * len(runs) * self.steps, len(x) * len(runs) * self.steps)
-        if objective.odd:
+        if problem.trace.not_finite:
             warnings.warn(
-                f"{self.name}: logits or gradients of images {sorted(objective.odd)} were not "
+                f"{self.name}: logits or gradients of images {problem.trace.not_finite} were not "
                 "finite; they were not moved along them",
                 RuntimeWarning,
                 stacklevel=4,
@@ -199,8 +202,9 @@ class Ascent:
 
     def saw(self, images: Tensor, step: int, value: Value) -> None:
         problem = self.problem
+        ids = self.objective.ids
+        problem.trace.saw(ids, step, value.loss, value.wrong)
         if problem.callback:
-            ids = self.objective.ids
             problem.callback(Iterate(self.index, step, images.clone(), value, ids))
         total = len(problem.images) * self.count * self.steps
         done = len(problem.images) * self.index * self.steps + len(images) * min(

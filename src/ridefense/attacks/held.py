@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Cost
 from ridefense.attacks.descent import PGD, Ascent
 from ridefense.attacks.norms import project
-from ridefense.attacks.objective import Objective, Value
+from ridefense.attacks.objective import Objective
 from ridefense.defended import Defended
 from ridefense.engines import eager
 from ridefense.errors import InputError
@@ -100,10 +101,8 @@ class _Held(Defended):
         keys = Keys.of(seed, ids, len(self.images), self.images.device)
         return Keys(keys.seed, keys.ids, found.attempts), found
 
-    def views(
-        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
-    ) -> Tensor:
-        return torch.stack([self.classifier(self._output(images, *fit)) for fit in self.fits])
+    def shown(self, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+        return torch.stack([self._output(images, *fit) for fit in self.fits])
 
     def _output(self, images: Tensor, keys: Keys, found: Estimate) -> Tensor:
         """E_z h(z; w), with the estimate that h is fed moving as the image does.

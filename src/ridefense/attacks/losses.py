@@ -33,6 +33,28 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Ten
     return rival - _of(logits, labels)
 
 
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """log((1 - p) / p), where p is the label's probability: log-sum-exp of the others, minus its.
+
+    The cross-entropy is softplus(log_odds), so both gradients point the same way. That of the
+    cross-entropy vanishes where p rounds to 1, as logits do that are scaled by a temperature
+    (Carlini & Wagner 2016, "Defensive distillation is not robust to adversarial examples"; Croce &
+    Hein 2020, section 4.1); that of the log-odds does not.
+    """
+    return _without(logits, labels).logsumexp(dim=1) - _of(logits, labels)
+
+
+def unsquashed(outputs: Tensor) -> Tensor:
+    """Outputs of a softmax, sigmoid or tanh as logits, by the logarithm; others as they are.
+
+    They are told by their range, each image by itself: [0, 1], or [-1, 1].
+    """
+    low, high = outputs.detach().aminmax(dim=1, keepdim=True)
+    shares = torch.where(low < 0, (1 + outputs) / 2, outputs)
+    logits = shares.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+    return torch.where((low >= -1) & (high <= 1), logits, outputs)
+
+
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     """Difference of logits ratio (Croce & Hein 2020, Eqs. 6 and 7): the margin, free of scale.
 

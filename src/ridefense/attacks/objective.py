@@ -1,53 +1,29 @@
 """What an attack asks of a model: losses and gradients, averaged over its randomness."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ridefense.attacks.losses import Loss, check_labels
-from ridefense.defended import is_randomised, views
+from ridefense.attacks.answers import Answers, Value, column
+from ridefense.attacks.diagnostics import Trace
+from ridefense.attacks.losses import Loss, check_labels, cross_entropy, log_odds, margin, unsquashed
+from ridefense.defended import classified_by, is_randomised, shown_by, views
 from ridefense.errors import InputError
-from ridefense.noise import derive
-
-
-@dataclass(frozen=True)
-class Value:
-    """What was seen of N images, averaged over the draws (and the loss over the views).
-
-    Attributes:
-        loss: [N].
-        wrong: share of the draws in which the image was misclassified, [N] in [0, 1].
-    """
-
-    loss: Tensor
-    wrong: Tensor
-
-    @classmethod
-    def lowest(cls, images: Tensor) -> "Value":
-        """Below whatever can be seen of images [N, C, H, W]."""
-        return cls(images.new_full((len(images),), -torch.inf), images.new_full((len(images),), -1))
-
-    def of(self, rows: Tensor) -> "Value":
-        return Value(self.loss[rows], self.wrong[rows])
-
-    def where(self, rows: Tensor, other: "Value") -> "Value":
-        """These for the images that `rows` (bool [N]) marks, the other's for the rest."""
-        columns = ((self.loss, other.loss), (self.wrong, other.wrong))
-        return Value(*(torch.where(rows, mine, theirs) for mine, theirs in columns))
-
-    def put(self, rows: Tensor, part: "Value") -> None:
-        self.loss[rows], self.wrong[rows] = part.loss.to(self.loss), part.wrong.to(self.wrong)
-
-    def above(self, other: "Value") -> Tensor:
-        """Which images are worse off here: more often misclassified, then with a higher loss."""
-        higher = self.loss.nan_to_num(-torch.inf) > other.loss.nan_to_num(-torch.inf)
-        return (self.wrong > other.wrong) | ((self.wrong == other.wrong) & higher)
-
+from ridefense.noise import Keys, Stream, derive
+from ridefense.purifier import named
 
 EOT = 5
 """Draws of a randomised defence that are averaged, at least, where one would let luck decide."""
+
+_DIRECTIONS = 32
+_DISTANCES = (0.02, 0.1, 0.3)
+"""Of an estimated gradient: its directions, and their lengths in pixels, in turn."""
+
+
+_SQUASHED, _FLAT = 0.999, 0.1
+"""Outputs within [-1, 1] that reach as far were squashed; those that lie as close are too small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +42,7 @@ class Objective:
         purifier_seed: that of the purifier, where the attacker knows it.
         batch: images times draws that the model is given at once.
         views_are_draws: whether each view is a draw, and not the last alone the real output.
-        odd: ids of the images that had a loss or a gradient that was not finite.
+        trace: is told of every gradient that is asked for.
     """
 
     model: nn.Module
@@ -79,16 +55,27 @@ class Objective:
     purifier_seed: int | None = None
     batch: int = 128
     views_are_draws: bool = False
-    odd: set[int] = field(default_factory=set)
+    trace: Trace | None = None
 
     def value(self, images: Tensor, *question: int | str) -> Value:
         """Of images [N, C, H, W]; the same question always gets the same draws."""
-        return Value(*self._average(images, question, differentiate=False))
+        return self._answers(images, question, differentiate=False).value
 
     def gradient(self, images: Tensor, *question: int | str) -> tuple[Value, Tensor]:
-        """The value, and the gradient of the loss, [N, C, H, W]; 0 where it is not finite."""
-        loss, wrong, gradient = self._average(images, question, differentiate=True)
-        return Value(loss, wrong), gradient
+        """The value, and the gradient of the loss, [N, C, H, W]; 0 where it is not finite.
+
+        Where the scale of the outputs takes the gradient it is that of another loss, see `_spare`.
+        Where the classifier has no gradient at all (decisions, rounded outputs) it is estimated
+        from the classifier's answers, see `estimate`.
+
+        Raises:
+            InputError: where a gradient mode does not connect what it shows the classifier to the
+                images.
+        """
+        answers = self._answers(images, question, differentiate=True)
+        if self.trace is not None:
+            self.trace.asked(self.ids, answers.step)
+        return answers.value, answers.mean_gradient
 
     def of(self, rows: Tensor) -> "Objective":
         """That of some of the images, or of images repeated: rows int64 [M]."""
@@ -121,40 +108,157 @@ class Objective:
             ]
         return torch.cat(parts)
 
-    def _average(self, images: Tensor, question, differentiate: bool) -> list[Tensor]:
+    def estimate(self, shown: Tensor, seed: int) -> Tensor:
+        """The margin's gradient by what the classifier is shown, from the classifier's answers.
+
+        Finite differences along random signs (SPSA) at several distances, since the answers may
+        be rounded, or decisions. The purifier is not run.
+
+        Args:
+            shown: [M, N, C, H, W], see `Defended.shown`.
+            seed: of the directions.
+        """
+        count, points = len(shown), shown.detach().flatten(0, 1)
+        labels, targets = self.labels.repeat(count), None
+        if self.targets is not None:
+            targets = self.targets.repeat(count)
+        ids = list(self.ids) * count
+        keys = Keys.of(derive(seed, "estimate"), ids, len(points), points.device)
+        total = torch.zeros_like(points)
+        with torch.no_grad():
+            for sample in range(_DIRECTIONS):
+                drawn = keys.uniform(Stream.ATTACK, [0], points[0].numel(), sample=sample)
+                step = torch.where(drawn < 0.5, -1.0, 1.0).to(points).view_as(points)
+                distance = _DISTANCES[sample % len(_DISTANCES)]
+                ahead, behind = (
+                    margin(
+                        classified_by(self.model, (points + move * step).clamp(0, 1), ids, seed),
+                        labels,
+                        targets,
+                    )
+                    for move in (distance, -distance)
+                )
+                slopes = ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0)
+                total += column(slopes) * step
+        return (total / _DIRECTIONS).view_as(shown)
+
+    def _answers(
+        self, images: Tensor, question: Sequence[int | str], differentiate: bool
+    ) -> Answers:
+        """Of all draws, [draws, N]."""
         seed, count = self.seed_of(question), len(images)
         rows = torch.arange(count * self.eot, device=images.device)
         parts = [
             self._ask(images, part % count, part // count, seed, differentiate)
             for part in rows.split(self.batch)
         ]
-        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return [column.unflatten(0, (self.eot, count)).nanmean(dim=0) for column in columns]
+        return Answers.joined(parts, self.eot)
 
-    def _ask(self, images, rows, draws, seed: int, differentiate: bool) -> tuple[Tensor, ...]:
-        """Loss, wrong and gradient of `images[rows]`, each in one draw."""
-        x, labels = images[rows].detach().requires_grad_(differentiate), self.labels[rows]
-        targets = None if self.targets is None else self.targets[rows]
-        ids = self.ids_of(rows, draws)
+    def _ask(
+        self, images: Tensor, rows: Tensor, draws: Tensor, seed: int, differentiate: bool
+    ) -> Answers:
+        """What is answered for `images[rows]`, each in one draw."""
+        asked = replace(self.of(rows), ids=self.ids_of(rows, draws))
+        x = images[rows].detach().requires_grad_(differentiate)
         with torch.set_grad_enabled(differentiate):
-            seen = views(self.model, x, ids, seed)
-            check_labels(labels, seen.shape[-1])
-            loss = torch.stack([self._loss(logits, labels, targets) for logits in seen]).mean(0)
+            shown = shown_by(self.model, x, asked.ids, seed)
+            flat = classified_by(self.model, shown.flatten(0, 1), list(asked.ids), seed)
+            seen = flat.view(*shown.shape[:2], -1)
+            check_labels(asked.labels, seen.shape[-1])
+            losses = torch.stack([asked._loss(logits) for logits in seen])
+            loss, spare = losses.mean(dim=0), asked._spare(seen)
         final = seen.detach() if self.views_are_draws else seen[-1:].detach()
-        wrong = final.isfinite().all(dim=2) & (final.argmax(dim=2) != labels)
-        finite = final.isfinite().all(dim=2).all(dim=0)
-        answer = [loss.detach(), wrong.to(loss).mean(dim=0)]
-        if differentiate:
-            gradient = _gradient(loss, x)
-            finite = finite & gradient.isfinite().flatten(1).all(dim=1)
-            answer.append(gradient.nan_to_num(0, 0, 0))
-        self.odd.update(self.ids[row] for row in rows[~finite].tolist())
-        return tuple(answer)
+        finite = final.isfinite().all(dim=2)
+        wrong = finite & (final.argmax(dim=2) != asked.labels)
+        answers = Answers(
+            loss=loss.detach(),
+            wrong=wrong.to(loss).mean(dim=0),
+            spare=spare.detach(),
+            saturated=asked._saturated(losses.detach(), seen.detach()),
+            squashed=_are_squashed(seen) & ~_are_probabilities(seen),
+            not_finite=~finite.all(dim=0),
+        )
+        if not differentiate:
+            return answers
+        if not shown.requires_grad:
+            raise InputError(
+                f"what {type(self.model).__name__} shows its classifier is not connected to its "
+                "input by the gradient mode; use Identity() as its gradient, or use SPSA"
+            )
+        return asked._differentiated(answers, x, shown, loss, spare, seed)
 
-    def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-        if targets is None:
-            return self.loss(logits, labels)
-        return self.loss(logits, labels, targets)
+    def _differentiated(
+        self,
+        answers: Answers,
+        x: Tensor,
+        shown: Tensor,
+        loss: Tensor,
+        spare: Tensor,
+        seed: int,
+    ) -> Answers:
+        """The answers with a gradient: of the loss, else of its spare, else estimated."""
+        gradient = _gradient(loss, x)
+        not_finite = answers.not_finite | ~gradient.isfinite().flatten(1).all(dim=1)
+        gradient = gradient.nan_to_num(0, 0, 0)
+        dead = answers.saturated | (_is_zero(gradient) & ~not_finite)
+        if dead.any():
+            other = _gradient(spare, x).nan_to_num(0, 0, 0)
+            gradient = torch.where(column(dead), other, gradient)
+        estimated = dead & _is_zero(gradient) & (answers.wrong < 1)
+        if estimated.any():
+            rows = estimated.nonzero().flatten()
+            slopes = torch.zeros_like(shown)
+            slopes[:, rows] = self.of(rows).estimate(shown[:, rows], seed)
+            (found,) = torch.autograd.grad((shown * slopes).sum(), x)
+            gradient = torch.where(column(estimated), found.nan_to_num(0, 0, 0), gradient)
+            estimated = estimated & ~_is_zero(gradient)
+        return replace(
+            answers, gradient=gradient, dead=dead, estimated=estimated, not_finite=not_finite
+        )
+
+    def _loss(self, logits: Tensor) -> Tensor:
+        """Of logits [N, classes], [N]."""
+        aimed = () if self.targets is None else (self.targets,)
+        loss = self.loss(logits, self.labels, *aimed)
+        if not isinstance(loss, Tensor) or loss.shape != self.labels.shape:
+            made = tuple(loss.shape) if isinstance(loss, Tensor) else named(loss)
+            raise InputError(
+                f"loss {named(self.loss)} returned {made} for {len(self.labels)} images; let it "
+                'return one loss an image, [N] (reduction="none")'
+            )
+        return loss
+
+    def _spare(self, seen: Tensor) -> Tensor:
+        """A loss [N] that no scale of the outputs [M, N, classes] takes the gradient of.
+
+        The log-odds behind the cross-entropy, which point as it does, of outputs whose squashing is
+        undone; of outputs that are all but equal the margin, since the cross-entropy would then
+        weigh all classes alike. The mean of the views.
+        """
+        flat, losses = _are_flat(seen), []
+        for outputs in seen:
+            logits = unsquashed(outputs)
+            if self.targets is None:
+                odds, gap = log_odds(logits, self.labels), margin(outputs, self.labels)
+            else:
+                odds = -log_odds(logits, self.targets)
+                gap = margin(outputs, self.labels, self.targets)
+            losses.append(torch.where(flat, gap, odds))
+        return torch.stack(losses).mean(dim=0)
+
+    def _saturated(self, losses: Tensor, seen: Tensor) -> Tensor:
+        """Whose loss [M, N] of outputs [M, N, classes] is misled by their scale, bool [N].
+
+        A cross-entropy below the precision of 1 - p, in all views; one of outputs that are all but
+        equal; and any loss of outputs that a softmax, sigmoid or tanh has squashed to its bounds.
+        """
+        found = _are_squashed(seen)
+        if self.loss is not cross_entropy:
+            return found
+        found = found | _are_flat(seen)
+        if self.targets is None:
+            found = found | (losses.amax(dim=0) < torch.finfo(seen.dtype).eps)
+        return found
 
     def seed_of(self, question: Sequence[int | str]) -> int:
         """The purifier's, for a question."""
@@ -172,12 +276,29 @@ class Objective:
 
 
 def _gradient(loss: Tensor, x: Tensor) -> Tensor:
-    gradient = None
-    if loss.requires_grad:
-        (gradient,) = torch.autograd.grad(loss.sum(), x, allow_unused=True)
-    if gradient is None:
-        raise InputError(
-            "the model's logits are not connected to its input, so it has no gradient; "
-            "attack Defended(classifier, purifier), or use SPSA"
-        )
-    return gradient
+    """Of a loss [N] by images [N, C, H, W]; 0 where it does not depend on them."""
+    if not loss.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(loss.sum(), x, allow_unused=True, retain_graph=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+def _is_zero(gradient: Tensor) -> Tensor:
+    return (gradient == 0).flatten(1).all(dim=1)
+
+
+def _are_squashed(seen: Tensor) -> Tensor:
+    """Whose outputs [M, N, classes] lie in [-1, 1] and at its bounds in all views, bool [N]."""
+    top = seen.detach().abs().amax(dim=2)
+    return ((top <= 1) & (top > _SQUASHED)).all(dim=0)
+
+
+def _are_probabilities(seen: Tensor) -> Tensor:
+    """Whose outputs [M, N, classes] sum to 1 in all views, bool [N]."""
+    return ((seen.detach().sum(dim=2) - 1).abs() < 1e-3).all(dim=0)
+
+
+def _are_flat(seen: Tensor) -> Tensor:
+    """Whose outputs [M, N, classes] are all but equal in all views, bool [N]."""
+    low, high = seen.detach().aminmax(dim=2)
+    return (high - low < _FLAT).all(dim=0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ridefense import memory, threads
+from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.datasets import Dataset
 from ridefense.defended import Defended
 from ridefense.errors import InputError, RideError
@@ -153,8 +154,9 @@ def _outcomes(
 
     began = time.perf_counter()
     final, faults = clean, [()] * len(ids)
+    searches: list[Diagnostics | None] = [None] * len(ids)
     if chunk.threat is not None:
-        final, faults = _attack(evaluation, chunk, clean, labels, ids, share(0, 0.7))
+        final, faults, searches = _attack(evaluation, chunk, clean, labels, ids, share(0, 0.7))
     attack_seconds = (time.perf_counter() - began) / len(ids)
 
     began = time.perf_counter()
@@ -203,6 +205,7 @@ def _outcomes(
             attack_seconds=attack_seconds,
             peak_megabytes=memory.peak_megabytes(evaluation.device),
             history=history,
+            search=searches[i],
         )
         outcomes.append((row, {"final": final[i], "purified": purified[i], **kept}))
     return outcomes
@@ -215,12 +218,13 @@ def _attack(
     labels: list[int],
     ids: list[int],
     progress: Callable[[float], None] | None,
-) -> tuple[Tensor, list[tuple[str, ...]]]:
-    """The images that the attack found, fit to be purified, and what was wrong with each."""
+) -> tuple[Tensor, list[tuple[str, ...]], list[Diagnostics | None]]:
+    """The images that the attack found, fit to be purified; what was wrong with each, and how each
+    was searched for."""
     _, model = evaluation.load()
     if chunk.threat.gradient is not None:
         model = evaluation.purifier.behind(model, chunk.threat.gradient)
-    found = chunk.threat.attack(
+    found = chunk.threat.attack.run(
         model,
         clean,
         torch.tensor(labels, device=clean.device),
@@ -228,7 +232,7 @@ def _attack(
         seed=derive(chunk.seed, "attack"),
         progress=(lambda done, of: progress(done / of)) if progress else None,
     )
-    return _checked(found, clean, chunk.threat)
+    return *_checked(found.images, clean, chunk.threat), list(found.diagnostics)
 
 
 @dataclass(frozen=True)

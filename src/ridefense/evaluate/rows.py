@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from types import GenericAlias, UnionType
 from typing import Any, Self, TypeVar, get_type_hints
 
+from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.evaluate.history import History
 
 CLEAN = "none"
@@ -17,7 +18,7 @@ UNREADABLE = "unreadable"
 
 _Record = TypeVar("_Record")
 
-_OPTIONAL = ("peak_megabytes", "history")
+_OPTIONAL = ("peak_megabytes", "history", "search")
 """Fields that a line does not have where they are None."""
 
 Key = tuple[str, int, int]
@@ -50,6 +51,7 @@ class Row:
             a processor all of it, on a GPU PyTorch's tensors there. None where the system does not
             tell, and in older records.
         history: of the fit in the first draw, where the evaluation asked for one.
+        search: what the attack saw on its way; None of clean images and in older records.
     """
 
     image: int
@@ -71,6 +73,7 @@ class Row:
     attack_seconds: float
     peak_megabytes: float | None = None
     history: History | None = None
+    search: Diagnostics | None = None
 
     @property
     def key(self) -> Key:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from ridefense.attacks.diagnostics import DISABLING
 from ridefense.evaluate import CLEAN, Row
 from ridefense.results import words
 from ridefense.results.paper import Stated, stated
@@ -197,6 +198,28 @@ class AttackResult:
     def refits(self) -> int:
         """How many fits collapsed and were begun again."""
         return sum(row.refits for row in self._all)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many rows have each failure of the search, see `attacks.diagnostics.FAILURES`."""
+        found = Counter()
+        for image, rows in self.rows.items():
+            for row in rows:
+                if row.search is not None:
+                    found.update(row.search.failures(self.survival[image]))
+        return dict(found)
+
+    @property
+    def unsearched(self) -> int:
+        """Images that are right in some draw and whose search could not have worked."""
+        return sum(
+            any(
+                row.search is not None
+                and not {*row.search.failures(self.survival[image])}.isdisjoint(DISABLING)
+                for row in rows
+            )
+            for image, rows in self.rows.items()
+        )
 
     @property
     def unmoved(self) -> int:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from ridefense.attacks.diagnostics import FAILURES
 from ridefense.evaluate import FAULTS
 from ridefense.results.attack import AttackResult
 from ridefense.results.defence import DefenceResult
@@ -11,6 +12,9 @@ NOTES = "Notes on the rows"
 """The heading of notes."""
 
 UNMOVED = "the attack returned the clean image, which is still classified right"
+
+_UNSEARCHED = 0.1
+"""Share of images from which an attack that could not search them is warned of."""
 
 _FEW = 20
 """Images below which the most frequent class is no measure of a guess."""
@@ -29,6 +33,14 @@ def warnings(defences: Iterable[DefenceResult]) -> Iterator[str]:
                 f"better than a guess ({guess:.1%}). Robust accuracies mean nothing until that is "
                 "mended: check that the classifier, its classes and the labels fit."
             )
+        for attack in defence.attacks:
+            count = attack.unsearched
+            if attack.rows and count > _UNSEARCHED * len(attack.rows):
+                yield (
+                    f"{defence.title}: {attack.full_title} could not work on {count} of "
+                    f"{len(attack.rows)} images, which kept their class. Its accuracy shows no "
+                    f"robustness ({'; '.join(FAILURES[name] for name in attack.failures)})."
+                )
 
 
 def notes(attacks: Iterable[AttackResult]) -> list[str]:
@@ -62,6 +74,9 @@ def facts(attack: AttackResult) -> Iterator[tuple[str, str]]:
     rows = sum(map(len, attack.rows.values()))
     for fault, count in attack.faults.items():
         yield FAULTS.get(fault, fault), f"{count} of {rows} rows"
+    for failure, count in attack.failures.items():
+        if failure != "not moved":  # which older records tell, too
+            yield FAILURES[failure], f"{count} of {rows} rows"
     if attack.unmoved:
         yield UNMOVED, f"{attack.unmoved} of {len(attack.rows)} images"
     if attack.refits:
