@@ -1,4 +1,4 @@
-"""The ablation: what accuracy does over a fit's iterations (Figures 4, 5, 8 and 9)."""
+"""The ablation: accuracy over the iterations of a fit (Figures 4, 5, 8 and 9)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,19 +17,20 @@ from ridefense.results import Accuracy
 TEXT = (
     "Gray box: the attacker knows the classifier alone, so nothing here is a robustness claim. The "
     "paper's ablation is on ImageNet under FGSM of 0.015; at scale laptop it is on MNIST under PGD "
-    "of ten steps at ε 0.2, where the full schedule takes about a second. The classifier sees "
-    "x_est as it is after so many gradient steps."
+    "of ten steps at ε 0.2, where the full schedule takes about a second. Accuracy is that of the "
+    "classifier on x_est after the given number of gradient steps."
 )
 
 BANDS = "Bands: 95% intervals."
 
 
 def ablation_data(setup: Setup) -> DataName:
+    """The data set of the ablation."""
     return setup.pick(smoke="mnist", laptop="mnist", paper="imagenet")
 
 
 def history(setup: Setup, purifier: Estimator, images: int = 50) -> Evaluation:
-    """A fit's history on clean and attacked images."""
+    """An evaluation that records the history of each fit, on clean and attacked images."""
     attack = setup.pick(smoke=PGD(eps=0.2), laptop=PGD(eps=0.2), paper=FGSM(eps=0.015))
     return setup.evaluation(
         ablation_data(setup),
@@ -58,7 +59,7 @@ def kinds(setup: Setup, *estimators: type[Estimator], dropout: tuple[bool, ...] 
 
 
 def _samples(setup: Setup) -> Cases:
-    """n of Figure 5b; its 1 is the default. A fit costs n times as much, so images are fewer."""
+    """n of Figure 5b; 1 is the default. A fit costs n times as much, so there are fewer images."""
     more = {n: setup.estimator(ablation_data(setup), batch=n) for n in (2, 4, 8)}
     others = {f"fit-ride-n-{n}": history(setup, ride, images=10) for n, ride in more.items()}
     return {"fit-ride": _ride(setup), **others}
@@ -109,11 +110,12 @@ def attack_of(results: ExperimentResults, name: str) -> str:
 
 
 def histories(rows: list[Row]) -> list[tuple[Row, History]]:
+    """The rows that have a history, with it."""
     return [(row, row.history) for row in rows if row.history]
 
 
 def accuracy_curve(rows: list[Row]) -> Curve:
-    """Accuracy of x_est after so many steps, over images; those stopped early keep their last."""
+    """Accuracy of x_est over the steps; an image whose fit stopped early keeps its last value."""
     found = histories(rows)
     steps = max((history.steps for _, history in found), key=len, default=())
     points = []

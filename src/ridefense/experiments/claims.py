@@ -1,4 +1,4 @@
-"""What the paper says without a table or figure: Theorem 1, what is returned, cost, and others."""
+"""Statements of the paper outside of tables and figures: Theorem 1, cost, other networks, …"""
 
 import itertools
 import statistics
@@ -93,12 +93,12 @@ def _output(results: ExperimentResults) -> Iterator[Block]:
 THEOREM_1 = Experiment(
     name="theorem-1",
     source="Theorem 1",
-    title="The objective never rises, where a round does not raise the DAE's loss",
+    title="The objective does not rise in a round that does not raise the DAE's loss",
     text="L_RIDE after each round, measured at x^(t-1) with one set of noise, mask and dropout for "
     "the weights before and after. Adam on a random loss does not guarantee the theorem's "
-    "condition: the table counts how often it held. Before the first update nothing has moved, so "
-    "L_RIDE of round 1 is L_DAE alone and the distance enters with round 2: the objective may rise "
-    "there, and the theorem is about the rounds after it. " + TEXT,
+    "condition; the table counts how often it held. In round 1 there is no update yet, so L_RIDE "
+    "is L_DAE alone. The distance enters in round 2, where the objective may rise; the theorem is "
+    "about the rounds after it. " + TEXT,
     cases=lambda setup: {
         "fit-theorem": history(
             setup, setup.estimator(ablation_data(setup), check_descent=True), images=20
@@ -219,8 +219,8 @@ CLEAN_ACCURACY = Experiment(
     name="text-clean",
     source="Text",
     title="Clean images through RIDE",
-    text="What the defence costs where nobody attacks. The paper: 61.75% on ImageNet with "
-    "ResNet-50, of 77.5% without it.",
+    text="The accuracy that the defence costs on clean images. The paper: 61.75% on ImageNet with "
+    "ResNet-50, 77.5% without the defence.",
     cases=_clean_cases,
     compose=_accuracies("Clean accuracy", clean=True),
 )

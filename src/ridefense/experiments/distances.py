@@ -1,4 +1,4 @@
-"""Figure 7: how far BPDA's images, clean and defended ones are from each other, both ways."""
+"""Figure 7: distances between adversarial, clean and defended images under BPDA."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +28,10 @@ CIFAR10_EPS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class OverwrittenPGD(PGD):
-    """BPDA against a defence that overwrites the image it is given: not an attack, an error.
+    """BPDA against a defence that overwrites its input: an error, not an attack.
 
-    In every step the image that the attacker holds becomes x^(T), what the defence's updates made
-    of it, before the step is taken: a defence that works in place does that to its caller. The
-    attacker then moves what is half defended already.
+    Before every step the attacker's image is replaced by x^(T), the defence's running estimate, as
+    a defence that works in place does. So the attacker moves an image that is partly defended.
     """
 
     def climb(self, run: Ascent, images: Tensor) -> Tensor:
@@ -189,13 +188,13 @@ FIGURE_7 = Experiment(
     name="figure-7",
     source="Figure 7",
     title="BPDA on MNIST: distances between adversarial, clean and defended images",
-    text=f"BPDA of ten steps at ε {EPS}. The figure is shown both ways. Right is the first: the "
-    "adversarial image is the one that the attacker hands over. A defence that writes into the "
-    "image it is given replaces it by x^(T), its own running estimate: scored at the end, that is "
-    "taken for the adversarial image (second way), and if it happens within the attack, the "
-    "attacker's steps start from it (third). Both make adversarial images look cleaner, and the "
-    "attack weaker, than they are. The rows of CIFAR-10, at ε 0.05, test whether that explains "
-    "what Table 2 of the paper says there.",
+    text=f"BPDA of ten steps at ε {EPS}. The figure is shown in three ways. The first is the right "
+    "one: the adversarial image is the one that the attack returns. A defence that overwrites its "
+    "input replaces that image by x^(T), its own running estimate. At the end of the attack, "
+    "x^(T) is then taken for the adversarial image (second way); within the attack, each step "
+    "starts from it (third way). Both make adversarial images look cleaner, and the attack weaker, "
+    "than they are. The rows of CIFAR-10, at ε 0.05, test whether that explains Table 2 of the "
+    "paper.",
     cases=_cases,
     compose=_compose,
 )

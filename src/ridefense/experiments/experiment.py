@@ -1,4 +1,4 @@
-"""A table or figure of the paper: what is run for it, and how its records become its page."""
+"""A table or figure of the paper: the evaluations that it needs, and the page of their results."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from ridefense.pages import Block
 from ridefense.results import AttackResult, DefenceResult
 
 Cases = dict[str, Evaluation]
-"""Evaluations by name. A name means the same evaluation, but for its attacks, in all experiments,
-which share its records."""
+"""Evaluations by name. In all experiments a name stands for the same evaluation, apart from its
+attacks, so that experiments share records."""
 
 
 @dataclass(frozen=True)
 class ExperimentResults:
-    """What the records of an experiment say so far.
+    """The results of an experiment so far.
 
     Attributes:
-        scale: at which it was run.
+        scale: the scale at which it was run.
         cases: the results of the cases that were begun, by name.
         planned: the labels of each case's attacks.
         refused: why a case could not be run.
@@ -40,7 +40,7 @@ class ExperimentResults:
     def attacks(
         self, names: Iterable[str] | None = None, *, clean: bool = False
     ) -> list[AttackResult]:
-        """What a table shows: of each case its planned attacks, or clean images without any.
+        """For each case the results of its planned attacks, or of clean images if it has none.
 
         Args:
             names: cases; by default all, in their order.
@@ -75,7 +75,7 @@ class ExperimentResults:
 
     @property
     def missing(self) -> dict[str, str]:
-        """What of each case is not there: why it could not be run, or how far it got."""
+        """By case: why it could not be run, or how far it got. Complete cases are left out."""
         found = {}
         for name, labels in self.planned.items():
             if name not in self.cases:
@@ -110,9 +110,9 @@ class Experiment:
         name: as the command line has it, "table-1".
         source: where it stands in the paper.
         title: what it shows.
-        text: how it was read, where the paper leaves it open.
-        cases: what is run for it at a scale.
-        compose: its page from its records.
+        text: what is shown, and how open points of the paper were decided.
+        cases: the evaluations at a scale.
+        compose: the blocks of the page from the results.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Experiment:
 
 
 def declare(experiment: Experiment, setup: Setup, folder: str | os.PathLike[str]) -> Cases:
-    """Plan an experiment in a folder: its cases that can be run here, those that cannot noted.
+    """Plan an experiment in a folder, and return the cases that can be run here.
 
     Raises:
         InputError: where the folder holds another scale's, of whatever experiment.
@@ -157,7 +157,7 @@ def carry_out(
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> None:
-    """Run cases, or go on where they stopped; those that another experiment ran are there already.
+    """Run cases, or resume them; cases that another experiment has run are not repeated.
 
     Raises:
         InputError: where a case's folder holds another declaration.
@@ -196,7 +196,7 @@ def planned(experiment: Experiment, folder: str | os.PathLike[str]) -> bool:
 
 
 def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> ExperimentResults:
-    """The records of an experiment that was planned in a folder.
+    """The results of an experiment that was planned in a folder.
 
     Raises:
         InputError: where it was not, or records are damaged.

@@ -1,4 +1,4 @@
-"""Where experiments are run: at which size, on which images, behind which classifiers."""
+"""The scales of experiments: how many images, of which data sets, with which classifiers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from ridefense.purifier import Purifier
 DataName = Literal["mnist", "cifar10", "imagenet"]
 
 SEED = 1
-"""Of attacks and defences in every experiment."""
+"""The seed of every experiment."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """One of the paper's three data sets, as it is played here.
+    """What stands for one of the paper's three data sets.
 
     Attributes:
         dataset: as `datasets.load` takes it.
         classifier: as `classifiers.load` takes it.
-        batch: images a chunk.
+        batch: images in a chunk.
     """
 
     dataset: str
@@ -35,8 +35,8 @@ class DataSource:
 
 
 SCALES: dict[ScaleName, dict[DataName, DataSource]] = {
-    # What ships inside Python packages. CIFAR-10's classes mean nothing to this classifier, and
-    # two steps of a fit mean nothing at all: it is the machinery that is tried.
+    # Data and weights that Python packages contain. The classifier was not trained on CIFAR-10's
+    # classes, and fits have two steps: this scale tests the code, and its numbers mean nothing.
     "smoke": {
         "mnist": DataSource("digits", "digits-cnn", 2),
         "cifar10": DataSource("foolbox-cifar10", "efficientnet-lite0", 2),
@@ -53,17 +53,16 @@ SCALES: dict[ScaleName, dict[DataName, DataSource]] = {
         "imagenet": DataSource("imagenet", "torchvision:resnet50", 8),
     },
 }
-"""How each data set is played at each scale: to see that it runs, in hours on two cores, and with
-the paper's own sizes and classifiers."""
+"""Data and classifiers by scale: a test of the code, hours on two cores, the paper's own sizes."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A scale, with what its user has in place of its data sets and classifiers.
+    """A scale, with the user's own data sets and classifiers in place of some of its.
 
     Attributes:
         scale: one of `SCALES`.
-        sources: how the three data sets are played.
+        sources: data and classifier for each of the three data sets.
         device: "cpu" or "cuda".
     """
 
@@ -104,7 +103,7 @@ class Setup:
         return cls(scale, sources, device)
 
     def pick(self, *, smoke: _T, laptop: _T, paper: _T) -> _T:
-        """What belongs to this scale."""
+        """The value for this scale."""
         return {"smoke": smoke, "laptop": laptop, "paper": paper}[self.scale]
 
     def estimator(
@@ -114,7 +113,7 @@ class Setup:
         kind: type[Estimator] = RIDE,
         **changes: Any,
     ) -> Estimator:
-        """An estimator for a data set; two rounds of two steps in the smoke."""
+        """An estimator for a data set; at scale `smoke`, two rounds of two steps."""
         made = replace(kind.preset(preset, network=data), **changes)
         if self.scale == "smoke":
             return replace(made, steps=2, rounds=2, samples=1, refits=0)
@@ -133,22 +132,22 @@ class Setup:
         classifier: str | None = None,
         rounded: bool = True,
     ) -> Evaluation:
-        """An evaluation on a data set; a chunk of it in the smoke.
+        """An evaluation on a data set; at scale `smoke`, on one chunk.
 
-        At scale `paper` ImageNet has the two images a class of the paper's section 4.
+        At scale `paper` ImageNet has two images of each class, as in section 4 of the paper.
         """
-        played = self.sources[data]
+        source = self.sources[data]
         smoke = self.scale == "smoke"
         return Evaluation(
-            dataset=played.dataset,
-            classifier=classifier or played.classifier,
+            dataset=source.dataset,
+            classifier=classifier or source.classifier,
             purifier=purifier,
             threats=threats,
-            limit=min(played.batch, images or played.batch) if smoke else images,
+            limit=min(source.batch, images or source.batch) if smoke else images,
             per_class=2 if self.scale == "paper" and data == "imagenet" else None,
             seeds=(SEED,),
             draws=min(draws, 2) if smoke else draws,
-            batch=batch or played.batch,
+            batch=batch or source.batch,
             device=self.device,
             every=every and (1 if smoke else every),
             rounded=rounded,

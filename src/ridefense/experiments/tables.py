@@ -15,14 +15,14 @@ from ridefense.pages.drawing import Curve, Point, curves
 KERNELS = (3, 5, 7, 9, 11)
 BREGMAN = (0.075, 0.125, 0.25, 0.5, 0.75)
 WEAKER_BREGMAN = (1.5, 3.0, 6.0)
-"""Beyond the paper's weights, of which the last does best here."""
+"""Larger weights than the paper's; its largest does best here, so larger ones may do better."""
 CHAMBOLLE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 WEAKER_CHAMBOLLE = (0.05, 0.1, 0.15)
-"""Weights that suit pixels in [0, 1], in today's scikit-image; the paper does not have them."""
+"""Weights that suit pixels in [0, 1] in current scikit-image; the paper does not use them."""
 
 FGSM_STEP = 0.015
 NORMALISED = round(FGSM_STEP * 0.226, 5)
-"""The paper's step where it is meant in normalised pixels, whose mean deviation is 0.226."""
+"""The paper's step if it is in normalised pixels, whose mean standard deviation is 0.226."""
 
 GRAY = (
     Threat(attack=FGSM(eps=FGSM_STEP)),
@@ -30,7 +30,7 @@ GRAY = (
     Threat(attack=PGD(eps=NORMALISED)),
     Threat(attack=PGD(eps=FGSM_STEP)),
 )
-"""Both readings of the paper's step, for both attacks."""
+"""Both attacks, each with both readings of the paper's step."""
 
 _GRAY_TEXT = (
     "Gray box: the attacker knows the classifier alone, so nothing here is a robustness claim. The "
@@ -59,7 +59,7 @@ def _filtered(setup: Setup, kind: type, settings: tuple[float, ...]) -> Cases:
 
 
 def ride_photographs(setup: Setup) -> Cases:
-    """The full schedule, on as many images as there is time for, and a hundredth of its work."""
+    """RIDE at the full schedule on few images, and at `fast`, a hundredth of the work, on more."""
     paper, fast = (setup.estimator("imagenet", preset) for preset in ("paper", "fast"))
     few = setup.pick(smoke=GRAY, laptop=(GRAY[0], GRAY[3]), paper=GRAY)
     return {
@@ -129,7 +129,7 @@ def _gray(title: str) -> Callable[[ExperimentResults], Iterator[Block]]:
     return compose
 
 
-_LOST = "Of the paper's {} the copy at hand has the accuracies at weight {:g} alone{}."
+_LOST = "The copy of the paper at hand shows the accuracies of {} at weight {:g} alone{}."
 
 
 def _filter_table(

@@ -29,8 +29,8 @@ RADII: dict[DataName, tuple[float, ...]] = {
     "cifar10": (0.031, 0.05),
     "imagenet": (0.031, 0.05),
 }
-"""ℓ∞: the paper's (0.1, 0.05, 0.05), those of what it cites, and more on MNIST, where 0.1 leaves
-the bare classifier most digits."""
+"""ℓ∞ radii: the paper's (0.1, 0.05, 0.05), those that it cites, and larger ones on MNIST, where 0.1
+leaves the undefended classifier most digits."""
 
 _PIXELS = {"mnist": 28 * 28, "cifar10": 3 * 32 * 32, "imagenet": 3 * 224 * 224}
 
@@ -41,12 +41,12 @@ def bpda(*radii: float, steps: int = 10) -> tuple[Threat, ...]:
 
 
 def ball(data: DataName, rms: float) -> float:
-    """The ℓ2 radius of a root-mean-square perturbation: how "ℓ2 0.005" is meant by its source."""
+    """The ℓ2 radius of a root-mean-square perturbation, as the cited "ℓ2 0.005" is meant."""
     return round(rms * math.sqrt(_PIXELS[data]), 3)
 
 
 def through(purifier: Purifier, data: DataName, draws: int = 10) -> tuple[Threat, ...]:
-    """The attack that suits a rival: its exact derivative where it has one, EOT where it draws."""
+    """Attacks on a rival: through its exact derivative if it has one, with EOT if it is random."""
     gradient = best_gradient(purifier)
     eot = draws if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
     balls = [("Linf", eps) for eps in RADII[data]]
@@ -258,9 +258,10 @@ TABLE_2 = Experiment(
     title="White box: BPDA on MNIST, CIFAR-10 and ImageNet",
     text="PGD of ten steps of ε/5 through the defence with the identity gradient, the defence run "
     "with fresh noise in each step; ε in [0, 1] pixels. Rivals are attacked through their exact "
-    "derivative where they have one, with ten draws of EOT where they draw (Defense-GAN, the "
-    "slowest, with one). These attacks of ten steps are not the strongest: the audit leaves RIDE "
-    "and bit depth far less, and Defense-GAN and the thermometer have met no stronger one.",
+    "derivative if they have one, and with ten draws of EOT if they are random (Defense-GAN, the "
+    "slowest, with one draw). These attacks of ten steps are not the strongest: the audit leaves "
+    "RIDE and bit depth far fewer images, and Defense-GAN and the thermometer were not attacked by "
+    "stronger ones.",
     cases=lambda setup: {**_fixed(setup), **_trained(setup), **_rivals(setup), **ride(setup)},
     compose=_compose,
 )
