@@ -7,6 +7,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from ridefense import usercode
 from ridefense.errors import InputError, RideError
 
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|alloc_cpu", re.IGNORECASE)
@@ -22,18 +23,17 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
         images: float [N, C, H, W].
 
     Raises:
-        InputError: where it returns anything else, or raises an error. Errors of this package and
-            those about memory, which callers answer with smaller batches, are passed on.
+        InputError: if it returns anything else.
+        UserCodeError: if it raises an error. Errors of ridefense and errors about memory, after
+            which callers try smaller batches, are raised as they are.
     """
     try:
         found = unwrapped(classifier(images))
     except Exception as error:
         if isinstance(error, RideError) or is_about_memory(error):
             raise
-        raise InputError(
-            f"classifier {name_of(classifier)} fails on images {list(images.shape)} "
-            f"({one_line(error)})"
-        ) from error
+        what = f"classifier {name_of(classifier)} on images {list(images.shape)}"
+        raise usercode.failed(what, error) from error
     if not isinstance(found, Tensor) or (
         found.ndim != 2
         or len(found) != len(images)
@@ -56,11 +56,6 @@ def name_of(classifier: nn.Module) -> str:
     """What an error calls a classifier: the name that it was loaded by, or else its type."""
     name = getattr(getattr(classifier, "info", None), "name", None)
     return name if isinstance(name, str) else type(classifier).__name__
-
-
-def one_line(error: BaseException) -> str:
-    """An error's type and message."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def is_about_memory(error: Exception) -> bool:

@@ -48,7 +48,7 @@ def load(name: str) -> object:
         ) from error
     except RideError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failed(f"import of {module_name}", error) from error
     try:
         found: object = getattr(module, attribute)
@@ -67,11 +67,11 @@ def call(name: str, function: Callable[[], T]) -> T:
         return function()
     except RideError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failed(f"{name}()", error) from error
 
 
-def failed(what: str, error: Exception) -> UserCodeError:
+def failed(what: str, error: BaseException) -> UserCodeError:
     """The error for an exception in the user's code: `raise failed("…", error) from error`."""
     return UserCodeError(f"{what} failed: {explained(error)}")
 

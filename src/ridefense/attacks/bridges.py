@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ridefense import usercode
 from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import check_labels, cross_entropy
@@ -30,7 +31,7 @@ from ridefense.engines import Progress
 from ridefense.errors import InputError, RideError
 from ridefense.extras import package
 from ridefense.images import cut_to_range
-from ridefense.logits import is_about_memory, logits_of, one_line
+from ridefense.logits import is_about_memory, logits_of
 from ridefense.noise import Id, derive
 from ridefense.purifier import Purifier
 
@@ -145,8 +146,8 @@ def _told(name: str, image: Tensor) -> Iterator[None]:
         if isinstance(error, RideError) or is_about_memory(error):
             raise
         raise InputError(
-            f"{name} fails on an image {list(image.shape[1:])} ({one_line(error)}); use another "
-            "attack, as PGD, or other images"
+            f"{name} fails on an image {list(image.shape[1:])} ({usercode.explained(error)}); "
+            "use another attack, as PGD, or other images"
         ) from error
 
 

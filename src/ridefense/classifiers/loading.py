@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from ridefense import usercode
 from ridefense.classifiers import imagenet, own
 from ridefense.classifiers.architectures import ARCHITECTURES
 from ridefense.classifiers.classifier import Classifier, read
@@ -52,7 +53,7 @@ def load(name: str | os.PathLike[str], architecture: str | None = None) -> Class
         return read(_trained(name), name=name, architecture=name)
     if name.endswith(".safetensors"):
         return read(_file(name), architecture=architecture)
-    if model and all(part.isidentifier() for part in source.split(".")):
+    if usercode.is_attribute(name):
         return own.called(name)
     if name.endswith(_PICKLED):
         raise imagenet.not_safetensors(name)

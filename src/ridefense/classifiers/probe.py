@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.datasets import Dataset
-from ridefense.errors import InputError
+from ridefense.errors import InputError, UserCodeError
 from ridefense.logits import logits_of, name_of
 
 _SIDES = (28, 32, 48, 64, 84, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 336, 384, 448)
@@ -22,18 +22,18 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
         images: float [N, C, H, W] on its device, of the data that it is to be used on.
 
     Raises:
-        InputError: where it returns anything but finite logits [N, classes], or raises an error;
-            where it is the shape of the images that it cannot take, the error says which it takes.
+        InputError: if it returns anything but finite logits [N, classes].
+        UserCodeError: if it raises an error; the message names a shape of images that it takes, if
+            there is one.
     """
     pair = images[:2] if len(images) > 1 else images.expand(2, -1, -1, -1)
     try:
         logits = logits_of(classifier, pair)
-    except InputError as error:
-        if error.__cause__ is None:  # it is what it returns
-            raise
+    except UserCodeError as error:
         takes = _taken(classifier, pair)
-        told = f"it takes images {takes}" if takes else "test it on such images by itself"
-        raise InputError(f"{error}; {told}") from error
+        if takes is None:
+            raise
+        raise UserCodeError(f"{error}; it takes images {takes}") from error.__cause__
     if not logits.isfinite().all():
         raise InputError(
             f"classifier {name_of(classifier)} returned NaN or infinity for an image; "
