@@ -8,6 +8,7 @@ from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.extras import package
 from ridefense.gradients import GradientMode, Identity
+from ridefense.images import check_images
 from ridefense.noise import check_seed, derive
 from ridefense.purifier import Purifier
 
@@ -57,8 +58,9 @@ class Preprocessor(_ART.PreprocessorPyTorch):
 
     def estimate_forward(self, x: Tensor, y: Any = None) -> Tensor:
         """As `forward`, with the draw of the last one."""
+        check_images(x)
         purify = Defended(nn.Identity(), self.purifier, self.gradient)
-        views = purify.views(x, seed=derive(self.seed, "call", self._calls))
+        views = purify.shown(x, None, derive(self.seed, "call", self._calls))
         if len(views) > 1:
             raise InputError(
                 f"{self.gradient.name} has {len(views)} views of an image and a preprocessor "
