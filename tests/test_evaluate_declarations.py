@@ -1,6 +1,7 @@
 """What an evaluation may be of, and what tells one from another."""
 
-import json
+import os
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -9,10 +10,10 @@ import torch
 from evaluations import GRAY, declare
 from ridefense import RIDE, InputError, Unchanged, classifiers
 from ridefense.attacks import PGD, Transfer
+from ridefense.classifiers import ARCHITECTURES, Classifier, Info, save
 from ridefense.datasets import load as load_dataset
 from ridefense.describe import describe
 from ridefense.evaluate import Evaluation, Threat, run
-from ridefense.evaluate import evaluation as protocol_evaluation
 from ridefense.gradients import Surrogate
 from ridefense.imagefiles import save_image
 from ridefense.rivals import ActivationPruning
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
         ({"dataset": "nothing"}, "no data set 'nothing'"),
         ({"classifier": "nothing"}, "no classifier 'nothing'"),
         ({"dataset": "foolbox-cifar10", "limit": None}, "cannot take CIFAR-10"),
-        ({"device": "cuda:99"}, "cannot take .* on cuda:99"),
+        ({"device": "cuda:99"}, "device cuda:99 cannot be used"),
         ({"draws": 0}, "draws is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"seeds": ()}, "seeds is empty"),
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
         ({"purifier": "median"}, "purifier is 'median'; pass a callable"),
         ({"threats": (PGD(eps=0.1),)}, r"threats are \(PGD.*give a tuple"),
         ({"threats": GRAY}, r"threats are Threat.*give a tuple"),
-        ({"purifier": lambda images, ids=None, seed=0: images}, "cannot be recorded"),
+        ({"purifier": lambda images, ids=None, seed=0: images}, "cannot tell the function"),
     ],
 )
 def test_what_cannot_be_evaluated_is_told_before_anything_is_written(folder, changes, told):
@@ -85,10 +86,8 @@ def test_named_sub_folders_have_to_be_all_the_classes(folder, tmp_path):
         run(evaluation, folder / "never")
     for name in named.values():
         (tmp_path / "mine" / name).mkdir(exist_ok=True)
-    protocol_evaluation._load.cache_clear()
     assert evaluation.load()[0].labels.tolist() == [0, 2, 3, 9]
     (tmp_path / "mine" / "none").mkdir()
-    protocol_evaluation._load.cache_clear()
     with pytest.raises(InputError, match=r"11 classes, digits-cnn 10; .*\(0 to 9\)$"):
         evaluation.load()
 
@@ -141,13 +140,14 @@ class Wraps:
         return self.inner(images, ids, seed)
 
 
-def test_networks_of_attacks_and_modules_without_attributes_are_told_by_their_weights():
+def test_networks_of_attacks_are_told_by_their_weights_and_others_by_their_attributes_too():
     bare = torch.nn.Sequential(torch.nn.Flatten(0), torch.nn.Identity())[1:]
-    assert describe(bare, attributes=True).keys() == {"type", "weights"}
+    assert describe(bare).keys() == {"type", "weights"}
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3))
+    assert describe(network)["attributes"]["0.kernel_size"] == [3, 3]
+    # Published records know these by their weights alone.
     assert describe(Surrogate(network))["network"].keys() == {"type", "weights"}
     source = Transfer(source=classifiers.load("digits-cnn"), attack=PGD(eps=0.1))
-    # Published records carry labels that this decides.
     assert source.settings()["source"].keys() == {"type", "weights"}
 
 
@@ -171,9 +171,74 @@ def test_a_run_goes_on_with_the_same_pixels_alone(tmp_path):
     run(declare(tmp_path, dataset=str(tmp_path / "a" / "data"), threats=()), tmp_path / "run")
     with pytest.raises(InputError, match=r"records with dataset\.content"):
         run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")
-    # A folder that an older version wrote, without it, goes on.
-    path = tmp_path / "run" / "run.json"
-    declared = json.loads(path.read_text())
-    del declared["settings"]["dataset"]["content"], declared["versions"]["pillow"]
-    path.write_text(json.dumps(declared))
-    run(declare(tmp_path, dataset=str(tmp_path / "b" / "data"), threats=()), tmp_path / "run")
+
+
+# --- What changes between two evaluations of one process -----------------------------------------
+
+
+def saved(seed, path):
+    """A classifier with random weights, in a file."""
+    made = ARCHITECTURES["mnist-cnn"]
+    torch.manual_seed(seed)
+    network = made.build()
+    info = Info(name="random", architecture="mnist-cnn", dataset="nothing")
+    save(Classifier(made.normalisation, network, info).frozen(), path)
+
+
+def test_a_classifier_that_is_saved_again_under_its_name_is_the_new_one(folder, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    evaluation = declare(folder, classifier=str(path), purifier=Unchanged(), threats=())
+    found = []
+    for seed in (1, 2):
+        saved(seed, path)
+        found.append(run(evaluation, tmp_path / f"run-{seed}"))
+        images, _ = evaluation.load()
+        with torch.no_grad():
+            right = classifiers.load(path)(images.images).argmax(dim=1).tolist()
+        rows = {row.image: row.predictions for row in found[-1].rows}
+        assert [rows[i] for i in images.ids.tolist()] == [(label,) for label in right]
+    weights = [run.settings["classifier"]["weights"] for run in found]
+    assert weights[0] != weights[1]
+    with pytest.raises(InputError, match="weights"):
+        run(evaluation, tmp_path / "run-1")
+
+
+BRIGHTNESS = [0.0]
+
+
+def brightest():
+    """A user's function that returns another model each time it is told to."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
+    with torch.no_grad():
+        network[1].weight.zero_()
+        network[1].bias.copy_(torch.arange(10) * BRIGHTNESS[0])
+    return network
+
+
+def test_a_function_is_asked_anew_by_every_evaluation(folder, tmp_path, monkeypatch):
+    own = f"{__name__}:{brightest.__name__}"
+    evaluation = declare(folder, classifier=own, purifier=Unchanged(), threats=())
+    for sign, label in ((1.0, 9), (-1.0, 0)):
+        monkeypatch.setattr(sys.modules[__name__], "BRIGHTNESS", [sign])
+        found = run(evaluation, tmp_path / str(label))
+        assert {row.predictions for row in found.rows} == {(label,)}
+
+
+def test_images_that_are_replaced_in_their_folder_are_read_again(folder, tmp_path):
+    place = tmp_path / "data" / "3"
+    place.mkdir(parents=True)
+    evaluation = declare(folder, dataset=str(tmp_path / "data"), limit=None, threats=())
+    for value in (0.2, 0.6):
+        save_image(torch.full((1, 28, 28), value), place / "a.png")
+        images, _ = evaluation.load()
+        assert float(images.images.mean()) == pytest.approx(value)
+
+
+def test_a_data_set_whose_name_is_not_utf_8_is_refused_before_any_work(folder, tmp_path):
+    name = str(tmp_path / os.fsdecode(b"caf\xe9"))
+    for changes in ({"dataset": name}, {"classifier": f"{name}.safetensors"}):
+        with pytest.raises(InputError, match="UTF-8"):
+            declare(folder, **changes)
+    with pytest.raises(InputError, match="UTF-8"):
+        run(declare(folder), name)
+    assert not list(tmp_path.iterdir())

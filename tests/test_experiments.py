@@ -1,7 +1,6 @@
 """Experiments as declarations: cases, sharing, what is left out, what it will cost."""
 
 import json
-import pickle
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -11,9 +10,7 @@ import torch
 from evaluations import TINY, WHITE, numbers, weights
 from ridefense import InputError, Median, RideError, Unchanged
 from ridefense.attacks import FGSM, PGD
-from ridefense.classifiers import load
 from ridefense.evaluate import Evaluation, Threat, read, run
-from ridefense.evaluate.sharing import Once
 from ridefense.experiments import (
     EXPERIMENTS,
     SCALES,
@@ -180,16 +177,6 @@ def test_what_is_shared_is_of_one_classifier_and_one_data_set(made, tmp_path):
     assert not torch.equal(*finals)
 
 
-def test_an_attack_that_is_shared_goes_to_other_processes():
-    once = Once(FGSM(eps=0.1))
-    images, labels = torch.rand(2, 1, 28, 28), torch.tensor([1, 2])
-    found = once(load("digits-cnn"), images, labels, ids=[0, 1], seed=3, progress=None)
-    sent = pickle.loads(pickle.dumps(once))
-    assert Threat(attack=sent).label == Threat(attack=FGSM(eps=0.1)).label
-    again = sent(load("digits-cnn"), images, labels, ids=[0, 1], seed=3, progress=None)
-    assert torch.equal(found, again)
-
-
 # --- What is planned, and what cannot be run -----------------------------------------------------
 
 
@@ -200,7 +187,7 @@ def test_what_is_planned_and_not_finished_is_told(made, tmp_path):
     carry_out({"begun": replace(cases["begun"], threats=())}, tmp_path)
     n = cases["begun"].limit
     assert write(one, tmp_path).missing == {
-        "begun": f"{gray[0].label}: 0 of {n} images",
+        "begun": f"FGSM, ℓ∞ 0.1: 0 of {n} images",
         "later": "not begun",
     }
     carry_out(cases, tmp_path)

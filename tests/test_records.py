@@ -10,14 +10,28 @@ from hypothesis import strategies as st
 
 from disks import files_of_at_most
 from ridefense import InputError, RideError
-from ridefense.evaluate import Records, Row, find, read
+from ridefense.evaluate import Records, Row, find, identity, read
 from ridefense.evaluate.records import image_path
 
-SETTINGS = {"purifier": {"type": "RIDE", "steps": 100, "sigma": [0.1]}, "seeds": [0], "limit": 5}
+
+def attack(kind, **settings):
+    """An attack as a declaration has it."""
+    own = {"type": kind, "eps": 0.1, **settings}
+    notes = {"name": kind, "knows": "classifier", "asks": "gradients", "norm": "Linf", "eps": 0.1}
+    return notes | {"attack": own, "gradient": None}
+
+
+PURIFIER = {"type": "RIDE", "network": {"type": "Network", "channels": [1, 4, 1]}, "steps": 100}
+SETTINGS = {
+    "dataset": {"name": "digits", "content": "9d", "classes": ["0", "1"]},
+    "purifier": PURIFIER | {"sigma": [0.1]},
+    "seeds": [0],
+    "limit": 5,
+}
 DECLARED = {
     "settings": SETTINGS,
     "versions": {"torch": "2.0"},
-    "attacks": {"pgd-1": {"name": "PGD", "eps": 0.1}},
+    "attacks": {"pgd-1": attack("PGD")},
 }
 
 
@@ -99,7 +113,9 @@ def test_rows_and_images_are_kept_without_loss(tmp_path):
     for r in run.rows:
         for name, image in images(r.image).items():
             assert torch.equal(run.images(r)[name], image)
-    assert run.settings == SETTINGS
+    assert run.settings["purifier"]["sigma"] == [0.1]
+    assert run.settings["purifier"]["rounds"] == 5  # a default, which is not written
+    assert b"rounds" not in (tmp_path / "run.json").read_bytes()
 
 
 def test_a_key_is_written_once(tmp_path):
@@ -199,7 +215,8 @@ def changed(path, value):
         ("settings.purifier.type", "DAE", "purifier.type 'RIDE', not 'DAE'"),
         ("settings.purifier.steps", 200, "purifier.steps 100, not 200"),
         ("settings.purifier.sigma", [0.2], r"purifier.sigma \[0.1\], not \[0.2\]"),
-        ("settings.purifier.new", 1, "purifier.new None, not 1"),
+        ("settings.new", 1, "new None, not 1"),
+        ("settings.dataset.content", "aa", r"dataset\.content"),
         ("versions.torch", "2.1", "torch '2.0', not '2.1'"),
     ],
 )
@@ -216,7 +233,7 @@ def test_where_no_row_was_finished_new_settings_take_the_place_of_the_old(tmp_pa
     Records.open(tmp_path, DECLARED).close()
     path = tmp_path / "records.jsonl"
     path.unlink() if left is None else path.write_bytes(left)
-    corrected = changed("settings.limit", 6) | {"attacks": {"fgsm-1": {"name": "FGSM"}}}
+    corrected = changed("settings.limit", 6) | {"attacks": {"fgsm-1": attack("FGSM")}}
     with Records.open(tmp_path, corrected) as records:
         records.append(row(0, "fgsm-1"), images())
     run = read(tmp_path)
@@ -236,12 +253,32 @@ def test_records_without_a_declaration_are_refused(tmp_path):
 
 def test_attacks_may_be_added_later(tmp_path):
     filled(tmp_path)
-    more = {**DECLARED, "attacks": {"fgsm-1": {"name": "FGSM"}}}
+    more = {**DECLARED, "attacks": {"fgsm-1": attack("FGSM")}}
     with Records.open(tmp_path, more) as records:
-        records.append(row(0, "fgsm-1"), images())
+        label = records.label(attack("FGSM"))
+        records.append(row(0, label), images())
     run = read(tmp_path)
-    assert list(run.attacks) == ["pgd-1", "fgsm-1"]
-    assert [r.attack for r in run.rows] == ["none"] * 3 + ["fgsm-1"]
+    assert list(run.attacks) == ["pgd-1", label]
+    assert [r.attack for r in run.rows] == ["none"] * 3 + [label]
+
+
+def test_an_attack_keeps_the_label_that_the_folder_has_for_it(tmp_path):
+    """Labels are names of files: another name for the same attack does not make it another."""
+    filled(tmp_path)
+    renamed = {**DECLARED, "attacks": {"other": attack("PGD", steps=10)}}  # 10 is the default
+    with Records.open(tmp_path, renamed) as records:
+        assert records.label(renamed["attacks"]["other"]) == "pgd-1"
+    assert list(read(tmp_path).attacks) == ["pgd-1"]
+
+
+def test_another_attack_does_not_take_a_label_that_is_taken(tmp_path):
+    label = identity.label(attack("FGSM"))
+    first = {**DECLARED, "attacks": {label: attack("PGD")}}
+    with Records.open(tmp_path, first) as records:
+        records.append(row(0), images())
+    with Records.open(tmp_path, {**DECLARED, "attacks": {label: attack("FGSM")}}) as records:
+        assert records.label(attack("PGD")) == label
+        assert records.label(attack("FGSM")) not in (label, "none")
 
 
 @pytest.mark.parametrize(
@@ -250,9 +287,9 @@ def test_attacks_may_be_added_later(tmp_path):
         ('{"format": 99}', "has format 99"),
         ("[]", "has format None"),
         ("{", "cannot be read"),
-        ('{"format": 1, "settings": {}, "versions": {}}', "does not declare"),
+        ('{"format": 2, "settings": {}, "versions": {}}', "does not declare"),
         (
-            '{"format": 1, "settings": {}, "versions": {}, "attacks": {"../../x": {}}}',
+            '{"format": 2, "settings": {}, "versions": {}, "attacks": {"../../x": {}}}',
             "does not declare",
         ),
     ],

@@ -116,7 +116,7 @@ def test_no_searched_image_is_reported(folder):
         assert not reported & set(found.ids.tolist())
     elsewhere = search(folder, split="train", limit=2000).load()[0]
     assert len(elsewhere) == 2000
-    with pytest.raises(InputError, match=r"100 images of .* are not reported, limit is 101"):
+    with pytest.raises(InputError, match=r"100 images of .* are left for the search, limit is 101"):
         search(folder, limit=101).load()
     few = search(folder, split="train", limit=8, per_class=1).load()[0]
     assert sorted(few.labels.tolist()) == sorted(set(few.labels.tolist()))

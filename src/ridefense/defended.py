@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from ridefense.describe import Plain, describe, describe_by_weights
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.logits import logits_of
@@ -137,6 +138,15 @@ class Defended(nn.Module):
 
     def extra_repr(self) -> str:
         return f"purifier={_short(self.purifier)}, gradient={self.gradient.name}, seed={self.seed}"
+
+    def described(self) -> Plain:
+        """See `ridefense.describe`: the classifier is known by its weights."""
+        return {
+            "type": "Defended",
+            "classifier": describe_by_weights(self.classifier),
+            "purifier": describe(source_of(self.purifier)),
+            "gradient": describe(self.gradient),
+        }
 
     @torch.no_grad()
     def raw_logits(self, images: Tensor, ids: Sequence[int], seed: int) -> Tensor:

@@ -1,9 +1,11 @@
-"""Settings as plain data: what records keep, and what two runs are compared by."""
+"""Settings as plain data: what identifies an object in records and in errors."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from types import FunctionType
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -11,38 +13,66 @@ from torch import Tensor, nn
 from ridefense.errors import InputError
 
 Plain = dict[str, Any]
-"""Nothing but what JSON can say."""
+"""JSON data: nothing but None, bool, int, float, str, lists and dicts."""
 
 
-def describe(value: object, attributes: bool = False) -> Any:
-    """A setting as JSON data: a dataclass becomes its type's name and its fields, a network its
-    type's name and a fingerprint of its weights.
+@runtime_checkable
+class Described(Protocol):
+    """An object that says itself what identifies it."""
 
-    Args:
-        value: the setting.
-        attributes: whether of a network its plain public attributes are told too, and those of
-            its submodules by their dotted names. They decide what a purifier does; the labels of
-            attacks, which networks are part of, are older and go without.
+    def described(self) -> Plain:
+        """JSON data with the class's name under "type"."""
+        ...
+
+
+def describe(value: object) -> Any:
+    """A setting as JSON data.
+
+    A dataclass becomes `{"type": <class name>, <all fields>}`, with "revision" if the class has
+    one above 1. A network becomes its class name, a fingerprint of its weights, and the plain
+    public attributes of it and its submodules, under dotted names. A function becomes its name.
 
     Raises:
-        InputError: for an object whose settings cannot be told.
+        InputError: if the value cannot be told from others by plain data.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
-        return [describe(item, attributes) for item in value]
+        return [describe(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): describe(item, attributes) for key, item in value.items()}
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, FunctionType):
+        return _name_of(value)
+    if isinstance(value, Described) and not isinstance(value, type):
+        return value.described()
     if isinstance(value, nn.Module):
-        told = {"type": type(value).__name__, "weights": fingerprint(value.state_dict())}
-        found = _attributes(value) if attributes else {}
-        return told | ({"attributes": found} if found else {})
-    if is_dataclass(value):
-        own = {f.name: describe(getattr(value, f.name), attributes) for f in fields(value)}
-        return {"type": type(value).__name__, **own}
+        attributes = _attributes(value)
+        return describe_by_weights(value) | ({"attributes": attributes} if attributes else {})
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: describe(getattr(value, f.name)) for f in fields(value)}
+        revision = getattr(value, "revision", 1)
+        return {"type": type(value).__name__, **own} | (
+            {"revision": revision} if revision != 1 else {}
+        )
     raise InputError(
         f"the settings of a {type(value).__name__} cannot be recorded; make it a frozen dataclass"
     )
+
+
+def describe_by_weights(network: nn.Module) -> Plain:
+    """A network of which the weights say enough: a classifier, a surrogate."""
+    return {"type": type(network).__name__, "weights": _fingerprint_of(network)}
+
+
+def _name_of(function: FunctionType) -> str:
+    if "<" in function.__qualname__:  # a lambda, or defined inside another function
+        raise InputError(
+            f"records cannot tell the function {function.__qualname__} from another; "
+            "define it at the top of a module"
+        )
+    if function.__module__.startswith("ridefense."):
+        return function.__name__
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _attributes(module: nn.Module) -> Plain:
@@ -58,6 +88,26 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
+
+
+_Version = tuple[tuple[str, int, int], ...]
+_fingerprints: WeakKeyDictionary[nn.Module, tuple[_Version, str]] = WeakKeyDictionary()
+
+
+def _fingerprint_of(network: nn.Module) -> str:
+    """The fingerprint of a network's weights, computed once while they stay as they are.
+
+    PyTorch counts the changes of a tensor, but not those made through `.data`. So weights that
+    are still being trained are read every time.
+    """
+    state = network.state_dict(keep_vars=True)
+    if any(t.requires_grad or t.is_inference() for t in state.values()):
+        return fingerprint(state)
+    version = tuple((name, t.data_ptr(), t._version) for name, t in state.items())
+    known = _fingerprints.get(network)
+    if known is None or known[0] != version:
+        known = _fingerprints[network] = version, fingerprint(state)
+    return known[1]
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense import engines
+from ridefense.describe import Plain, describe_by_weights
 from ridefense.engines import Progress, eager
 from ridefense.errors import InputError
 from ridefense.estimate import estimate
@@ -189,6 +190,10 @@ class Surrogate(GradientMode):
     """The derivative of a network that imitates the purifier, see `train_surrogate`."""
 
     network: nn.Module
+
+    def described(self) -> Plain:
+        """See `ridefense.describe`."""
+        return {"type": "Surrogate", "network": describe_by_weights(self.network)}
 
     def views(
         self,

@@ -1,4 +1,4 @@
-"""How much memory a process has used."""
+"""How much memory a process has used, and whether it was short."""
 
 import re
 import sys
@@ -6,7 +6,20 @@ from pathlib import Path
 
 import torch
 
+_ALLOCATOR = re.compile("DefaultCPUAllocator|not enough memory|can't allocate memory", re.I)
 _STATUS = Path("/proc/self/status")  # Linux's
+
+
+def is_exhausted(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that memory was short: of a GPU, PyTorch on the
+    CPU, or anything else in Python."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and _ALLOCATOR.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def peak_megabytes(device: str = "cpu") -> float | None:

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from ridefense import preset_files
 from ridefense.classifiers import Classifier
-from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate import Evaluation, Here, RunFolder, Workers, run
+from ridefense.evaluate.loading import Loaded
 from ridefense.evaluate.running import Progress
-from ridefense.evaluate.sharing import Once
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.networks import name_of
 from ridefense.results import Accuracy, AttackResult, DefenceResult
 from ridefense.settings import Settings
@@ -52,17 +52,21 @@ class Search(Evaluation):
     reported: Evaluation
     draws: int = 1
 
-    def load(self) -> tuple[Dataset, Classifier]:
+    def find(self, *, check: bool) -> Loaded:
         """The images that are searched on, drawn from those that are not reported.
 
         Raises:
             InputError: if fewer images remain than are to be drawn.
         """
-        whole = {"dataset": self.dataset, "split": self.split, "limit": None}
-        images, classifier = Evaluation(
-            **whole, classifier=self.classifier, device=self.device
-        ).load()
-        theirs, _ = self.reported.load()
+        whole = Evaluation(
+            dataset=self.dataset,
+            split=self.split,
+            limit=None,
+            classifier=self.classifier,
+            device=self.device,
+        )
+        found, theirs = whole.find(check=check), self.reported.find(check=check).images
+        images = found.images
         if (theirs.title, theirs.split) == (images.title, images.split):
             images = images[(~torch.isin(images.ids, theirs.ids)).nonzero().flatten()]
         if not len(images) or len(images) < (self.limit or 1):
@@ -70,7 +74,7 @@ class Search(Evaluation):
                 f"{len(images)} images of {images.title} ({images.split}) are left for the search, "
                 f"limit is {self.limit}; report or search on fewer, or search on another split"
             )
-        return images.drawn(self.limit, self.per_class, self.image_seed), classifier
+        return replace(found, images=images.drawn(self.limit, self.per_class, self.image_seed))
 
     def declared(self) -> dict[str, Any]:
         """What `run.json` declares, with the images that are left out."""
@@ -124,7 +128,7 @@ def tune(
     grid: Iterable[Changes],
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
-    workers: Workers = Here(),  # noqa: B008 (it is frozen)
+    workers: Workers | None = None,
 ) -> list[Trial]:
     """Run every θ, and write the best as `preset.json` into the folder.
 
@@ -151,15 +155,10 @@ def tune(
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
     name_of(search.purifier.network)
-    shared = search.threats
-    if isinstance(workers, Here):
-        shared = tuple(
-            threat if threat.gradient is not None else replace(threat, attack=Once(threat.attack))
-            for threat in shared
-        )
+    workers = workers or Here(GrayBoxImages())
     trials = []
     for number, (changes, purifier) in enumerate(thetas):
-        evaluation = replace(search, purifier=purifier, threats=shared)
+        evaluation = replace(search, purifier=purifier)
         within = _within(progress, number, len(thetas))
         done = run(evaluation, Path(folder, _slug(changes)), within, workers)
         trials.append(_trial(evaluation, changes, done))
@@ -248,7 +247,8 @@ def _trial(evaluation: Search, changes: Changes, done: RunFolder) -> Trial:
     result = DefenceResult.of(done.folder.name, done)
     _, classifier = evaluation.load()
     losses = []
-    for attack in (result.clean, *(result.attack(label) for label in evaluation.attacks)):
+    labels = [done.label(threat.recorded) for threat in evaluation.attacks.values()]
+    for attack in (result.clean, *(result.attack(label) for label in labels if label)):
         rows = [row for group in attack.rows.values() for row in group]
         purified = (done.images(row)["purified"] for row in rows)
         losses.append(_cross_entropy(classifier, purified, [row.label for row in rows]))

@@ -1,19 +1,16 @@
 """What every attack is: an object that moves images and owns no model."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from numbers import Real
-from types import FunctionType
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ridefense.attacks.diagnostics import Diagnostics, Trace, diagnostics
-from ridefense.attacks.losses import LOSSES
 from ridefense.attacks.norms import NORMS, NormName, project
 from ridefense.defended import Defended, evaluating
 from ridefense.describe import Plain, describe
@@ -65,7 +62,7 @@ class Attack(ABC):
 
     norm: NormName
     eps: float
-    asks: ClassVar[Asks]
+    asks: ClassVar[Asks] = "gradients"
     """What it asks the model that it is called with; a transfer asks its own source instead."""
     revision: ClassVar[int] = 1
     """Raised where the same settings are to give other images: records tell them apart by it."""
@@ -149,15 +146,13 @@ class Attack(ABC):
         return AttackOutcome(found, diagnostics(searched, images, found))
 
     def settings(self) -> Plain:
-        """Everything that decides the attack, as JSON has it: for records.
+        """Everything that decides the attack, as JSON data.
 
         Raises:
-            InputError: for a setting that cannot be told.
+            InputError: for a setting that records cannot tell from another, such as a lambda.
         """
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        losses = {k: _told(k, v) for k, v in values.items() if isinstance(v, FunctionType)}
-        told = {"attack": self.name, **describe(values | losses)}
-        return told | ({"revision": self.revision} if self.revision > 1 else {})
+        settings: Plain = describe(self)
+        return settings
 
     def _attack(self, problem: "Problem") -> Tensor:
         if self.eps == 0:
@@ -170,18 +165,6 @@ class Attack(ABC):
     @abstractmethod
     def _run(self, problem: "Problem") -> Tensor:
         """Images [N, C, H, W], near enough to the ball that rounding is all that is left."""
-
-
-def _told(setting: str, function: FunctionType) -> str:
-    """A function by its name, which has to be its own for records to tell it from others."""
-    if LOSSES.get(function.__name__) is function:
-        return function.__name__
-    if "<" in function.__qualname__:
-        raise InputError(
-            f"{setting} is {function.__qualname__}, which records cannot tell from another; "
-            "define it at the top of a module"
-        )
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 @dataclass(frozen=True)

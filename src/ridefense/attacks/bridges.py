@@ -406,8 +406,10 @@ class Foolbox(_Bridge):
             raise InputError(f"{self.attack} has no ℓ∞ or ℓ2 distance; use an attack that has")
         return norms[order]
 
-    def settings(self) -> Plain:
-        return {"attack": repr(self.attack), "eps": self.eps, "purifier_seed": self.purifier_seed}
+    def described(self) -> Plain:
+        """See `ridefense.describe`: foolbox's attack is known by how it prints itself."""
+        own = {"attack": repr(self.attack), "eps": self.eps, "purifier_seed": self.purifier_seed}
+        return {"type": "Foolbox", **own}
 
     def _one(self, model, image, label, id_, seed, problem) -> Tensor:
         foolbox = package("foolbox", "foolbox")

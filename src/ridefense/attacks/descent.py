@@ -14,6 +14,7 @@ from ridefense.attacks.base import Asks, Attack, Problem, check_ball
 from ridefense.attacks.losses import Loss, classes_of, cross_entropy, likeliest_others
 from ridefense.attacks.norms import NORMS, Norm, NormName, project
 from ridefense.attacks.objective import Objective
+from ridefense.describe import Plain
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.noise import Id, Keys, derive
@@ -236,6 +237,11 @@ class PGD(Iterative):
             object.__setattr__(self, "step_size", _Default(self._share * self.eps))
         if not 0 <= self.step_size < float("inf"):
             raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
+
+    @classmethod
+    def derived_defaults(cls, settings: Plain) -> Plain:
+        """The defaults that follow from other settings, for records."""
+        return {"step_size": cls._share * settings["eps"]}
 
     def climb(self, run: Ascent, images: Tensor) -> Tensor:
         for step in range(self.steps):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ridefense.attacks.base import Asks, Attack, Cost, Problem
 from ridefense.attacks.norms import NormName
-from ridefense.defended import Defended, source_of
-from ridefense.describe import Plain, describe
+from ridefense.defended import Defended
+from ridefense.describe import Plain, describe, describe_by_weights
 from ridefense.gradients import GradientMode
 from ridefense.purifier import Purifier
 from ridefense.settings import Settings
@@ -60,8 +60,11 @@ class Transfer(Attack):
             runs = there.purifications * source.purifier.total_steps / purifier.total_steps
         return replace(there, purifications=round(runs))
 
-    def settings(self) -> Plain:
-        return {"attack": self.attack.settings(), "source": _told(self.source)}
+    def described(self) -> Plain:
+        """See `ridefense.describe`: a source that is no `Defended` is known by its weights."""
+        known = isinstance(self.source, Defended)
+        source = describe(self.source) if known else describe_by_weights(self.source)
+        return {"type": "Transfer", "source": source, "attack": describe(self.attack)}
 
     def _run(self, problem: Problem) -> Tensor:
         return self.attack(
@@ -72,10 +75,3 @@ class Transfer(Attack):
             seed=problem.seed,
             progress=problem.progress,
         )
-
-
-def _told(model: nn.Module) -> Plain:
-    if not isinstance(model, Defended):
-        return describe(model)
-    parts = model.classifier, source_of(model.purifier), model.gradient
-    return dict(zip(("classifier", "purifier", "gradient"), map(describe, parts), strict=True))

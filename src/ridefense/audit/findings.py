@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import read
+from ridefense.evaluate import identity, migrations, read
 from ridefense.results import DefenceResult
 from ridefense.results.recorded import Ball
 
@@ -55,7 +55,8 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
     found = {}
     for name, planned in declared["planned"].items():
         if (folder / name / "run.json").exists():
-            result = DefenceResult.of(name, read(folder / name), planned)
+            run = read(folder / name)
+            result = DefenceResult.of(name, run, identity.labels(planned, run.attacks))
             found |= {name: result} if result.clean.is_finished else {}
     subject, undefended, broken = (
         found.get(declared[role]) for role in ("subject", "undefended", "broken")
@@ -89,8 +90,10 @@ def read_plan(path: Path) -> Plain:
     """
     try:
         plan: Plain = json.loads(path.read_bytes())
+        if "format" not in plan:
+            plan = migrations.of_audit(plan)
         if all(isinstance(plan[part], kind) for part, kind in _PLAN.items()):
             return plan
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     raise InputError(f"{path} cannot be read; pass what was given to audit as --out")

@@ -23,7 +23,7 @@ from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, undeclared
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import Evaluation, Here, Workers, run
+from ridefense.evaluate import Evaluation, Here, Workers, identity, run
 from ridefense.evaluate.evaluation import check_names
 from ridefense.evaluate.running import Progress
 from ridefense.files import FolderLock, write_atomically
@@ -116,13 +116,14 @@ class Audit:
     def declared(self, evaluations: Mapping[str, Evaluation]) -> Plain:
         """What `audit.json` says: which folder is what, and all that is to be run."""
         return {
+            "format": identity.SCHEMA,
             "subject": self.name,
             "undefended": UNDEFENDED,
             "broken": BROKEN,
             "hardened": [_folder(name) for name in self.hardened],
             "radii": sorted(self.radii),
             "planned": {
-                name: {label: threat.settings() for label, threat in evaluation.attacks.items()}
+                name: [threat.recorded for threat in evaluation.attacks.values()]
                 for name, evaluation in evaluations.items()
             },
         }
@@ -211,7 +212,8 @@ def _agree(path: Path, declared: Plain) -> None:
         for part in ("hardened", "radii"):
             declared[part] = sorted({*old[part], *declared[part]})
         for name, attacks in old["planned"].items():
-            declared["planned"][name] = attacks | declared["planned"].get(name, {})
+            new = declared["planned"].get(name, [])
+            declared["planned"][name] = identity.union(attacks, new)
     write_atomically(path, json.dumps(declared, indent=1).encode())
 
 

@@ -94,7 +94,7 @@ def basic(
 
 def in_order(found: list[Threat], purifier: Purifier) -> tuple[Threat, ...]:
     """Each once, cheapest first."""
-    unique = {threat.label: threat for threat in found}
+    unique = {threat.key: threat for threat in found}
     return tuple(sorted(unique.values(), key=lambda threat: purifications(threat, purifier)))
 
 

@@ -1,7 +1,7 @@
 from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
 from .imagenet import Expected
-from .loading import expected, load, names
+from .loading import expected, file_of, is_own, load, names
 from .probe import check_classes, probe, readable
 from .training import Progress, count_correct, train
 
@@ -16,6 +16,8 @@ __all__ = [
     "check_classes",
     "count_correct",
     "expected",
+    "file_of",
+    "is_own",
     "load",
     "names",
     "probe",

@@ -80,6 +80,27 @@ def expected(name: str) -> Expected | None:
     return Expected(ARCHITECTURES[name].classes) if name in ARCHITECTURES else None
 
 
+def file_of(name: str) -> Path | None:
+    """The file that `load` reads the weights of a classifier from; None if they are in no file of
+    the user's.
+
+    Raises:
+        InputError: as `load`, if the file is missing.
+    """
+    if name in ARCHITECTURES and name not in names():
+        return _trained(name)
+    if name.partition(":")[0] == "torchvision":
+        _, _, name = name.partition("@")
+        return Path(name) if name else None
+    return _file(name) if name.endswith(".safetensors") else None
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a user's function, which may return another model each time."""
+    source, colon, _ = name.partition(":")
+    return bool(colon) and source not in ("torchvision", "timm")
+
+
 def names() -> list[str]:
     """The classifiers whose weights ship."""
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))

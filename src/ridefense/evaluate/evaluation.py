@@ -1,39 +1,31 @@
 """What is to be evaluated: declarations, and their settings as records keep them."""
 
-import hashlib
 import json
-import re
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from ridefense import classifiers, datasets
+from ridefense import classifiers
 from ridefense.attacks import Attack
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, source_of
-from ridefense.describe import Plain, describe, fingerprint
+from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator, Preset
+from ridefense.evaluate import identity, loading
+from ridefense.evaluate.provenance import versions
+from ridefense.files import check_name
 from ridefense.filters import Unchanged
 from ridefense.gradients import GradientMode, Identity
 from ridefense.networks import NETWORKS
 from ridefense.noise import check_seed, derive
 from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier
-
-_PACKAGES = (
-    *("ridefense", "ridefense-native", "torch", "torchvision", "numpy", "scipy", "scikit-image"),
-    *("pillow", "PyWavelets", "pyautoattack", "foolbox"),
-)
-_SAMPLE = 16
-"""Images whose pixels a run is known by: enough to tell one copy of a data set from another."""
 
 Knowledge = Literal["classifier", "classifier, purifier", "classifier, purifier, seed"]
 
@@ -77,23 +69,33 @@ class Threat:
             return "BPDA"
         return f"{self.attack.name} {self.gradient.name}"
 
-    @property
-    def label(self) -> str:
-        """Unique to these settings and fit for a file name, as bpda-linf-0.1-3f9c2a."""
-        settings = json.dumps(self.settings(), sort_keys=True)
-        digest = hashlib.blake2b(settings.encode(), digest_size=3).hexdigest()
-        text = f"{self.name}-{self.attack.norm}-{self.attack.eps:g}-{digest}"
-        return re.sub(r"[^a-z0-9._+-]+", "-", text.lower())
-
-    def settings(self) -> Plain:
+    @cached_property
+    def recorded(self) -> Plain:
+        """The threat as records have it: what identifies it, and what their readers need."""
         return {
             "name": self.name,
             "knows": self.knows,
+            "asks": self.attack.asks,
             "norm": self.attack.norm,
-            "eps": self.attack.eps,
-            "attack": self.attack.settings(),
-            "gradient": describe(self.gradient),
+            "eps": float(self.attack.eps),
+            "attack": identity.identity(self.attack),
+            "gradient": identity.identity(self.gradient),
         }
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for two threats exactly where they are the same."""
+        return identity.key(self.recorded)
+
+    @cached_property
+    def label(self) -> str:
+        """A name for files, as "bpda-linf-0.1"; see `identity.label`."""
+        return identity.label(self.recorded)
+
+    def settings(self) -> Plain:
+        """The threat with all settings of its attack and its gradient mode."""
+        settings: Plain = identity.expanded(self.recorded)
+        return settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +117,8 @@ class Evaluation:
         device: where it is computed, "cpu" or "cuda".
         every: gradient steps between the moments of a fit that rows keep as its `History`, in the
             first draw; None keeps none.
-        rounded: whether the final images are also purified rounded to 8 bits (rule 6 of the
-            protocol), which costs as much as one more draw.
+        rounded: whether the final images are also purified after rounding to 8 bits, as they would
+            be in a file; it costs as much as one more draw.
     """
 
     dataset: str
@@ -174,70 +176,102 @@ class Evaluation:
         return [derive(seed, "draw", draw) for draw in range(draws)]
 
     def load(self) -> tuple[Dataset, Classifier]:
-        """Its images, still encoded, and its classifier on its device.
+        """Its images, still encoded, and its classifier on its device, as they are now.
 
         Raises:
-            InputError: where one is missing or they do not fit together.
+            InputError: if one is missing or they do not fit together.
         """
-        images, classifier, _ = _load(self._drawn, self.classifier, self.device)
+        loaded = self.find(check=True)
         if self.purifier.position == "inside":
-            _check_inside(self._drawn, self.classifier, self.device, self.purifier)
-        return images, classifier
+            with torch.no_grad():  # a defence that finds no place in this classifier is refused
+                image = classifiers.readable(loaded.images, 1).to(self.device)
+                self.purifier.behind(loaded.classifier)(image)
+        return loaded.images, loaded.classifier
+
+    def loaded(self) -> tuple[Dataset, Classifier]:
+        """As `load` found them last, for the chunks of a run."""
+        loaded = self.find(check=False)
+        return loaded.images, loaded.classifier
 
     @property
     def classes(self) -> int:
-        """How many the classifier has, which may be more than the images'.
+        """How many the classifier has, which may be more than the images have.
 
         Raises:
             InputError: as `load`.
         """
-        return _load(self._drawn, self.classifier, self.device)[2]
+        return self.find(check=False).classes
 
-    @property
-    def _drawn(self) -> "_Drawn":
-        return self.dataset, self.split, self.limit, self.image_seed, self.per_class
+    def find(self, *, check: bool) -> loading.Loaded:
+        """Its images and its classifier.
+
+        Args:
+            check: whether to read again what has changed on the disk since it was read.
+
+        Raises:
+            InputError: as `load`.
+        """
+        drawn = loading.Drawn(self.dataset, self.split, self.limit, self.image_seed, self.per_class)
+        return loading.load(drawn, self.classifier, self.device, check=check)
 
     def declared(self) -> Plain:
-        """What `run.json` says: everything that decides the numbers."""
-        images, classifier = self.load()
+        """What `run.json` says: everything that decides the numbers, as `identity` writes it.
+
+        Raises:
+            InputError: as `load`, and for an object whose settings cannot be recorded.
+        """
+        self.load()
+        loaded = self.find(check=False)
         settings = {
-            "dataset": {
-                "name": _portable(self.dataset),
-                "title": images.title,
-                "split": self.split,
-                "limit": self.limit,
-                "image_seed": self.image_seed,
-                "images": len(images),
-                "fingerprint": fingerprint({"ids": images.ids, "labels": images.labels}),
-                "content": _content(images),
-                "classes": list(images.classes),
-            },
-            "classifier": {
-                "name": _portable(self.classifier),
-                "weights": fingerprint(classifier.state_dict()),
-            },
+            "dataset": self._declared_images(loaded),
+            "classifier": {"name": _portable(self.classifier), "weights": loaded.weights},
             "preset": _preset_of(self.purifier),
-            "purifier": describe(source_of(self.purifier), attributes=True),
+            "purifier": self._declared_purifier(),
             "seeds": list(self.seeds),
             "draws": self.draws if self.is_randomised else 1,
             "batch": self.batch,
             "device": self.device,
             "every": self.every,
+            "rounded": self.rounded,
         }
-        # Absent otherwise: runs that are older go on.
-        if not self.rounded:
-            settings["rounded"] = False
-        if self.per_class is not None:
-            settings["dataset"]["per_class"] = self.per_class
-        attacks = {label: threat.settings() for label, threat in self.attacks.items()}
-        return {"settings": settings, "versions": _versions(), "attacks": attacks}
+        return {
+            "settings": identity.written(settings),
+            "versions": versions(),
+            "attacks": {label: threat.recorded for label, threat in self.attacks.items()},
+        }
+
+    def _declared_purifier(self) -> Plain:
+        found = identity.identity(source_of(self.purifier))
+        return {"type": found} if isinstance(found, str) else found  # of a function its name
+
+    def _declared_images(self, loaded: loading.Loaded) -> Plain:
+        images = loaded.images
+        return {
+            "name": _portable(self.dataset),
+            "title": images.title,
+            "split": self.split,
+            "limit": self.limit,
+            "image_seed": self.image_seed,
+            "per_class": self.per_class,
+            "images": len(images),
+            "fingerprint": loaded.drawn,
+            "content": loaded.content,
+            "preparation": images.preparation,
+            "classes": list(images.classes),
+        }
+
+    def gray_box_key(self, threat: Threat, seed: int, ids: Sequence[int]) -> str:
+        """What identifies the images that an attack on the classifier alone finds."""
+        loaded = self.find(check=False)
+        on = loaded.drawn, loaded.content, loaded.weights, self.device
+        return json.dumps([*on, threat.key, seed, list(ids)])
 
 
 def check_names(**given: object) -> None:
     """Refuse data sets and classifiers that are objects: any process has to find them by name.
 
     Raises:
-        InputError: for what is no string.
+        InputError: for what is no string, or not UTF-8.
     """
     for what, name in given.items():
         if not isinstance(name, str):
@@ -246,81 +280,7 @@ def check_names(**given: object) -> None:
                 f"{what} is a {type(name).__name__}; name it, as other processes look it up: "
                 f"a known name, a file, or {own}"
             )
-
-
-_Drawn = tuple[str, str, int | None, int, int | None]
-"""What decides which images are loaded."""
-
-
-@lru_cache(maxsize=2)
-def _load(drawn: _Drawn, name: str, device: str) -> tuple[Dataset, Classifier, int]:
-    """Images, classifier, and how many classes that has."""
-    dataset, split, limit, seed, per_class = drawn
-    images = datasets.load(dataset, split, limit, seed, per_class=per_class)
-    if not len(images.labels):
-        raise InputError(f"{images.title} has no labels; an evaluation needs true classes")
-    classifier = classifiers.load(name)
-    try:
-        classifier = classifier.to(device)
-        with torch.no_grad():
-            classes = classifier(_first(images).to(device)).shape[1]
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"classifier {name} cannot take {images.title} on {device} "
-            f"({str(error).splitlines()[0]}); choose one made for these images"
-        ) from error
-    if int(images.labels.max()) >= classes:
-        raise InputError(
-            f"classifier {name} has {classes} classes, {images.title} has more; "
-            "choose one made for these images"
-        )
-    _check_named(dataset, images, name, classes)
-    return images, classifier, classes
-
-
-@lru_cache(maxsize=2)
-def _check_inside(drawn: _Drawn, name: str, device: str, inside: Purifier) -> None:
-    """Refuse a defence that finds no place in this classifier."""
-    images, classifier, _ = _load(drawn, name, device)
-    with torch.no_grad():
-        inside.behind(classifier)(_first(images).to(device))
-
-
-def _check_named(dataset: str, images: Dataset, classifier: str, classes: int) -> None:
-    """Refuse a folder whose labels are places among sub-folders that are not all the classes."""
-    found = images.classes
-    numbered = all(name.isdecimal() and int(name) == n for n, name in enumerate(found))
-    if dataset in datasets.names() or numbered or len(found) == classes:
-        return
-    missing = ", or add the missing ones empty" if len(found) < classes else ""
-    raise InputError(
-        f"{images.title} has {len(found)} classes, {classifier} {classes}; "
-        f"name the sub-folders by class number (0 to {classes - 1}){missing}"
-    )
-
-
-def _content(images: Dataset) -> str:
-    """What some images, spread over all of them, are once they are decoded."""
-    places = torch.linspace(0, len(images) - 1, min(_SAMPLE, len(images))).long().tolist()
-    found = {}
-    for place in places:
-        with suppress(InputError):  # it cannot be decoded, as its row will say
-            found[str(place)] = images[place : place + 1].bytes
-    return fingerprint(found)
-
-
-def _first(images: Dataset) -> Tensor:
-    """The first image that can be decoded, [1, C, H, W].
-
-    Raises:
-        InputError: where none can.
-    """
-    for n in range(len(images)):
-        try:
-            return images[n : n + 1].images
-        except InputError as error:
-            told = error
-    raise told
+        check_name(name)
 
 
 def _preset_of(purifier: object) -> str | None:
@@ -339,14 +299,3 @@ def _preset_of(purifier: object) -> str | None:
 def _portable(name: str) -> str:
     """A known name as it is, of a path its last part: records are read on other machines."""
     return Path(name).name if Path(name).exists() else name
-
-
-def _versions() -> Plain:
-    """Of the packages that decide the numbers; None where one is not installed."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

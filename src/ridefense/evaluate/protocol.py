@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ridefense import memory, threads
+from ridefense.attacks import AttackOutcome
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.datasets import Dataset
 from ridefense.defended import Defended
@@ -17,6 +18,7 @@ from ridefense.estimators import Estimator
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import Watch
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
 from ridefense.purifier import Purifier, purified_by
@@ -28,7 +30,7 @@ FAULTS = {
     "purifier": "the purified image had NaN or infinity in some draw",
     UNREADABLE: "the image could not be decoded; it is left out of n",
 }
-"""What a row may say is wrong (rule 6 of the protocol); all but the last were evaluated as well."""
+"""What a row may say was wrong with an image. All but the last kind are evaluated as well."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def chunks_of(evaluation: Evaluation, images: int) -> list[Chunk]:
 
 
 def evaluate_chunk(
-    evaluation: Evaluation, chunk: Chunk, progress: Callable[[float], None] | None = None
+    evaluation: Evaluation,
+    chunk: Chunk,
+    progress: Callable[[float], None] | None = None,
+    shared: GrayBoxImages | None = None,
 ) -> list[Outcome]:
     """Attack and classify a chunk's images: a pure function, for any process to compute.
 
@@ -70,14 +75,15 @@ def evaluate_chunk(
 
     Args:
         progress: called with the fraction of the chunk that is done.
+        shared: images of gray-box attacks that other evaluations in this process found.
 
     Raises:
-        RideError: where the device's memory does not hold a single image.
+        RideError: if the device's memory does not hold a single image.
     """
-    data, _ = evaluation.load()
+    data, _ = evaluation.loaded()
     good, bad = _decoded(data[chunk.start : chunk.start + evaluation.batch])
     with threads.single():
-        outcomes = _fitting(evaluation, chunk, good, progress) if len(good) else []
+        outcomes = _fitting(evaluation, chunk, good, progress, shared) if len(good) else []
     return outcomes + [_unreadable(evaluation, chunk, bad[[n]]) for n in range(len(bad))]
 
 
@@ -123,22 +129,28 @@ def _fitting(
     evaluation: Evaluation,
     chunk: Chunk,
     data: Dataset,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] | None,
+    shared: GrayBoxImages | None,
 ) -> list[Outcome]:
     """Outcomes of as many images at once as the device's memory holds."""
     try:
-        return _outcomes(evaluation, chunk, data, progress)
-    except torch.OutOfMemoryError as error:
+        return _outcomes(evaluation, chunk, data, progress, shared)
+    except (RuntimeError, MemoryError, RideError) as error:
+        if not memory.is_exhausted(error):
+            raise
         if len(data) == 1:
-            reason = str(error).splitlines()[0]
+            height, width = data.images.shape[-2:]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise RideError(
-                f"{evaluation.device} has not the memory for one image ({reason}); use another"
+                f"the memory of {evaluation.device} does not hold one image of {height}×{width} "
+                f"pixels ({reason}); use smaller images, or a machine with more memory"
             ) from error
     # Only here has the failed attempt let go of its tensors.
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     half = len(data) // 2
-    return [o for part in (data[:half], data[half:]) for o in _fitting(evaluation, chunk, part)]
+    parts = data[:half], data[half:]
+    return [o for part in parts for o in _fitting(evaluation, chunk, part, None, shared)]
 
 
 def _outcomes(
@@ -146,8 +158,9 @@ def _outcomes(
     chunk: Chunk,
     data: Dataset,
     progress: Callable[[float], None] | None,
+    shared: GrayBoxImages | None,
 ) -> list[Outcome]:
-    _, classifier = evaluation.load()
+    _, classifier = evaluation.loaded()
     ids, labels = data.ids.tolist(), data.labels.tolist()
     clean = data.images.to(evaluation.device)
     share = (lambda a, b: lambda f: progress(a + (b - a) * f)) if progress else (lambda *_: None)
@@ -156,7 +169,9 @@ def _outcomes(
     final, faults = clean, [()] * len(ids)
     searches: list[Diagnostics | None] = [None] * len(ids)
     if chunk.threat is not None:
-        final, faults, searches = _attack(evaluation, chunk, clean, labels, ids, share(0, 0.7))
+        final, faults, searches = _attack(
+            evaluation, chunk, clean, labels, ids, share(0, 0.7), shared
+        )
     attack_seconds = (time.perf_counter() - began) / len(ids)
 
     began = time.perf_counter()
@@ -218,21 +233,30 @@ def _attack(
     labels: list[int],
     ids: list[int],
     progress: Callable[[float], None] | None,
+    shared: GrayBoxImages | None,
 ) -> tuple[Tensor, list[tuple[str, ...]], list[Diagnostics | None]]:
     """The images that the attack found, fit to be purified; what was wrong with each, and how each
     was searched for."""
-    _, model = evaluation.load()
-    if chunk.threat.gradient is not None:
-        model = evaluation.purifier.behind(model, chunk.threat.gradient)
-    found = chunk.threat.attack.run(
-        model,
-        clean,
-        torch.tensor(labels, device=clean.device),
-        ids=ids,
-        seed=derive(chunk.seed, "attack"),
-        progress=(lambda done, of: progress(done / of)) if progress else None,
-    )
-    return *_checked(found.images, clean, chunk.threat), list(found.diagnostics)
+    _, model = evaluation.loaded()
+    threat = chunk.threat
+    if threat.gradient is not None:
+        model = evaluation.purifier.behind(model, threat.gradient)
+
+    def attack() -> AttackOutcome:
+        return threat.attack.run(
+            model,
+            clean,
+            torch.tensor(labels, device=clean.device),
+            ids=ids,
+            seed=derive(chunk.seed, "attack"),
+            progress=(lambda done, of: progress(done / of)) if progress else None,
+        )
+
+    if shared is not None and threat.gradient is None:
+        found = shared.found(evaluation.gray_box_key(threat, chunk.seed, ids), attack)
+    else:
+        found = attack()
+    return *_checked(found.images, clean, threat), list(found.diagnostics)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,29 @@
 """Run folders: what was declared, and one row for each (image, attack, seed), safe against a kill.
 
-A folder holds `run.json` (the settings and versions that decide the numbers), `records.jsonl` (a
-JSON object a line, only ever appended to) and `images/` (the images of each row, without loss). A
-row is written and synchronised to the disk once its images are, so a killed run leaves at most one
-torn line, at the end; the next run cuts it off and goes on. One process writes at a time.
+A folder holds `run.json` (the settings and versions that decide the numbers, see `identity`, and
+who computed them), `records.jsonl` (a JSON object a line, only ever appended to) and `images/` (the
+images of each row, without loss). A row is written and synchronised to the disk once its images
+are, so a killed run leaves at most one torn line, at the end, which the next run cuts off. One
+process writes at a time.
 """
 
 import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ridefense.describe import Plain, differences
+from ridefense.describe import Plain
 from ridefense.errors import InputError
+from ridefense.evaluate import identity
 from ridefense.evaluate.rows import CLEAN, UNREADABLE, Key, Row
 from ridefense.files import FolderLock, Journal, write_atomically
-
-FORMAT = 1
-"""Of run folders; a folder of another format is refused."""
-
-_LABEL = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,12 @@ class RunFolder:
 
     Attributes:
         folder: where it is.
-        settings: what was declared, see `Evaluation.settings`.
-        attacks: the attacks' settings by label.
+        settings: what was declared, see `Evaluation.declared`; with all defaults.
+        attacks: the attacks by label, see `Threat.settings`; with all defaults.
         versions: of the packages that decide the numbers.
         rows: all of them, by attack as declared (clean first), seed and image.
+        provenance: who computed them, see `provenance`: an entry for each time that rows were
+            added. Records of schema 1 have none.
     """
 
     folder: Path
@@ -46,6 +45,13 @@ class RunFolder:
     attacks: dict[str, Plain]
     versions: Plain
     rows: tuple[Row, ...]
+    provenance: tuple[Plain, ...] = ()
+
+    def label(self, threat: Plain) -> str | None:
+        """The label of an attack, as `Threat.recorded` or `Threat.settings` tells it, in this
+        folder; None if it has none."""
+        wanted = identity.key(threat)
+        return next((n for n, own in self.attacks.items() if identity.key(own) == wanted), None)
 
     @property
     def unreadable(self) -> set[int]:
@@ -76,13 +82,19 @@ class RunFolder:
 
 def packed(images: Mapping[str, Tensor]) -> bytes:
     """A row's images as a file of safetensors, whatever their device and layout."""
-    return save({name: image.detach().cpu().contiguous() for name, image in images.items()})
+    # A copy each: safetensors refuses images that share memory, as those of a purifier that
+    # returns its input.
+    own = {
+        name: image.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, image in images.items()
+    }
+    return save(own)
 
 
 def image_path(key: Key) -> Path:
     """Where a row's images are, relative to its folder and never outside of it."""
     attack, seed, image = key
-    if not _LABEL.fullmatch(attack):
+    if not identity.LABEL.fullmatch(attack):
         raise InputError(f"attack label {attack!r} is no file name; use letters, digits, . _ + -")
     return Path("images", attack, f"{int(seed)}", f"{int(image)}.safetensors")
 
@@ -91,37 +103,61 @@ def image_path(key: Key) -> Path:
 class Records:
     """A run folder that is being written to; use as a context manager."""
 
-    run: RunFolder
+    folder: Path
+    _declared: Plain
+    _provenance: Plain | None
     _lock: FolderLock
     _journal: Journal
-    _keys: set[Key] = field(default_factory=set)
+    _keys: set[Key]
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], declared: Plain) -> Self:
-        """Create a run folder, or go on with one of the same declaration.
+    def open(
+        cls, folder: str | os.PathLike[str], declared: Plain, provenance: Plain | None = None
+    ) -> Self:
+        """Create a run folder, or resume one of the same declaration.
 
         Args:
-            folder: created where it is missing.
-            declared: "settings", "versions" and "attacks" as JSON data. Attacks may be added to a
-                folder; everything else must be as it was, unless there is no row yet.
+            folder: created if it is missing.
+            declared: see `Evaluation.declared`. Attacks may be added to a folder; everything else
+                must be as it was, unless there is no row yet.
+            provenance: who computes the rows that will be added.
 
         Raises:
-            InputError: where another process writes to the folder, where it holds records of
-                other settings or of another format, or where one of its lines is damaged.
-            RideError: where it cannot be written to.
+            InputError: if another process writes to the folder, if it holds records of other
+                settings or of a later schema, or if one of its lines is damaged.
+            RideError: if it cannot be written to.
         """
         folder = Path(folder)
         lock = FolderLock(folder, wait=False)
         try:
-            declared = _agreed(folder, declared)
-            rows, sound = _rows(folder, _content(folder), declared["attacks"])
-            write_atomically(folder / "run.json", json.dumps(declared, indent=1).encode())
+            content, path = _content(folder), folder / "run.json"
+            declared = json.loads(json.dumps(declared))
+            declared = {"format": identity.SCHEMA, **declared, "provenance": []}
+            if b"\n" in content:
+                if not path.exists():
+                    raise InputError(f"{folder} has records without run.json; use another folder")
+                declared = identity.agreed(identity.read_declaration(path), declared, folder)
+            elif path.exists():
+                identity.read_declaration(path)  # what is no run folder of ours is left alone
+            rows, sound = _rows(folder, content, declared["attacks"])
+            write_atomically(path, _as_json(declared))
             journal = Journal(folder / "records.jsonl", sound)
         except BaseException:
             lock.release()
             raise
-        run = _run(folder, declared, rows)
-        return cls(run, lock, journal, {row.key for row in rows})
+        return cls(folder, declared, provenance, lock, journal, {row.key for row in rows})
+
+    def label(self, threat: Plain) -> str:
+        """The label of a declared attack in this folder.
+
+        Raises:
+            LookupError: for an attack that was not declared.
+        """
+        wanted = identity.key(threat)
+        for name, own in self._declared["attacks"].items():
+            if identity.key(own) == wanted:
+                return str(name)
+        raise LookupError(f"{self.folder} declares no {threat['name']}")
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -136,7 +172,11 @@ class Records:
         if row.key in self:
             raise InputError(f"there is a row for {row.key} already; each is written once")
         line = row.line()
-        write_atomically(self.run.folder / image_path(row.key), packed(images))
+        write_atomically(self.folder / image_path(row.key), packed(images))
+        if self._provenance is not None:  # with the first row that it is about
+            self._declared["provenance"].append(self._provenance)
+            write_atomically(self.folder / "run.json", _as_json(self._declared))
+            self._provenance = None
         self._journal.append(line)
         self._keys.add(row.key)
 
@@ -159,7 +199,7 @@ def read(folder: str | os.PathLike[str]) -> RunFolder:
     """
     folder = Path(folder)
     content = _content(folder)  # first: what run.json declares may grow, but only before its rows
-    declared = _declared(folder)
+    declared = identity.read_declaration(folder / "run.json")
     return _run(folder, declared, _rows(folder, content, declared["attacks"])[0])
 
 
@@ -175,63 +215,8 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def _agreed(folder: Path, declared: Plain) -> Plain:
-    """What the folder is to declare from now on: as before, with any new attacks.
-
-    Where no row was ever finished there is nothing to keep to.
-    """
-    declared = {"format": FORMAT, **json.loads(json.dumps(declared))}
-    old = _declared(folder) if (folder / "run.json").exists() else None
-    if b"\n" not in _content(folder):
-        return declared
-    if old is None:
-        raise InputError(f"{folder} has records without run.json; choose another folder")
-    told = _as_told(old, declared)
-    for part in ("settings", "versions"):
-        for name, had, given in differences(old[part], told[part]):
-            raise InputError(
-                f"{folder} holds records with {name} {had!r}, not {given!r}; "
-                "choose another folder or the same setting"
-            )
-    return {**old, "attacks": old["attacks"] | declared["attacks"]}
-
-
-def _as_told(old: Plain, declared: Plain) -> Plain:
-    """What is declared without what the folder's older version of ridefense did not note."""
-    settings, noted = declared["settings"], old["settings"].get("dataset", {})
-    images = {k: v for k, v in settings.get("dataset", {}).items() if k != "content" or k in noted}
-    versions = {k: v for k, v in declared["versions"].items() if k in old["versions"]}
-    if images:
-        settings = settings | {"dataset": images}
-    return {"settings": settings, "versions": versions}
-
-
-def _declared(folder: Path) -> Plain:
-    path = folder / "run.json"
-    try:
-        declared = json.loads(path.read_bytes(), parse_int=_number)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} is no run folder: it has no run.json") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore it") from error
-    version = declared.get("format") if isinstance(declared, dict) else None
-    if version != FORMAT:
-        raise InputError(
-            f"{path} has format {version!r}, this version of ridefense reads {FORMAT}; "
-            "use the version that wrote it, or another folder"
-        )
-    parts = [declared.get(part) for part in ("settings", "versions", "attacks")]
-    if not all(isinstance(part, dict) for part in parts) or not all(
-        _LABEL.fullmatch(label) and isinstance(attack, dict) for label, attack in parts[2].items()
-    ):
-        raise InputError(f"{path} does not declare settings, versions and attacks; restore it")
-    return declared
-
-
-def _number(text: str) -> int:
-    if len(text) > len(str(2**128)):
-        raise ValueError("a number beyond 128 bits")
-    return int(text)
+def _as_json(declared: Plain) -> bytes:
+    return json.dumps(declared, indent=1).encode()
 
 
 def _content(folder: Path) -> bytes:
@@ -268,5 +253,11 @@ def _rows(folder: Path, content: bytes, attacks: Plain) -> tuple[list[Row], int]
 def _run(folder: Path, declared: Plain, rows: list[Row]) -> RunFolder:
     order = {label: i for i, label in enumerate((CLEAN, *declared["attacks"]))}
     ordered = sorted(rows, key=lambda row: (order[row.attack], row.seed, row.image))
-    attacks, settings, versions = (declared[p] for p in ("attacks", "settings", "versions"))
-    return RunFolder(folder, settings, attacks, versions, tuple(ordered))
+    return RunFolder(
+        folder,
+        identity.read_settings(declared["settings"]),
+        {label: identity.expanded(threat) for label, threat in declared["attacks"].items()},
+        declared["versions"],
+        tuple(ordered),
+        tuple(declared["provenance"]),
+    )

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import GenericAlias, UnionType
-from typing import Any, Self, TypeVar, get_type_hints
+from typing import Any, Self, TypeVar, cast, get_type_hints
 
 from ridefense.attacks.diagnostics import Diagnostics
+from ridefense.describe import Plain
+from ridefense.errors import InputError
 from ridefense.evaluate.history import History
 
 CLEAN = "none"
@@ -17,9 +19,6 @@ UNREADABLE = "unreadable"
 """The fault of a row whose image could not be decoded: it says nothing else, and is not scored."""
 
 _Record = TypeVar("_Record")
-
-_OPTIONAL = ("peak_megabytes", "history", "search")
-"""Fields that a line does not have where they are None."""
 
 Key = tuple[str, int, int]
 """Attack, seed, image: what a row is the only one of."""
@@ -80,13 +79,21 @@ class Row:
         return self.attack, self.seed, self.image
 
     def line(self) -> bytes:
-        """The row as a line of `records.jsonl`, with its checksum."""
-        data = asdict(self)
-        for name in _OPTIONAL:
-            if data[name] is None:
-                del data[name]
-        text = json.dumps(data, allow_nan=False)
-        return f'{text[:-1]}, "checksum": "{_checksum(text)}"}}\n'.encode()
+        """The row as a line of `records.jsonl`, with its checksum.
+
+        Fields at their defaults are left out.
+
+        Raises:
+            InputError: if it could not be read again: a number is not finite, or of another type.
+        """
+        try:
+            text = json.dumps(_without_defaults(self), allow_nan=False)
+            line = f'{text[:-1]}, "checksum": "{_checksum(text)}"}}'.encode()
+            if self.parse(line) != self:
+                raise ValueError("it would be read as another row")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"the row of image {self.image} is not sound ({error})") from error
+        return line + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
@@ -95,10 +102,7 @@ class Row:
         text += "}"
         if not mark or tail != f'"{_checksum(text)}"}}':
             raise ValueError("the checksum does not match")
-        data = json.loads(text)
-        if isinstance(data, dict):
-            data = {**dict.fromkeys(_OPTIONAL), **data}
-        row = _fields(cls, data)
+        row = _fields(cls, json.loads(text))
         if not row.predictions:
             raise ValueError("predictions is empty")
         return row
@@ -108,12 +112,23 @@ def _checksum(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _without_defaults(record: Any) -> Plain:
+    """The fields of a row or history that differ from their defaults."""
+    found = {}
+    for f in fields(record):
+        value = getattr(record, f.name)
+        if value != f.default:
+            found[f.name] = _without_defaults(value) if is_dataclass(value) else value
+    return found
+
+
 def _fields(cls: type[_Record], data: Any) -> _Record:
-    """A dataclass of exactly these fields; ValueError where they are not what it has."""
+    """A dataclass of these fields; ValueError if some are missing, unknown or of another type."""
     hints = get_type_hints(cls)
-    if not isinstance(data, dict) or data.keys() != hints.keys():
+    required = {f.name for f in fields(cast(Any, cls)) if f.default is MISSING}
+    if not isinstance(data, dict) or not required <= data.keys() <= hints.keys():
         raise ValueError(f"the fields are not those of a {cls.__name__.lower()}")
-    return cls(**{name: _typed(name, data[name], kind) for name, kind in hints.items()})
+    return cls(**{name: _typed(name, value, hints[name]) for name, value in data.items()})
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

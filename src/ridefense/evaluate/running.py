@@ -1,13 +1,16 @@
-"""An evaluation, begun or gone on with: chunks to the workers, their rows into the folder."""
+"""An evaluation, started or resumed: chunks to the workers, their rows into the folder."""
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, chunks_of
+from ridefense.evaluate.provenance import provenance
 from ridefense.evaluate.records import Records, RunFolder, read
-from ridefense.evaluate.rows import Key
+from ridefense.evaluate.rows import CLEAN, Key
 from ridefense.evaluate.workers import Here, Workers
+from ridefense.files import check_name
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, the rows done (a fraction within a chunk) and their total."""
@@ -19,25 +22,31 @@ def run(
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> RunFolder:
-    """Evaluate, or go on where an earlier run of the same declaration stopped.
+    """Evaluate, or resume an earlier run of the same declaration.
 
     A partly recorded chunk is computed again as a whole and its missing rows are written, so the
-    numbers are those of an undisturbed run, bit for bit on the same processor and versions,
+    numbers are those of an uninterrupted run, bit for bit on the same processor and versions,
     whoever computes them.
 
     Args:
         workers: where chunks are computed; this process alone writes.
 
     Raises:
-        InputError: for a declaration that cannot be carried out, or that is not the folder's.
-        RideError: where the folder cannot be written to, or workers die again and again.
+        InputError: if the declaration cannot be carried out, or is not that of the folder.
+        RideError: if the folder cannot be written to, or workers die again and again.
     """
-    with Records.open(folder, evaluation.declared()) as records:
-        images, _ = evaluation.load()
+    check_name(folder)
+    declared = evaluation.declared()
+    with Records.open(folder, declared, provenance(evaluation.device)) as records:
+        images, _ = evaluation.loaded()
+        # A folder may know an attack by another label.
+        names = {CLEAN: CLEAN} | {
+            name: records.label(threat) for name, threat in declared["attacks"].items()
+        }
 
         def keys(chunk: Chunk) -> list[Key]:
             ids = images.ids[chunk.start : chunk.start + evaluation.batch].tolist()
-            return [(chunk.attack, chunk.seed, i) for i in ids]
+            return [(names[chunk.attack], chunk.seed, i) for i in ids]
 
         chunks = chunks_of(evaluation, len(images))
         todo = [c for c in chunks if not all(key in records for key in keys(c))]
@@ -46,10 +55,12 @@ def run(
 
         def move(chunk: Chunk, fraction: float) -> None:
             doing = "clean images" if chunk.threat is None else chunk.threat.name
-            progress(doing, done + fraction * len(keys(chunk)), total)
+            if progress:
+                progress(doing, done + fraction * len(keys(chunk)), total)
 
         for _, outcomes in workers.map(evaluation, todo, move if progress else None):
-            for row, kept in outcomes:
+            for found, kept in outcomes:
+                row = replace(found, attack=names[found.attack])
                 if row.key not in records:
                     records.append(row, kept)
             done += len(outcomes)

@@ -1,64 +1,21 @@
-"""Gray-box attacks, run once for many defences."""
+"""Images of gray-box attacks, shared between evaluations of one classifier on the same images."""
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
-
-from ridefense.attacks import Attack, AttackOutcome
-from ridefense.attacks.base import Problem
-from ridefense.attacks.norms import NormName
-from ridefense.describe import Plain
-from ridefense.engines import Progress
-from ridefense.noise import Id
+from collections.abc import Callable
 
 
-class Once(Attack):
-    """An attack that keeps what it finds: in a gray box the model is always the bare classifier.
+class GrayBoxImages:
+    """What gray-box attacks found, to be found once for many defences.
 
-    It has the settings of the attack itself, and so the same label. What it keeps is of one
-    classifier and one data set, and lives in this process; rows of later defences have no time.
+    A gray-box attack does not know the purifier, so its images are the same for all purifiers. They
+    are kept in this process, by everything that identifies them: see `Evaluation.gray_box_key`.
+    Rows that use an image found before have no time for it.
     """
 
-    asks = "nothing"
+    def __init__(self) -> None:
+        self._found: dict[str, AttackOutcome] = {}
 
-    def __init__(self, attack: Attack) -> None:
-        self.attack = attack
-        self.found: dict[tuple[int, tuple[Id, ...]], AttackOutcome] = {}
-
-    def __reduce__(self) -> tuple[type["Once"], tuple[Attack]]:
-        return Once, (self.attack,)  # another process finds its own
-
-    @property
-    def name(self) -> str:
-        return self.attack.name
-
-    @property
-    def norm(self) -> NormName:
-        return self.attack.norm
-
-    @property
-    def eps(self) -> float:
-        return self.attack.eps
-
-    def settings(self) -> Plain:
-        return self.attack.settings()
-
-    def _run(self, problem: Problem) -> Tensor:
-        return self.attack._run(problem)
-
-    def run(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        ids: Sequence[Id] | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> AttackOutcome:
-        key = seed, tuple(range(len(images)) if ids is None else ids)
-        if key not in self.found:
-            self.found[key] = self.attack.run(
-                model, images, labels, ids=ids, seed=seed, progress=progress
-            )
-        return self.found[key]
+    def found(self, key: str, attack: Callable[[], AttackOutcome]) -> AttackOutcome:
+        """What was found under this key; what `attack` finds if there is nothing."""
+        if key not in self._found:
+            self._found[key] = attack()
+        return self._found[key]

@@ -14,7 +14,8 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, TypeVar
 
@@ -29,6 +30,7 @@ from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, Outcome
 from ridefense.evaluate.records import packed
 from ridefense.evaluate.rows import Row
+from ridefense.evaluate.sharing import GrayBoxImages
 
 Progress = Callable[[Chunk, float], None]
 """Called with a chunk and the fraction of it that is done."""
@@ -45,23 +47,28 @@ class Workers(Protocol):
         self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
     ) -> Found:
         """Every chunk once with its outcomes, in the order in which they are finished."""
+        ...
 
 
 @dataclass(frozen=True)
 class Here:
-    """This process."""
+    """This process.
+
+    Attributes:
+        shared: images of gray-box attacks, which all evaluations that are given these workers find
+            only once; None to find them anew. Other processes always find their own.
+    """
+
+    shared: GrayBoxImages | None = field(default=None, compare=False)
 
     def map(
         self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
     ) -> Found:
         for chunk in chunks:
-
-            def within(fraction: float, chunk: Chunk = chunk) -> None:
-                progress(chunk, fraction)
-
-            if progress:
+            within = partial(progress, chunk) if progress else None
+            if within:
                 within(0.0)
-            yield chunk, protocol.evaluate_chunk(evaluation, chunk, within if progress else None)
+            yield chunk, protocol.evaluate_chunk(evaluation, chunk, within, self.shared)
 
 
 @dataclass(frozen=True)

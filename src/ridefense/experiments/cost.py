@@ -56,15 +56,17 @@ def seconds(cases: Mapping[str, Evaluation], folder: Path) -> float:
 
 def _left(evaluation: Evaluation, images: int, folder: Path) -> dict[str, int]:
     """How many rows each attack lacks."""
-    rows = read(folder).rows if (folder / "run.json").exists() else ()
-    have = {(row.attack, row.seed, row.image) for row in rows}
     left: dict[str, int] = {}
     for chunk in chunks_of(evaluation, images):
         size = min(evaluation.batch, images - chunk.start)
         left[chunk.attack] = left.get(chunk.attack, 0) + size
-    for attack, _, _ in have:
-        if attack in left:
-            left[attack] -= 1
+    if (folder / "run.json").exists():
+        begun = read(folder)
+        own = {begun.label(threat.recorded): name for name, threat in evaluation.attacks.items()}
+        for row in begun.rows:
+            attack = own.get(row.attack, row.attack)
+            if attack in left:
+                left[attack] -= 1
     return {attack: rows for attack, rows in left.items() if rows > 0}
 
 

@@ -120,7 +120,7 @@ def _three_ways(
     results: ExperimentResults, case: str, title: str, eps: float
 ) -> dict[str, Columns]:
     """RIDE's columns by title: right, overwritten at the end, and in every step."""
-    right, overwritten = (results.rows(case, threat.label) for threat in _both(eps))
+    right, overwritten = (results.rows(case, results.label(case, threat)) for threat in _both(eps))
     shown = {}
     if right:
         shown[title] = _columns(right, False)
@@ -137,7 +137,10 @@ def _compose(results: ExperimentResults) -> Iterator[Block]:
         "median 3": "mnist-bpda-median-3",
         "TV Chambolle 0.1": "mnist-bpda-tv-chambolle-0.1",
     }
-    found = {title: results.rows(name, bpda(EPS)[0].label) for title, name in filtered.items()}
+    found = {
+        title: results.rows(name, results.label(name, bpda(EPS)[0]))
+        for title, name in filtered.items()
+    }
     shown = {title: _columns(rows, False) for title, rows in found.items() if rows}
     shown |= _three_ways(results, "mnist-distances-ride", "RIDE", EPS)
     shown |= _three_ways(results, "cifar10-distances-ride", "RIDE fast, CIFAR-10", CIFAR10_EPS)

@@ -8,9 +8,20 @@ from pathlib import Path
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, Evaluation, Here, Row, Workers, read, run
+from ridefense.evaluate import (
+    CLEAN,
+    Evaluation,
+    Here,
+    Row,
+    Threat,
+    Workers,
+    identity,
+    migrations,
+    read,
+    run,
+)
 from ridefense.evaluate.running import Progress
-from ridefense.evaluate.sharing import Once
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.experiments.scales import Setup
 from ridefense.files import FolderLock, write_atomically
 from ridefense.pages import Block
@@ -63,6 +74,11 @@ class ExperimentResults:
         if name not in self.cases:
             return []
         return [rows[0] for _, rows in sorted(self.cases[name].attack(label).rows.items())]
+
+    def label(self, name: str, threat: Threat) -> str:
+        """The label of an attack in a case's run folder."""
+        case = self.cases.get(name)
+        return (case and case.run.label(threat.recorded)) or threat.label
 
     def on_images_of(self, name: str) -> "ExperimentResults":
         """The results on those images alone that each attack of a begun case has."""
@@ -131,7 +147,7 @@ def declare(experiment: Experiment, setup: Setup, folder: str | os.PathLike[str]
         RideError: where it cannot be written to.
     """
     for path in Path(folder).glob("*/plan.json"):
-        if (old := _plan(path)["scale"]) != setup.scale:
+        if (old := _plan(path, Path(folder))["scale"]) != setup.scale:
             raise InputError(
                 f"{folder} holds scale {old}, not {setup.scale}; choose another folder"
             )
@@ -143,8 +159,11 @@ def declare(experiment: Experiment, setup: Setup, folder: str | os.PathLike[str]
             cases[name] = evaluation
         except InputError as error:
             refused[name] = str(error)
-    planned = {name: list(evaluation.attacks) for name, evaluation in declared.items()}
-    plan = {"scale": setup.scale, "planned": planned, "refused": refused}
+    planned = {
+        name: [threat.recorded for threat in evaluation.attacks.values()]
+        for name, evaluation in declared.items()
+    }
+    plan = {"format": identity.SCHEMA, "scale": setup.scale, "planned": planned, "refused": refused}
     path = _plan_path(experiment, folder)
     with FolderLock(path.parent, wait=True):
         write_atomically(path, json.dumps(plan, indent=1).encode())
@@ -155,7 +174,7 @@ def carry_out(
     cases: Mapping[str, Evaluation],
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
-    workers: Workers = Here(),  # noqa: B008 (it is frozen)
+    workers: Workers | None = None,
 ) -> None:
     """Run cases, or resume them; cases that another experiment has run are not repeated.
 
@@ -163,26 +182,14 @@ def carry_out(
         InputError: where a case's folder holds another declaration.
         RideError: where it cannot be written to.
     """
-    shared: dict[tuple[str, str, str], Once] = {}
+    workers = workers or Here(GrayBoxImages())
     for number, (name, evaluation) in enumerate(cases.items(), 1):
         within = progress and _titled(progress, f"{name} ({number} of {len(cases)})")
-        run(_sharing(evaluation, shared), run_folder(folder, name), within, workers)
+        run(evaluation, run_folder(folder, name), within, workers)
 
 
 def _titled(progress: Progress, title: str) -> Progress:
     return lambda doing, done, total: progress(f"{title}: {doing}", done, total)
-
-
-def _sharing(evaluation: Evaluation, shared: dict[tuple[str, str, str], Once]) -> Evaluation:
-    """The evaluation with its gray-box attacks replaced by those that cases share."""
-    model = evaluation.dataset, evaluation.classifier
-    threats = []
-    for label, threat in evaluation.attacks.items():
-        if threat.gradient is None:
-            once = shared.setdefault((*model, label), Once(threat.attack))
-            threat = replace(threat, attack=once)
-        threats.append(threat)
-    return replace(evaluation, threats=tuple(threats))
 
 
 def run_folder(folder: str | os.PathLike[str], case: str) -> Path:
@@ -201,30 +208,40 @@ def gather(experiment: Experiment, folder: str | os.PathLike[str]) -> Experiment
     Raises:
         InputError: where it was not, or records are damaged.
     """
-    plan = _plan(_plan_path(experiment, folder))
-    cases = {}
-    for name in plan["planned"]:
+    plan = _plan(_plan_path(experiment, folder), Path(folder))
+    cases, planned = {}, {}
+    for name, threats in plan["planned"].items():
         where = run_folder(folder, name)
-        if (where / "run.json").exists():
-            cases[name] = DefenceResult.of(name, read(where))
-    return ExperimentResults(cases=cases, **plan)
+        begun = read(where) if (where / "run.json").exists() else None
+        labels = identity.labels(threats, begun.attacks if begun else {})
+        if begun:
+            cases[name] = DefenceResult.of(name, begun, labels)
+        planned[name] = list(labels)
+    return ExperimentResults(plan["scale"], cases, planned, plan["refused"])
 
 
 def _plan_path(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
     return Path(folder, experiment.name, "plan.json")
 
 
-def _plan(path: Path) -> Plain:
+def _plan(path: Path, folder: Path) -> Plain:
     """What `declare` noted: the scale, each case's attacks, and why a case was refused."""
+
+    def begun(case: str) -> Mapping[str, Plain]:
+        path = run_folder(folder, case) / "run.json"
+        return identity.read_declaration(path)["attacks"] if path.exists() else {}
+
     try:
         plan = json.loads(path.read_bytes())
         kinds = {"scale": str, "planned": dict, "refused": dict}
-        if plan.keys() != kinds.keys():
+        if plan.keys() - {"format"} != kinds.keys():
             raise ValueError(f"it has {', '.join(plan)}")
         for name, kind in kinds.items():
             if not isinstance(plan[name], kind):
                 raise ValueError(f"{name} is {plan[name]!r}")
-    except (OSError, ValueError, AttributeError) as error:
+        if "format" not in plan:
+            plan = migrations.of_experiment(plan, begun)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no plan ({error}); delete it and run ridefense reproduce {path.parent.name}"
         ) from error

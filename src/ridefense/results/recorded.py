@@ -44,15 +44,14 @@ class RecordedThreat:
             InputError: where a part is missing or of another type.
         """
         try:
-            attack = _typed(recorded["attack"])
-            asks = recorded.get("asks") or _asks(attack)
+            attack = _is(recorded["attack"], dict)
             threat = cls(
                 name=_is(recorded["name"], str),
                 knows=_is(recorded["knows"], str),
-                asks=asks,
+                asks=recorded["asks"],
                 norm=_is(recorded["norm"], str),
                 eps=float(_is(recorded["eps"], (int, float))),
-                attack=attack,
+                attack=attack | {"type": _is(attack["type"], str)},
                 gradient=_optional(recorded.get("gradient")),
             )
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -126,28 +125,3 @@ def _optional(value: Any) -> Plain | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# --- Records of schema 1, until they are read as `{"type": …}` ------------------------------------
-
-
-def _typed(attack: Plain) -> Plain:
-    """The attack's settings with its class under "type"."""
-    if "type" in attack:
-        return attack
-    others = {name: value for name, value in attack.items() if name != "attack"}
-    name = attack["attack"]
-    if isinstance(name, dict):
-        return {"type": "Transfer", "attack": _typed(name), **others}
-    if "(" in _is(name, str):
-        return {"type": "Foolbox", **attack}
-    return {"type": name.split()[0] if name else name, **others}
-
-
-def _asks(attack: Plain) -> Asks:
-    kind = attack["type"]
-    if kind in ("SPSA", "NES", "Square"):
-        return "queries"
-    if kind == "Foolbox" and str(attack["attack"]).startswith("HopSkipJump"):
-        return "decisions"
-    return "nothing" if kind in ("UniformNoise", "Unattacked", "Transfer") else "gradients"
