@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from ridefense.attacks.base import AttackOutcome
+
 
 class GrayBoxImages:
     """What gray-box attacks found, to be found once for many defences.
