@@ -24,11 +24,26 @@ TUTORIAL = DOCS / "tutorial.md"
 WRITTEN = sorted(DOCS.rglob("*.md"))
 """All pages below docs/; those in reference/ are made of docstrings when the site is built."""
 
-PARTS = (
-    "adapters attacks audit classifiers datasets engines evaluate gradients noise report results"
-)
-PUBLIC = ["ridefense", *(f"ridefense.{part}" for part in PARTS.split())]
-PUBLIC += ["ridefense.rivals", "ridefense.tuning"]
+PARTS = [
+    "adapters",
+    "attacks",
+    "audit",
+    "certify",
+    "classifiers",
+    "datasets",
+    "denoisers",
+    "engines",
+    "evaluate",
+    "gradients",
+    "noise",
+    "pages",
+    "purifiers",
+    "report",
+    "results",
+    "rivals",
+    "tuning",
+]
+PUBLIC = ["ridefense", *(f"ridefense.{part}" for part in PARTS)]
 """The modules that the reference documents."""
 
 

@@ -113,7 +113,8 @@ class Smoothed:
             images: float [N, C, H, W], pixels in [0, 1].
             n0: draws that choose the class.
             n: further draws that count it.
-            ids, seed: they decide every random number, as everywhere.
+            ids: of the images, by default 0, 1, …; with `seed` they decide every random number.
+            seed: of the draws.
             progress: see `Progress`.
 
         Raises:

@@ -89,7 +89,9 @@ def stated(
         dataset: a name that `datasets.load` takes.
         defence: the type of purifier.
         setting: the filter's kernel or weight.
-        attack, norm, eps: as in `Stated`.
+        attack: as in `Stated`.
+        norm: as in `Stated`.
+        eps: as in `Stated`.
     """
     wanted = family(dataset), defence, attack, norm
     cases = [
