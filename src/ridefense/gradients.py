@@ -13,6 +13,7 @@ estimates are taken to move with the input as BPDA takes them to.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from ridefense.images import moving_with
 from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier, purified_by
 from ridefense.settings import FitsNetworks, Settings, settings_for
+
+_log = logging.getLogger(__name__)
 
 
 class GradientMode(Protocol):
@@ -165,7 +168,8 @@ class FrozenWeights(GradientMode):
 class Unrolled(GradientMode):
     """Exact: differentiate the whole fit, noise held fixed, checkpointed every √(K·T) steps.
 
-    For a filter, PyTorch's own derivative of it.
+    For a filter, PyTorch's own derivative of it; the identity for one that says it has a derivative
+    and has none.
     """
 
     @property
@@ -181,7 +185,15 @@ class Unrolled(GradientMode):
         seed: int = 0,
     ) -> Tensor:
         if purify.differentiable:
-            return purified_by(purify, images, ids, seed)[None]
+            purified = purified_by(purify, images, ids, seed)
+            if images.requires_grad and not purified.requires_grad:
+                _log.warning(
+                    "%s says that it is differentiable, and PyTorch finds no derivative; the "
+                    "identity is taken for it",
+                    purify.name,
+                )
+                purified = moving_with(purified, images)
+            return purified[None]
         return _through_the_fit(purify, images, ids, seed, None)
 
 

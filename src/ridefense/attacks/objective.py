@@ -253,11 +253,11 @@ class Objective:
         equal; and any loss of outputs that a softmax, sigmoid or tanh has squashed to its bounds.
         """
         found = _are_squashed(seen)
-        if self.loss is not cross_entropy:
-            return found
-        found = found | _are_flat(seen)
-        if self.targets is None:
-            found = found | (losses.amax(dim=0) < torch.finfo(seen.dtype).eps)
+        if self.loss is cross_entropy:
+            found = found | _are_flat(seen)
+        if self.targets is None:  # a margin of an image that keeps its class is below 0
+            least, most = losses.aminmax(dim=0)
+            found = found | ((least >= 0) & (most < torch.finfo(seen.dtype).eps))
         return found
 
     def seed_of(self, question: Sequence[int | str]) -> int:

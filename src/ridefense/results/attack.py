@@ -202,7 +202,7 @@ class AttackResult:
     @property
     def failures(self) -> dict[str, int]:
         """How many rows have each failure of the search, see `attacks.diagnostics.FAILURES`."""
-        found = Counter()
+        found: Counter[str] = Counter()
         for image, rows in self.rows.items():
             for row in rows:
                 if row.search is not None:
