@@ -4,7 +4,9 @@ Not collected by name: `test_cuda.py` runs it in a process of its own, because t
 chosen when Triton is first imported.
 """
 
+import itertools
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -15,7 +17,7 @@ import triton.language as tl
 from ridefense import RIDE, Settings
 from ridefense.engines import eager
 from ridefense.engines.cuda import fits as fits_module
-from ridefense.engines.cuda import stacked, streams
+from ridefense.engines.cuda import stacked, streams, verification
 from ridefense.engines.cuda.fits import CudaFits
 from ridefense.engines.cuda.plan import Tiles
 from ridefense.engines.cuda.state import packing
@@ -24,8 +26,10 @@ from ridefense.networks import NETWORKS, Network
 from ridefense.noise import Keys, Stream
 
 SMALL = Tiles(pixels=16, depth=16, rows=64, span=32, blocks=8, weights=512)
+LARGE = Tiles(pixels=32, depth=64, rows=64, span=32, blocks=16, weights=512)
 NETWORK = Network(channels=(1, 16, 16, 1), dropout_after=(2,))
 PLAIN = Settings(network=NETWORK, sigma=0.2, learning_rate=1e-3, steps=20, rounds=1)
+SHALLOW = replace(PLAIN, network=Network((1, 16, 1), dropout_after=(1,)))
 CASES = {
     "plain": PLAIN,
     # Widths that fill no tile, a second group of target channels, several digits of the rate.
@@ -258,6 +262,77 @@ def test_progress_and_parts(pictures, monkeypatch):
     assert torch.equal(losses, expected)
     assert torch.equal(fits.weights, whole.weights)
     assert fits.fit(images, range(3, 3), []).shape == (1, 0)
+
+
+@pytest.fixture
+def no_findings(monkeypatch, tmp_path):
+    """Nothing is known of any kind, in memory or on the disk."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verification, "_reasons", {})
+    quick = partial(verification.examine, steps=3, repeated=2, tiles=LARGE)
+    monkeypatch.setattr(verification, "examine", quick)
+    return tmp_path
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["stacked", "persistent"])
+def test_the_check_finds_no_fault(alone, no_findings):
+    cpu = torch.device("cpu")
+    found = verification.examine(PLAIN, (4, 5), cpu, alone=alone, precision="float32")
+    assert found.reason is None
+    assert found.errors.keys() >= {"the loss", "gradient 3", "the weights", "the output"}
+    assert max(found.errors.values()) < 1e-3
+    assert verification.examine(SHALLOW, (4, 5), cpu, alone=alone).reason is None
+
+
+def test_the_check_finds_a_wrong_learning_rate(no_findings, monkeypatch, pictures):
+    schedule = fits_module._schedule
+    monkeypatch.setattr(
+        fits_module, "_schedule", lambda *args: [(3 * rate, root) for rate, root in schedule(*args)]
+    )
+    images = pictures(1, 1, 4, 5).float()
+    assert "the error of the weights is" in verification.failure(SHALLOW, images)
+
+
+def test_the_check_finds_a_race_and_keeps_what_it_found(no_findings, monkeypatch, pictures):
+    images, fit, runs = pictures(1, 1, 4, 5).float(), CudaFits.fit, itertools.count()
+
+    def racing(self, *args):
+        losses = fit(self, *args)
+        self.state.weights[0, 0] += 1e-7 * next(runs)
+        return losses
+
+    monkeypatch.setattr(CudaFits, "fit", racing)
+    told = verification.failure(SHALLOW, images)
+    assert "a repeat of the same steps has other bits; please report this with: no card" in told
+    # The next process reads it; another source of the kernels, another settings: a new check.
+    monkeypatch.setattr(CudaFits, "fit", fit)
+    monkeypatch.setattr(verification, "_reasons", {})
+    assert verification.failure(SHALLOW, images) == told
+    assert verification.failure(replace(SHALLOW, loss="norm"), images) is None
+    monkeypatch.setattr(verification, "_source", lambda: "another")
+    assert verification.failure(SHALLOW, images) is None
+    assert len(list(no_findings.rglob("*.json"))) == 3
+
+
+def test_a_check_that_breaks_is_a_failure_and_not_kept(no_findings, monkeypatch, pictures):
+    def broken(*_):
+        raise RuntimeError("no such instruction\nand more")
+
+    monkeypatch.setattr(verification, "examine", broken)
+    told = verification.failure(SHALLOW, pictures(1, 1, 4, 5).float())
+    assert "the check ended in RuntimeError: no such instruction; please report" in told
+    assert not list(no_findings.rglob("*.json"))
+
+
+def test_large_images_are_verified_by_a_part(no_findings, monkeypatch):
+    sizes = []
+    found = verification.Finding({}, {}, True)
+    monkeypatch.setattr(
+        verification, "examine", lambda _, size, device: sizes.append(size) or found
+    )
+    assert verification.failure(SHALLOW, torch.zeros(1, 1, 3000, 40)) is None
+    assert verification.failure(replace(SHALLOW, crop=300), torch.zeros(1, 1, 400, 500)) is None
+    assert sizes == [(256, 40), (256, 256)]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -117,7 +117,7 @@ def test_what_it_cannot_do_falls_back_and_says_why(change, reason, pictures):
     settings = replace(BASE, steps=1, rounds=1, **change)
     images = pictures(1, settings.network.channels[0]).float()
     keys = Keys.of(0, None, 1, images.device)
-    with pytest.warns(UserWarning, match=f"engine native cannot do this.*{reason}.*eager does it"):
+    with pytest.warns(UserWarning, match=f"engine native is not used.*{reason}.*eager is"):
         name, fits = start(settings, images, keys)
     assert name == "eager"
     assert isinstance(fits, eager.EagerFits)

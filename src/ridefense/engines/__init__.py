@@ -5,14 +5,14 @@ tells it which steps to run at which images, and when to estimate; every engine 
 random numbers (`noise.py`), so engines agree to rounding after a short run.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.noise import Keys, Stream
 
 if TYPE_CHECKING:
@@ -73,39 +73,45 @@ def start(settings: "Settings", images: Tensor, keys: Keys) -> tuple[str, Fits]:
     """Start fits of N images with the engine that the settings ask for; its name, and they.
 
     "auto" takes the fastest engine that is installed and can do these settings. An engine that was
-    named but cannot falls back to `eager` with a warning that says why.
+    named but cannot falls back to `eager` with a warning that says why. On a GPU "auto" warns too
+    where Triton is missing or too old, or the `cuda` engine fails its check.
 
     Raises:
-        InputError: where the engine is not installed or not for the images' device.
+        InputError: where the named engine is not for the images' device.
+        RideError: where `cuda` was named and fails its check on this GPU.
     """
     from ridefense.engines import cuda, eager, native
 
-    engines: tuple[tuple[str, ModuleType, Callable[[Settings, Tensor, Keys], Fits], str], ...] = (
-        ("native", native, native.NativeFits, "cpu"),
-        ("cuda", cuda, cuda.start, "cuda"),
-    )
-    for engine, module, begin, device in engines:
-        if settings.engine not in ("auto", engine):
-            continue
-        named = settings.engine == engine
-        if images.device.type != device:
-            if named:
-                raise InputError(
-                    f"engine {engine} is for images on {device}, not {images.device}; use auto"
-                )
-            continue
-        reason = module.unable(settings, images)
+    device = images.device.type
+    for engine, own in (("native", "cpu"), ("cuda", "cuda")):
+        if settings.engine == engine and device != own:
+            raise InputError(
+                f"engine {engine} is for images on {own}, not {images.device}; use auto"
+            )
+    named = settings.engine in ("native", "cuda")
+    if device == "cpu" and settings.engine in ("auto", "native"):
+        reason = native.unable(settings, images)
         if reason is None:
-            return engine, begin(settings, images, keys)
+            return "native", native.NativeFits(settings, images, keys)
         if named:
-            _fall_back(engine, reason)
+            _fall_back("native", reason)
+    if device == "cuda" and settings.engine in ("auto", "cuda"):
+        lacks = cuda.missing()
+        reason = lacks or cuda.unable(settings, images)
+        if reason is None:
+            failure = cuda.failure(settings, images)
+            if failure is None:
+                return "cuda", cuda.start(settings, images, keys)
+            if named:
+                raise RideError(f"engine cuda fails its check on this GPU ({failure}); use auto")
+            _fall_back("cuda", f"it fails its check on this GPU: {failure}")
+        elif named or lacks:
+            _fall_back("cuda", reason)
     return "eager", eager.EagerFits(settings, images, keys)
 
 
-def _fall_back(name: str, reason: str) -> None:
-    import warnings
-
-    warnings.warn(f"engine {name} cannot do this ({reason}); eager does it", stacklevel=2)
+def _fall_back(engine: str, reason: str) -> None:
+    warnings.warn(f"engine {engine} is not used ({reason}); eager is", stacklevel=3)
 
 
 def image_size(images: Tensor) -> Size:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from triton.runtime import JITFunction
 
-from ridefense.engines import Progress, fitted_size, image_size, initial_state
+from ridefense.engines import Progress, Size, image_size, initial_state
 from ridefense.engines.cuda import persistent, stacked
 from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, Tiles
 from ridefense.engines.cuda.state import State, packing
@@ -22,6 +22,19 @@ _SMALL = 64 * 64
 # Operations of a part of a fit: about a second's on a fast GPU.
 _PART_WORK = 10**14
 _TILES = {True: Tiles(warps=8), False: Tiles()}
+
+
+def plan_of(
+    settings: Settings,
+    size: Size,
+    precision: str = "float16",
+    alone: bool | None = None,
+    tiles: Tiles | None = None,
+) -> tuple[Plan, bool]:
+    """The plan of fits of images of this size, and `alone`, see `CudaFits`."""
+    height, width = (settings.crop, settings.crop) if settings.crop else size
+    alone = settings.batch * height * width <= _SMALL if alone is None else alone
+    return Plan.of(settings, size, PRECISIONS[precision][1], tiles or _TILES[alone]), alone
 
 
 class CudaFits:
@@ -44,12 +57,9 @@ class CudaFits:
         alone: bool | None = None,
         tiles: Tiles | None = None,
     ) -> None:
-        self._dtype, product = PRECISIONS[precision]
         self.settings, self.keys = settings, keys
-        height, width = fitted_size(settings, images)
-        self.alone = settings.batch * height * width <= _SMALL if alone is None else alone
-        tiles = tiles or _TILES[self.alone]
-        self.plan = Plan.of(settings, image_size(images), product, tiles)
+        self._dtype, _ = PRECISIONS[precision]
+        self.plan, self.alone = plan_of(settings, image_size(images), precision, alone, tiles)
         orders = packing(settings.network)
         self._packed, self._unpacked = (order.to(images.device) for order in orders)
         weights, moments = initial_state(settings, images, keys)

@@ -69,6 +69,8 @@ def _loss(state, PLAN: tl.constexpr, image, sample, step, none_kept):
 def _backward(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, index, scale):
     """The gradient of the layer before, with the weights as they are; then their update."""
     OUT: tl.constexpr = PLAN.channels[LAYER]
+    ROWS: tl.constexpr = PLAN.rows(LAYER)
+    WIDE: tl.constexpr = PLAN.wide(OUT)
     if LAYER > 1:
         for sample in range(PLAN.samples):
             for first in range(0, PLAN.pixels, PLAN.tiles.pixels):
@@ -77,7 +79,7 @@ def _backward(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, index, scal
         tl.debug_barrier()
     for tile in range(PLAN.row_tiles(LAYER)):
         row = tile * PLAN.rows(LAYER) + tl.arange(0, PLAN.rows(LAYER))
-        total = tl.zeros((PLAN.rows(LAYER), PLAN.wide(OUT)), tl.float32)
+        total = tl.zeros((ROWS, WIDE), tl.float32)
         for sample in range(PLAN.samples):
             total = weight_gradient(state, PLAN, LAYER, image, sample, row, 0, PLAN.pixels, total)
         column = tl.arange(0, PLAN.wide(OUT))[None, :]

@@ -195,7 +195,7 @@ class Plan:
 
     def wide(self, channels: int) -> int:
         """Columns of a tile that holds so many channels."""
-        return max(16, 1 << (channels - 1).bit_length())
+        return max(16, 1 << (int(channels) - 1).bit_length())
 
     def depth(self, channels: int) -> int:
         """Rows (tap, channel) that one product takes of so many channels' 9 taps."""

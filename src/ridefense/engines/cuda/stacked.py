@@ -100,7 +100,9 @@ def partial_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
     row = _range(tile % PLAN.row_tiles(LAYER), PLAN.rows(LAYER))
     first = span * PLAN.tiles.span
     last = tl.minimum(first + PLAN.tiles.span, PLAN.pixels)
-    total = tl.zeros((PLAN.rows(LAYER), PLAN.wide(OUT)), tl.float32)
+    ROWS: tl.constexpr = PLAN.rows(LAYER)
+    WIDE: tl.constexpr = PLAN.wide(OUT)
+    total = tl.zeros((ROWS, WIDE), tl.float32)
     total = weight_gradient(state, PLAN, LAYER, image, sample, row, first, last, total)
     column = tl.arange(0, PLAN.wide(OUT))[None, :]
     part = (place(PLAN, image, sample) * PLAN.spans + span) * PLAN.stride + PLAN.matrix(LAYER)
@@ -130,7 +132,8 @@ def update(state, PLAN: tl.constexpr):
     image, _, tile = _program(1, PLAN.weight_tiles)
     at = _range(tile, PLAN.tiles.weights)
     valid = at < PLAN.size
-    gradient = tl.zeros((PLAN.tiles.weights,), tl.float32)
+    SIZE: tl.constexpr = PLAN.tiles.weights
+    gradient = tl.zeros((SIZE,), tl.float32)
     for part in range(PLAN.samples * PLAN.spans):
         parts = (image * PLAN.samples * PLAN.spans + part) * PLAN.stride
         gradient += tl.load(state.partial + parts + at, mask=valid, other=0.0)
