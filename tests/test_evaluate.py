@@ -233,7 +233,7 @@ class Faulty(Attack):
 def faulty(folder, fault):
     threat = Threat(attack=Faulty(fault=fault))
     evaluation = declare(folder, purifier=TVChambolle(), threats=(threat,), limit=3)
-    chunk = protocol.Chunk(0, 0, threat)
+    chunk = protocol.Chunk(0, 0, threat.label)
     return evaluate_chunk(evaluation, chunk)
 
 
@@ -270,7 +270,7 @@ class Diverging(Unchanged):
 
 def test_a_purifier_that_diverges_on_one_image_leaves_the_others_alone(folder):
     evaluation = declare(folder, purifier=Diverging(), threats=(), limit=3)
-    rows = [row for row, _ in evaluate_chunk(evaluation, protocol.Chunk(0, 0, None))]
+    rows = [row for row, _ in evaluate_chunk(evaluation, protocol.Chunk(0, 0, CLEAN))]
     assert [row.faults for row in rows] == [("purifier",), (), ()]
     assert rows[0].predictions == (-1,)
     assert all(row.line() for row in rows)  # NaN distances would be no JSON

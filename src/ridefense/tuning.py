@@ -128,7 +128,7 @@ def tune(
     grid: Iterable[Changes],
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
-    workers: Workers | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> list[Trial]:
     """Run every θ, and write the best as `preset.json` into the folder.
 
@@ -155,12 +155,11 @@ def tune(
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
     name_of(search.purifier.network)
-    workers = workers or Here(GrayBoxImages())
-    trials = []
+    trials, shared = [], GrayBoxImages()
     for number, (changes, purifier) in enumerate(thetas):
         evaluation = replace(search, purifier=purifier)
         within = _within(progress, number, len(thetas))
-        done = run(evaluation, Path(folder, _slug(changes)), within, workers)
+        done = run(evaluation, Path(folder, _slug(changes)), within, workers, shared)
         trials.append(_trial(evaluation, changes, done))
     trials.sort(key=lambda trial: trial.loss)
     best, found_on = trials[0], search.load()[0]

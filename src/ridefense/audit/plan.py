@@ -26,6 +26,7 @@ from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, identity, run
 from ridefense.evaluate.evaluation import check_names
 from ridefense.evaluate.running import Progress
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
@@ -175,8 +176,9 @@ def carry_out(
     with FolderLock(folder, wait=True):
         evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
         _agree(folder / "audit.json", audit.declared(evaluations))
+    shared = GrayBoxImages()
     for name, evaluation in stages(evaluations):
-        run(evaluation, folder / name, _titled(progress, name), workers)
+        run(evaluation, folder / name, _titled(progress, name), workers, shared)
 
 
 def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:

@@ -62,6 +62,7 @@ def evaluate(
     named = list(dict.fromkeys(purifier or ["ride"]))
     paths.check_preset(preset, named)
     from ridefense.evaluate import Evaluation, run
+    from ridefense.evaluate.sharing import GrayBoxImages
     from ridefense.results import read_results
 
     own = defaults.of(dataset, network)
@@ -81,7 +82,7 @@ def evaluate(
             batch=own.batch_on(device),
             device=device,
         )
-    faulty = 0
+    faulty, shared = 0, GrayBoxImages()
     for number, (name, evaluation) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"
         with bar("rows") as move:
@@ -89,7 +90,8 @@ def evaluate(
             def progress(doing: str, done: float, total: float, title: str = title) -> None:
                 move(f"{title}: {doing}", done, total)
 
-            finished = run(evaluation, folder / name, progress, machine.workers(workers, ray))
+            computed = machine.workers(workers, ray)
+            finished = run(evaluation, folder / name, progress, computed, shared)
         say(f"{title}: {len(finished.rows)} rows in {folder / name}")
         faulty += sum(bool(row.faults) for row in finished.rows)
     results = read_results(folder)

@@ -34,8 +34,7 @@ def device(name: str | None) -> str:
 def workers(count: int | None, address: str | None) -> "Workers":
     """This process, so many of this machine, or actors of the Ray cluster at an address."""
     from ridefense.evaluate import Cluster, Here, Processes
-    from ridefense.evaluate.sharing import GrayBoxImages
 
     if address is not None:
         return Cluster(address, count)
-    return Here(GrayBoxImages()) if count in (None, 1) else Processes(count)
+    return Here() if count in (None, 1) else Processes(count)

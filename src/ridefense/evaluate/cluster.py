@@ -3,12 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from ridefense.errors import InputError
-from ridefense.evaluate.evaluation import Evaluation
-from ridefense.evaluate.protocol import Chunk
-from ridefense.evaluate.workers import Answer, Bench, Died, Found, Progress, Task, spread
+from ridefense.evaluate.workers import Answer, Bench, C, Died, Found, Progress, R, Work, spread
 from ridefense.extras import package
 
 
@@ -26,41 +24,41 @@ class Cluster:
     count: int | None = None
 
     def map(
-        self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
-    ) -> Found:
+        self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
+    ) -> Found[C, R]:
         ray = _connected(self.address)
         needs = {"num_cpus": 1}
-        unit = "GPU" if evaluation.device.startswith("cuda") else "CPU"
+        unit = "GPU" if work.device.startswith("cuda") else "CPU"
         there = int(ray.cluster_resources().get(unit, 0))
         if not there:
             raise InputError(f"the Ray cluster has no {unit}; add one or choose another --device")
         count = self.count or there
         if unit == "GPU":
             needs["num_gpus"] = 1 / math.ceil(count / there)
-        declared = evaluation.declared()
+        declared = work.declared()
         actor = ray.remote(Bench).options(**needs, max_restarts=0)
 
-        def hire() -> _Actor:
-            return _Actor(ray, actor.remote(evaluation, declared, 1))
+        def hire() -> _Actor[C, R]:
+            return _Actor(ray, actor.remote(work, declared, 1))
 
-        def ready(workers: list[_Actor]) -> list[_Actor]:
+        def ready(workers: list[_Actor[C, R]]) -> list[_Actor[C, R]]:
             found, _ = ray.wait([worker.pending for worker in workers])
             return [worker for worker in workers if worker.pending in found]
 
         return spread(hire, ready, count, chunks, progress)
 
 
-class _Actor:
+class _Actor(Generic[C, R]):
     """A `Bench` in another process, maybe on another machine."""
 
     def __init__(self, ray: Any, handle: Any) -> None:
         self.ray, self.handle = ray, handle
         self.pending = handle.prepare.remote()
 
-    def begin(self, task: Task) -> None:
-        self.pending = self.handle.compute.remote(task)
+    def begin(self, chunk: C) -> None:
+        self.pending = self.handle.compute.remote(chunk)
 
-    def answer(self) -> Answer:
+    def answer(self) -> Answer[R]:
         try:
             return self.ray.get(self.pending)
         except self.ray.exceptions.RayError as error:  # what it raised itself is an answer

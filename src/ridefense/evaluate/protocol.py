@@ -12,6 +12,7 @@ from ridefense.attacks import AttackOutcome
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.datasets import Dataset
 from ridefense.defended import Defended
+from ridefense.describe import Plain
 from ridefense.errors import InputError, RideError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
@@ -35,15 +36,17 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Chunk:
-    """A unit of work: some consecutive images, one attack (or none), one seed."""
+    """A unit of work: some consecutive images, one attack, one seed.
+
+    Attributes:
+        seed: of the attack's and the defence's randomness.
+        start: the place of the first image.
+        attack: its label in `Evaluation.attacks`, or "none" for clean images.
+    """
 
     seed: int
     start: int
-    threat: Threat | None
-
-    @property
-    def attack(self) -> str:
-        return CLEAN if self.threat is None else self.threat.label
+    attack: str
 
 
 Outcome = tuple[Row, dict[str, Tensor]]
@@ -54,11 +57,35 @@ where an evaluation asks for a history, what `Watch.histories` says."""
 def chunks_of(evaluation: Evaluation, images: int) -> list[Chunk]:
     """All units of work; their bounds depend on the declaration alone."""
     return [
-        Chunk(seed, start, threat)
+        Chunk(seed, start, attack)
         for seed in evaluation.seeds
         for start in range(0, images, evaluation.batch)
-        for threat in (None, *evaluation.attacks.values())
+        for attack in (CLEAN, *evaluation.attacks)
     ]
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """An evaluation as work for `workers`.
+
+    Attributes:
+        shared: images of gray-box attacks that other evaluations in this process found.
+    """
+
+    evaluation: Evaluation
+    shared: GrayBoxImages | None = None
+
+    @property
+    def device(self) -> str:
+        return self.evaluation.device
+
+    def declared(self) -> Plain:
+        return self.evaluation.declared()
+
+    def compute(
+        self, chunk: Chunk, progress: Callable[[float], None] | None = None
+    ) -> list[Outcome]:
+        return evaluate_chunk(self.evaluation, chunk, progress, self.shared)
 
 
 def evaluate_chunk(
@@ -109,12 +136,13 @@ def _readable(image: Dataset) -> bool:
 def _unreadable(evaluation: Evaluation, chunk: Chunk, data: Dataset) -> Outcome:
     """The row of an image that could not be decoded; it keeps no images."""
     distances = ("linf", "l2", "purified_clean", "purified_final", "final_clean")
+    draws = len(evaluation.draw_seeds(chunk.seed, evaluation.attacks.get(chunk.attack)))
     row = Row(
         image=int(data.ids),
         attack=chunk.attack,
         seed=chunk.seed,
         label=int(data.labels),
-        predictions=(-1,) * len(evaluation.draw_seeds(chunk.seed, chunk.threat)),
+        predictions=(-1,) * draws,
         bare=-1,
         rounded=-1,
         **dict.fromkeys((*distances, "purify_seconds", "attack_seconds"), 0.0),
@@ -168,16 +196,17 @@ def _outcomes(
     began = time.perf_counter()
     final, faults = clean, [()] * len(ids)
     searches: list[Diagnostics | None] = [None] * len(ids)
-    if chunk.threat is not None:
+    threat = evaluation.attacks.get(chunk.attack)
+    if threat is not None:
         final, faults, searches = _attack(
-            evaluation, chunk, clean, labels, ids, share(0, 0.7), shared
+            evaluation, threat, chunk.seed, clean, labels, ids, share(0, 0.7), shared
         )
     attack_seconds = (time.perf_counter() - began) / len(ids)
 
     began = time.perf_counter()
-    seeds = evaluation.draw_seeds(chunk.seed, chunk.threat)
+    seeds = evaluation.draw_seeds(chunk.seed, threat)
     watch = Watch() if evaluation.every and isinstance(evaluation.purifier, Estimator) else None
-    draws = _draws(evaluation, seeds, final, ids, watch, share(0.7 if chunk.threat else 0, 1))
+    draws = _draws(evaluation, seeds, final, ids, watch, share(0.7 if threat else 0, 1))
     purify_seconds = (time.perf_counter() - began) / len(draws) / len(ids)
 
     purified, fits = draws[0].images, [draw.found for draw in draws if draw.found]
@@ -228,7 +257,8 @@ def _outcomes(
 
 def _attack(
     evaluation: Evaluation,
-    chunk: Chunk,
+    threat: Threat,
+    seed: int,
     clean: Tensor,
     labels: list[int],
     ids: list[int],
@@ -238,7 +268,6 @@ def _attack(
     """The images that the attack found, fit to be purified; what was wrong with each, and how each
     was searched for."""
     _, model = evaluation.loaded()
-    threat = chunk.threat
     if threat.gradient is not None:
         model = evaluation.purifier.behind(model, threat.gradient)
 
@@ -248,12 +277,12 @@ def _attack(
             clean,
             torch.tensor(labels, device=clean.device),
             ids=ids,
-            seed=derive(chunk.seed, "attack"),
+            seed=derive(seed, "attack"),
             progress=(lambda done, of: progress(done / of)) if progress else None,
         )
 
     if shared is not None and threat.gradient is None:
-        found = shared.found(evaluation.gray_box_key(threat, chunk.seed, ids), attack)
+        found = shared.found(evaluation.gray_box_key(threat, seed, ids), attack)
     else:
         found = attack()
     return *_checked(found.images, clean, threat), list(found.diagnostics)

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ridefense.evaluate.evaluation import Evaluation
-from ridefense.evaluate.protocol import Chunk, chunks_of
+from ridefense.evaluate.protocol import Chunk, EvaluationWork, chunks_of
 from ridefense.evaluate.provenance import provenance
 from ridefense.evaluate.records import Records, RunFolder, read
 from ridefense.evaluate.rows import CLEAN, Key
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.evaluate.workers import Here, Workers
 from ridefense.files import check_name
 
@@ -21,6 +22,7 @@ def run(
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
+    shared: GrayBoxImages | None = None,
 ) -> RunFolder:
     """Evaluate, or resume an earlier run of the same declaration.
 
@@ -30,6 +32,7 @@ def run(
 
     Args:
         workers: where chunks are computed; this process alone writes.
+        shared: images of gray-box attacks, which all evaluations that are given it find only once.
 
     Raises:
         InputError: if the declaration cannot be carried out, or is not that of the folder.
@@ -54,11 +57,13 @@ def run(
         done = total - sum(len(keys(chunk)) for chunk in todo)
 
         def move(chunk: Chunk, fraction: float) -> None:
-            doing = "clean images" if chunk.threat is None else chunk.threat.name
+            threat = evaluation.attacks.get(chunk.attack)
+            doing = "clean images" if threat is None else threat.name
             if progress:
                 progress(doing, done + fraction * len(keys(chunk)), total)
 
-        for _, outcomes in workers.map(evaluation, todo, move if progress else None):
+        work = EvaluationWork(evaluation, shared)
+        for _, outcomes in workers.map(work, todo, move if progress else None):
             for found, kept in outcomes:
                 row = replace(found, attack=names[found.attack])
                 if row.key not in records:

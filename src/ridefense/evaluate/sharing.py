@@ -13,6 +13,9 @@ class GrayBoxImages:
     Rows that use an image found before have no time for it.
     """
 
+    def __reduce__(self) -> tuple[type["GrayBoxImages"], tuple[()]]:
+        return GrayBoxImages, ()  # another process finds its own
+
     def __init__(self) -> None:
         self._found: dict[str, AttackOutcome] = {}
 

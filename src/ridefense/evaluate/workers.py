@@ -1,6 +1,6 @@
-"""Where chunks are computed: here, in processes of this machine, on a cluster.
+"""Where work is computed, chunk by chunk: here, in processes of this machine, on a cluster.
 
-A chunk is a pure function of the declaration, so whoever computes it finds the same numbers, and
+A chunk is a pure function of what was declared, so whoever computes it finds the same numbers, and
 what a dead worker had begun is simply computed again. Workers never write: outcomes go back to the
 process that called `run`, which alone owns the records.
 """
@@ -14,61 +14,80 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load
+from torch import Tensor
 
 from ridefense import threads
 from ridefense.describe import Plain, differences
 from ridefense.errors import InputError, RideError
-from ridefense.evaluate import protocol
-from ridefense.evaluate.evaluation import Evaluation
-from ridefense.evaluate.protocol import Chunk, Outcome
 from ridefense.evaluate.records import packed
-from ridefense.evaluate.rows import Row
-from ridefense.evaluate.sharing import GrayBoxImages
 
-Progress = Callable[[Chunk, float], None]
+C = TypeVar("C")
+R = TypeVar("R")
+
+Outcome = tuple[R, dict[str, Tensor]]
+"""A row, and the images that are kept with it by name."""
+
+Found = Iterator[tuple[C, list[Outcome[R]]]]
+"""Chunks with their outcomes."""
+
+Progress = Callable[[C, float], None]
 """Called with a chunk and the fraction of it that is done."""
 
-Found = Iterator[tuple[Chunk, list[Outcome]]]
+
+class Work(Protocol[C, R]):
+    """Something declared that is computed chunk by chunk, as an evaluation or certificates.
+
+    It is pickled, and so are its chunks, on the way to other processes.
+    """
+
+    @property
+    def device(self) -> str:
+        """Where it is computed, "cpu" or "cuda"."""
+        ...
+
+    def declared(self) -> Plain:
+        """Everything that decides the numbers, as JSON data."""
+        ...
+
+    def compute(
+        self, chunk: C, progress: Callable[[float], None] | None = None
+    ) -> list[Outcome[R]]:
+        """The rows of a chunk: a pure function. `progress` is told the fraction that is done."""
+        ...
+
 
 _PATIENCE = 3  # deaths a worker, without a result between them, before the run is given up
 
 
 class Workers(Protocol):
-    """Computes chunks of an evaluation somewhere."""
+    """Computes chunks of some work somewhere."""
 
     def map(
-        self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
-    ) -> Found:
+        self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
+    ) -> Found[C, R]:
         """Every chunk once with its outcomes, in the order in which they are finished."""
         ...
 
 
 @dataclass(frozen=True)
 class Here:
-    """This process.
-
-    Attributes:
-        shared: images of gray-box attacks, which all evaluations that are given these workers find
-            only once; None to find them anew. Other processes always find their own.
-    """
-
-    shared: GrayBoxImages | None = field(default=None, compare=False)
+    """This process."""
 
     def map(
-        self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
-    ) -> Found:
+        self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
+    ) -> Found[C, R]:
         for chunk in chunks:
             within = partial(progress, chunk) if progress else None
             if within:
                 within(0.0)
-            yield chunk, protocol.evaluate_chunk(evaluation, chunk, within, self.shared)
+            yield chunk, work.compute(chunk, within)
 
 
 @dataclass(frozen=True)
@@ -82,23 +101,24 @@ class Processes:
             raise InputError(f"count is {self.count}; use at least 1 process")
 
     def map(
-        self, evaluation: Evaluation, chunks: Sequence[Chunk], progress: Progress | None = None
-    ) -> Found:
-        numbers, declared = itertools.count(), evaluation.declared()
+        self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
+    ) -> Found[C, R]:
+        numbers, declared = itertools.count(), work.declared()
         share = max(1, threads.available() // self.count)
 
-        def hire() -> _Process:
-            return _Process(Bench(evaluation, declared, share), next(numbers))
+        def hire() -> _Process[C, R]:
+            return _Process(Bench(work, declared, share), next(numbers))
 
-        return spread(hire, _Process.ready, self.count, chunks, progress)
+        def ready(workers: list[_Process[C, R]]) -> list[_Process[C, R]]:
+            found = wait([worker.connection for worker in workers])
+            return [worker for worker in workers if worker.connection in found]
+
+        return spread(hire, ready, self.count, chunks, progress)
 
 
 # --- What every kind of worker does --------------------------------------------------------------
 
-Task = tuple[int, int, str]
-"""A chunk as it is sent: its seed, its start and its attack's label."""
-
-Answer = list[tuple[Row, bytes]] | Exception
+Answer = list[tuple[R, bytes]] | Exception
 """Rows with their images as safetensors, or what was raised."""
 
 
@@ -106,13 +126,14 @@ class Died(Exception):
     """A worker ended without an answer."""
 
 
-class Worker(Protocol):
+class Worker(Protocol[C, R]):
     """Someone who prepares when created, and then computes one chunk after another."""
 
-    def begin(self, task: Task) -> None:
+    def begin(self, chunk: C) -> None:
         """Start to compute."""
+        ...
 
-    def answer(self) -> Answer:
+    def answer(self) -> Answer[R]:
         """Of what was begun last, or, empty, of preparing; waits for it.
 
         Raises:
@@ -123,46 +144,37 @@ class Worker(Protocol):
         """Stop at once, whatever it is doing."""
 
 
-W = TypeVar("W", bound=Worker)
-
-
 @dataclass
-class Bench:
+class Bench(Generic[C, R]):
     """What a worker holds, on its own side.
 
     Attributes:
-        evaluation: as the driver has it.
+        work: as the driver has it.
         declared: what it declares there.
         threads: how many are its share.
     """
 
-    evaluation: Evaluation
+    work: Work[C, R]
     declared: Plain
     threads: int
 
-    def prepare(self) -> Answer:
+    def prepare(self) -> Answer[R]:
         """Load images and classifier, and see that they are those of the driver."""
         return self._caught(self._check)
 
-    def compute(self, task: Task) -> Answer:
-        return self._caught(lambda: self._outcomes(task))
+    def compute(self, chunk: C) -> Answer[R]:
+        return self._caught(lambda: [(r, packed(kept)) for r, kept in self.work.compute(chunk)])
 
-    def _check(self) -> Answer:
+    def _check(self) -> Answer[R]:
         torch.set_num_threads(self.threads)
-        for name, theirs, own in differences(self.declared, self.evaluation.declared()):
+        for name, theirs, own in differences(self.declared, self.work.declared()):
             raise InputError(
                 f"a worker has {name} {own!r}, not {theirs!r} as the driver; "
                 "install the same versions and data everywhere"
             )
         return []
 
-    def _outcomes(self, task: Task) -> Answer:
-        seed, start, attack = task
-        chunk = Chunk(seed, start, self.evaluation.attacks.get(attack))
-        found = protocol.evaluate_chunk(self.evaluation, chunk)
-        return [(row, packed(kept)) for row, kept in found]
-
-    def _caught(self, what: Callable[[], Answer]) -> Answer:
+    def _caught(self, what: Callable[[], Answer[R]]) -> Answer[R]:
         try:
             return what()
         except Exception as error:
@@ -171,13 +183,16 @@ class Bench:
             return error
 
 
+W = TypeVar("W", bound=Worker[Any, Any])
+
+
 def spread(
     hire: Callable[[], W],
     ready: Callable[[list[W]], list[W]],
     count: int,
-    chunks: Sequence[Chunk],
-    progress: Progress | None,
-) -> Found:
+    chunks: Sequence[C],
+    progress: Progress[C] | None,
+) -> Found[C, R]:
     """Have up to `count` workers compute chunks; whoever dies is replaced.
 
     Args:
@@ -188,7 +203,7 @@ def spread(
         RideError: where workers die again and again and nothing is finished between.
     """
     waiting, deaths = deque(chunks), 0
-    busy: dict[int, tuple[W, Chunk | None]] = {}  # None: it is preparing
+    busy: dict[int, tuple[W, C | None]] = {}  # None: it is preparing
     try:
         while waiting or any(chunk for _, chunk in busy.values()):
             wanted = len(waiting) + sum(chunk is not None for _, chunk in busy.values())
@@ -216,7 +231,7 @@ def spread(
                 if waiting:
                     following = waiting.popleft()
                     busy[id(worker)] = worker, following
-                    worker.begin((following.seed, following.start, following.attack))
+                    worker.begin(following)
                     if progress:
                         progress(following, 0.0)
                 else:
@@ -232,21 +247,21 @@ def spread(
 # --- Processes of this machine -------------------------------------------------------------------
 
 
-class _Process:
+class _Process(Generic[C, R]):
     """A process that was begun afresh, at the other end of a pipe."""
 
-    def __init__(self, bench: Bench, number: int) -> None:
+    def __init__(self, bench: Bench[C, R], number: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, bench, number), daemon=True)
         self.process.start()
         theirs.close()
 
-    def begin(self, task: Task) -> None:
+    def begin(self, chunk: C) -> None:
         with suppress(OSError):  # it is dead, as `answer` will find
-            self.connection.send(task)
+            self.connection.send(chunk)
 
-    def answer(self) -> Answer:
+    def answer(self) -> Answer[R]:
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
@@ -258,25 +273,20 @@ class _Process:
         self.process.join()
         self.connection.close()
 
-    @staticmethod
-    def ready(workers: "list[_Process]") -> "list[_Process]":
-        found = wait([worker.connection for worker in workers])
-        return [worker for worker in workers if worker.connection in found]
 
-
-def _serve(connection: Connection, bench: Bench, number: int) -> None:
+def _serve(connection: Connection, bench: Bench[C, R], number: int) -> None:
     """What the process does, until its pipe closes or its parent ends, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if torch.device(bench.evaluation.device).type == "cuda":
+    if torch.device(bench.work.device).type == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())
     connection.send(bench.prepare())
     while True:
         try:
-            task = connection.recv()
+            chunk = connection.recv()
         except EOFError:
             return
-        connection.send(bench.compute(task))
+        connection.send(bench.compute(chunk))
 
 
 def _end_with_parent() -> None:

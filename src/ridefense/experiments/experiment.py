@@ -174,7 +174,7 @@ def carry_out(
     cases: Mapping[str, Evaluation],
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
-    workers: Workers | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> None:
     """Run cases, or resume them; cases that another experiment has run are not repeated.
 
@@ -182,10 +182,10 @@ def carry_out(
         InputError: where a case's folder holds another declaration.
         RideError: where it cannot be written to.
     """
-    workers = workers or Here(GrayBoxImages())
+    shared = GrayBoxImages()
     for number, (name, evaluation) in enumerate(cases.items(), 1):
         within = progress and _titled(progress, f"{name} ({number} of {len(cases)})")
-        run(evaluation, run_folder(folder, name), within, workers)
+        run(evaluation, run_folder(folder, name), within, workers, shared)
 
 
 def _titled(progress: Progress, title: str) -> Progress:
