@@ -30,7 +30,7 @@ from ridefense.report.page import PAGE as RUN
 from ridefense.report.page import has_images, images_link, run_page, write_images
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND
 from ridefense.results import AttackResult, DefenceResult, WorstCase, notes, words
-from ridefense.results.notes import NOTES
+from ridefense.results.noting import NOTES
 
 PAGE = "audit"
 """Name of the audit's page, without a suffix."""

@@ -2,7 +2,7 @@ from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
 from .imagenet import Expected
 from .loading import expected, file_of, is_own, load, names
-from .probe import check_classes, probe, readable
+from .probing import check_classes, probe, readable
 from .training import Progress, count_correct, train
 
 __all__ = [

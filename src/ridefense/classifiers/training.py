@@ -20,7 +20,7 @@ from torch.nn import functional
 from ridefense.attacks import Attack
 from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
 from ridefense.classifiers.classifier import Classifier, Info
-from ridefense.classifiers.probe import check_classes, probe, readable
+from ridefense.classifiers.probing import check_classes, probe, readable
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.files import write_atomically

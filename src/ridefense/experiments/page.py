@@ -27,7 +27,7 @@ from ridefense.pages import (
 from ridefense.pages import write as write_document
 from ridefense.report.page import PAGE, run_page
 from ridefense.results import DefenceResult, notes, warnings, words
-from ridefense.results.notes import NOTES
+from ridefense.results.noting import NOTES
 
 _INDEX = "The paper, reproduced"
 

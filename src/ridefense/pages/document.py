@@ -209,6 +209,7 @@ class Section:
 
 
 Block: TypeAlias = Section | Text | Table | Figure | Gallery
+"""A part of a document."""
 
 
 @dataclass(frozen=True)

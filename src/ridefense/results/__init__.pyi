@@ -1,7 +1,7 @@
 from .attack import AttackResult
 from .collection import Results, read_results
 from .defence import DefenceResult, WorstCase
-from .notes import notes, warnings
+from .noting import notes, warnings
 from .paper import STATED, Stated, stated
 from .recorded import RecordedThreat
 from .statistics import (
