@@ -1,5 +1,11 @@
-"""Small evaluations for tests, here or as a process: `python evaluations.py FOLDER [2|ray]`."""
+"""Small evaluations for tests, here or as a process.
 
+`python evaluations.py FOLDER [2|ray|""] [ROWS]`: where ROWS is given, it kills itself with SIGKILL
+in the middle of the chunk after so many rows.
+"""
+
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -73,5 +79,10 @@ def here_or(name: str) -> Workers:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, workers = Path(sys.argv[1]), here_or(*sys.argv[2:] or [""])
-    run(long(folder), folder / "run", workers=workers)
+    folder, workers, rows = [*sys.argv[1:], "", "inf"][:3]
+
+    def kill(doing: str, done: float, total: int) -> None:
+        if done > float(rows):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(long(Path(folder)), Path(folder, "run"), kill, here_or(workers))

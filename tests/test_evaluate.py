@@ -2,8 +2,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 
 from evaluations import GRAY, TINY, WHITE, declare, long, numbers
 from ridefense import Defended, InputError, Median, TVChambolle, Unchanged
-from ridefense.attacks import PGD, Attack
-from ridefense.evaluate import CLEAN, Processes, Threat, evaluate_chunk, protocol, read, run
+from ridefense.attacks import FGSM, PGD, Attack
+from ridefense.evaluate import CLEAN, Here, Processes, Threat, evaluate_chunk, protocol, read, run
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
 from ridefense.results import read_results
@@ -145,28 +147,19 @@ def test_where_the_attacker_knows_the_seed_the_defence_uses_that_seed(folder, tm
 # --- Kill and resume -----------------------------------------------------------------------------
 
 
-def rows_in(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def kill_after(folder, rows):
-    """Start the evaluation as a process, and kill -9 it once it has written so many more rows."""
+def killed(folder, rows):
+    """Run the evaluation as a process that kills itself in the chunk after so many rows."""
     script = os.path.join(os.path.dirname(__file__), "evaluations.py")
-    path = folder / "run" / "records.jsonl"
-    wanted = rows_in(path) + rows
-    process = subprocess.Popen([sys.executable, script, str(folder)])
-    while rows_in(path) < wanted and process.poll() is None:
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    command = [sys.executable, script, str(folder), "", str(rows)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    return read(folder / "run")
 
 
 def test_killed_and_started_again_it_ends_with_the_same_numbers(folder):
     undisturbed = run(long(folder), folder / "long")
     (folder / "killed").mkdir()
-    for rows in (1, 30):
-        kill_after(folder / "killed", rows)
-        assert 0 < len(read(folder / "killed" / "run").rows) < len(undisturbed.rows)
+    for rows in (5, 50):
+        assert 0 < len(killed(folder / "killed", rows).rows) < len(undisturbed.rows)
     with (folder / "killed" / "run" / "records.jsonl").open("ab") as file:
         file.write(b'{"image": 12, "att')  # as a kill within a write leaves it
     kept = numbers(read(folder / "killed" / "run").rows)
@@ -294,6 +287,80 @@ def test_a_purifier_may_give_images_of_any_layout(tmp_path):
     kept = torch.stack([finished.images(row)["purified"] for row in finished.rows])
     assert not Sideways()(images.images).is_contiguous()
     assert torch.equal(kept, images.images)
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """Returns its input itself, or a view of it, as `lambda images, **_: images` does."""
+
+    view: bool
+    is_randomised = False
+
+    def __call__(self, images, ids=None, seed=0):
+        return images.view_as(images) if self.view else images
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_a_purifier_may_return_its_input(folder, tmp_path, view):
+    finished = run(declare(folder, purifier=InPlace(view), threats=(GRAY,), limit=3), tmp_path)
+    for row in finished.rows:
+        kept = finished.images(row)
+        assert torch.equal(kept["purified"], kept["final"])
+        assert row.predictions == (row.bare,)
+
+
+# --- What is shared, and who computed it ---------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(FGSM):
+    """An attack that counts the images it is made for."""
+
+    def _run(self, problem):
+        COUNTED.extend(problem.ids)
+        return super()._run(problem)
+
+
+COUNTED = []
+
+
+def test_gray_box_images_are_found_once_for_all_defences_of_a_classifier(folder, tmp_path):
+    here, threats = Here(GrayBoxImages()), (Threat(attack=Counted(eps=0.1)),)
+    COUNTED.clear()
+    for number, purifier in enumerate((Unchanged(), Median(3))):
+        evaluation = declare(folder, purifier=purifier, threats=threats, limit=4)
+        found = run(evaluation, tmp_path / str(number), workers=here)
+        assert len(COUNTED) == 4
+        alone = run(evaluation, tmp_path / f"alone-{number}")
+        COUNTED[:] = COUNTED[:4]
+        assert numbers(found.rows) == numbers(alone.rows)
+    others = (
+        declare(folder, threats=threats, limit=4, classifier="digits-cnn"),
+        declare(folder, threats=threats, limit=4, seeds=(1,)),
+        declare(folder, threats=threats, limit=4, image_seed=1),
+        declare(folder, threats=(Threat(attack=Counted(eps=0.2)),), limit=4),
+        declare(folder, threats=(replace(threats[0], gradient=Identity()),), limit=4),
+    )
+    for number, evaluation in enumerate(others, 2):
+        COUNTED.clear()
+        run(evaluation, tmp_path / str(number), workers=here)
+        assert len(COUNTED) >= 4
+
+
+def test_a_run_tells_who_computed_it(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ridefense", "evaluate", "--out", "my runs"])
+    few = declare(folder, limit=2, threats=())
+    (first,) = run(few, tmp_path).provenance
+    assert first["command"] == "ridefense evaluate --out 'my runs'"
+    assert datetime.fromisoformat(first["date"]).tzinfo is not None
+    assert first["machine"]["cores"] >= 1
+    assert first["machine"]["processor"]
+    assert first["versions"]["torch"] == version("torch")
+    assert run(few, tmp_path).provenance == (first,)  # nothing was computed
+    monkeypatch.setattr(sys, "argv", ["other"])
+    kept, second = run(replace(few, threats=(GRAY,)), tmp_path).provenance
+    assert kept == first
+    assert second["command"] == "other"
 
 
 def test_progress_goes_from_nothing_to_all_rows(folder, tmp_path):

@@ -237,20 +237,31 @@ def test_an_unreadable_image_among_a_hundred_is_told_and_left_out_of_n(folder, t
 
 @dataclass(frozen=True)
 class Small:
-    """TINY on a device that holds so many images at once."""
+    """TINY on a device that holds so many images at once, and says so as `error` does."""
 
     room: int
+    error: str = "gpu"
     name: str = "small"
     is_randomised: bool = True
 
     def __call__(self, images, ids=None, seed=0):
         if len(images) > self.room:
-            raise torch.OutOfMemoryError("tried to allocate too much")
+            raise ERRORS[self.error]
         return TINY(images, ids=ids, seed=seed)
 
 
-def found_with(folder, room):
-    evaluation = declare(folder, purifier=Small(room), batch=8)
+ERRORS = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate"),
+    "numpy": MemoryError("Unable to allocate 14 GiB"),
+    "native": RideError("fits on 1 threads need 14.3 GB"),
+    "other": RuntimeError("the sizes do not match"),
+}
+ERRORS["native"].__cause__ = MemoryError()
+
+
+def found_with(folder, room, error="gpu"):
+    evaluation = declare(folder, purifier=Small(room, error), batch=8)
     rows, images = [], []
     for chunk in chunks_of(evaluation, 8):
         for row, kept in evaluate_chunk(evaluation, chunk):
@@ -259,9 +270,10 @@ def found_with(folder, room):
     return numbers(rows), images
 
 
-def test_a_chunk_that_the_memory_does_not_hold_is_halved_until_it_does(folder):
+@pytest.mark.parametrize("error", ["gpu", "cpu", "numpy", "native"])
+def test_a_chunk_that_the_memory_does_not_hold_is_halved_until_it_does(folder, error):
     """Integers equal, all else to rounding: sums of a batch may be taken in another order."""
-    (rows, images), (few_rows, few_images) = found_with(folder, 8), found_with(folder, 3)
+    (rows, images), (few_rows, few_images) = found_with(folder, 8), found_with(folder, 3, error)
     for a, b in zip(rows, few_rows, strict=True):
         assert a.key == b.key
         assert a.predictions == b.predictions
@@ -270,6 +282,13 @@ def test_a_chunk_that_the_memory_does_not_hold_is_halved_until_it_does(folder):
         torch.testing.assert_close(a["purified"], b["purified"], atol=1e-5, rtol=0)
 
 
-def test_a_memory_that_holds_no_image_is_told(folder):
-    with pytest.raises(RideError, match=r"cpu has not the memory for one image \(tried"):
-        found_with(folder, 0)
+@pytest.mark.parametrize("error", ["gpu", "cpu", "numpy", "native"])
+def test_a_memory_that_holds_no_image_is_told_with_the_size_of_the_image(folder, error):
+    with pytest.raises(RideError, match="28×28") as told:
+        found_with(folder, 0, error)
+    assert "\n" not in str(told.value)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(folder):
+    with pytest.raises(RuntimeError, match="the sizes do not match"):
+        found_with(folder, 0, "other")

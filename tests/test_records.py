@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -105,6 +106,42 @@ def test_no_changed_byte_of_a_row_goes_unseen(place, change):
 def test_what_is_no_row_is_refused(line):
     with pytest.raises(ValueError):
         Row.parse(line)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"linf": float("nan")},
+        {"l2": float("inf")},
+        {"predictions": ()},
+        {"predictions": (3, None)},
+        {"bare": "3"},
+        {"label": True},
+        {"label": 1.5},
+        {"engine": 3},
+        {"faults": (1,)},
+    ],
+)
+def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, changes):
+    with Records.open(tmp_path, DECLARED) as records:
+        records.append(row(0), images())
+        with pytest.raises(InputError, match="image 1"):
+            records.append(row(1, **changes), images())
+        records.append(row(1), images())
+    assert len(read(tmp_path).rows) == 2
+
+
+def test_fields_at_their_defaults_are_left_out_and_unknown_ones_refused():
+    line = row().line()
+    assert b"history" not in line
+    assert b"peak_megabytes" not in line
+    data = json.loads(line)
+    del data["checksum"]
+    for changes in ({"hugo": 1}, {"bare": None}):
+        text = json.dumps(data | changes)
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        with pytest.raises(ValueError):
+            Row.parse(f'{text[:-1]}, "checksum": "{digest}"}}'.encode())
 
 
 def test_rows_and_images_are_kept_without_loss(tmp_path):
