@@ -151,6 +151,7 @@ def test_parameters_can_be_set(pictures):
     assert np.array_equal(preprocess(x)[0], Median(3)(torch.from_numpy(x)).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("purify", "margin"), [(Median(3), 0), (QUICK, 4)], ids=["Median", "RIDE"])
 def test_pgd_of_art_breaks_the_defended_as_ours_does(purify, margin):
     images, labels = digits(20)

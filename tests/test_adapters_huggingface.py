@@ -69,6 +69,7 @@ def photographs():
     return (127 + 100 * torch.stack(waves)).round().byte().view(2, 3, 40, 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PROCESSORS.values(), ids=PROCESSORS)
 def test_pixels_give_the_logits_that_transformers_gives(make, model, photographs):
     processor = make()

@@ -118,6 +118,7 @@ ATTACKS = [
 MODES = [FrozenWeights(), Trajectory(), Unrolled()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "mode"),
     [*((attack, None) for attack in ATTACKS), *((ATTACKS[2], mode) for mode in MODES)],

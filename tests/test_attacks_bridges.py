@@ -29,6 +29,7 @@ from ridefense.noise import derive
 from ridefense.rivals import ActivationPruning, CropEnsemble
 
 
+@pytest.mark.slow
 def test_autoattack_is_the_library(reader, held_out):
     images, labels = (part[:2] for part in held_out)
     library = package("pyautoattack", "autoattack")
@@ -154,6 +155,7 @@ def black_at_times(share):
     return purify
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [Square(eps=0.1, queries=50), AutoAttack(eps=0.1, version="rand")],
@@ -254,6 +256,7 @@ def test_settings_tell_the_attacks_apart():
     assert all("0x" not in text for text in seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "classes"), [("standard", 4), ("rand", 3), ("standard", 7)])
 def test_autoattack_takes_as_many_targets_as_there_are(version, classes, held_out):
     images = held_out[0][:2]

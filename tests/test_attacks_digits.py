@@ -31,6 +31,7 @@ autopgd = package("pyautoattack.autopgd_base", "autoattack")
 # --- APGD ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.06), ("L2", 1.0)])
 @pytest.mark.parametrize(("name", "loss"), [("ce", cross_entropy), ("dlr", dlr)])
 def test_apgd_is_that_of_its_authors(reader, held_out, norm, eps, name, loss):
@@ -51,6 +52,7 @@ def test_apgd_is_that_of_its_authors(reader, held_out, norm, eps, name, loss):
     torch.testing.assert_close(found.median(), losses.median(), rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_targeted_apgd_is_that_of_its_authors(reader, held_out):
     images, labels = (part[:12] for part in held_out)
     ours = APGD(eps=0.06, steps=20, loss=dlr, targets=9)(reader, images, labels)
@@ -132,6 +134,7 @@ def test_estimates_see_one_draw_a_step(reader, held_out):
     assert seen[0].value.loss.shape == (1,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "most"),
     [

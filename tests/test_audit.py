@@ -102,6 +102,7 @@ def test_a_purifier_that_does_not_say_whether_it_is_differentiable_is_warned_of(
         Audit(**parts, purifier=lambda images, ids=None, seed=0: images, budget=BUDGETS["quick"])
 
 
+@pytest.mark.slow
 def test_a_known_broken_defence_is_broken(median):
     found = gather(median)
     (verdict,) = verdicts(found)
@@ -114,6 +115,7 @@ def test_a_known_broken_defence_is_broken(median):
     assert "failed" not in outcomes.values()
 
 
+@pytest.mark.slow
 def test_the_page_is_written_from_records_alone(median):
     page = write(median)
     assert page.headline[0].startswith("median 3 at ℓ∞ 0.4: no robustness left. 0.0%")
@@ -125,6 +127,7 @@ def test_the_page_is_written_from_records_alone(median):
     assert "What is missing" not in first[1].decode()
 
 
+@pytest.mark.slow
 def test_an_interrupted_audit_goes_on_to_the_same_records(median, tmp_path):
     def until(doing, done, total):
         if doing.startswith("median: BPDA"):
@@ -140,6 +143,7 @@ def test_an_interrupted_audit_goes_on_to_the_same_records(median, tmp_path):
         assert numbers(read(tmp_path / name).rows) == numbers(read(median / name).rows)
 
 
+@pytest.mark.slow
 def test_all_the_work_is_given_to_the_workers(tmp_path):
     given = []
 
@@ -153,6 +157,7 @@ def test_all_the_work_is_given_to_the_workers(tmp_path):
     assert 2 * len(given) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_radius_may_be_added_but_not_another_defence(tmp_path):
     audit = small(limit=2, batch=2, curve=())
     carry_out(audit, tmp_path)

@@ -91,6 +91,7 @@ def test_what_fits_no_network_to_its_input_is_refused(purifier, classifier, imag
         HeldWeights(eps=0.1, hold=0)
 
 
+@pytest.mark.slow
 def test_digits_fall_to_it_more_than_to_bpda_with_as_many_fits():
     pixels, truth = digits(8)
     model = Defended(reader(), QUICK)

@@ -50,6 +50,7 @@ def fresh(architecture="mnist-cnn", **info):
 # --- Shipped weights -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("digits-cnn", 0.98), ("digits-cnn-adv0.3", 0.95)])
 def test_the_digits_classifiers_get_right_what_they_say(name, least):
     classifier, test = load(name), load_dataset("digits", "test")
@@ -59,6 +60,7 @@ def test_the_digits_classifiers_get_right_what_they_say(name, least):
     assert classifier.info.accuracy > least
 
 
+@pytest.mark.slow
 def test_adversarially_trained_classifiers_withstand_their_attack():
     test = load_dataset("digits", "test", limit=50)
     for name in (name for name in names() if "-adv" in name):

