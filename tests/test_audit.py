@@ -2,12 +2,12 @@ import json
 import shutil
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+import ridefense.audit
 from digits import QUICK
 from evaluations import numbers, weights
 from ridefense import GaussianBlur, InputError, Median
@@ -286,9 +286,8 @@ def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):
 
 def test_the_command_exits_with_3_where_a_check_fails(monkeypatch, capsys, tmp_path):
     """Its records say that the attacks broke the bare classifier, and not what is broken."""
-    command = sys.modules["ridefense.cli.audit"]
-    monkeypatch.setattr(command, "Audit", partial(Audit, curve=()))
-    monkeypatch.setattr(command, "BUDGETS", {"small": SCANT})
+    monkeypatch.setattr(ridefense.audit, "CURVE", ())
+    monkeypatch.setitem(BUDGETS, "small", SCANT)
     made = ("audit", "--classifier", weights(tmp_path), "--purifier", "blur:1", "--images", "2")
     out = tmp_path / "out"
 

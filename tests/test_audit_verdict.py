@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from audits import bpda, case, findings, frozen, gray, noise, queries
+from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.audit import compose, conclude, verdicts
 from ridefense.pages import as_html, as_markdown
 
@@ -98,6 +101,21 @@ def test_clean_accuracy_no_better_than_a_guess_is_said_before_the_verdict():
     assert found.headline[0].startswith("RIDE: clean accuracy is 0.0% of 40")
     assert found.headline[1].startswith("RIDE at ℓ∞ 0.1")
     assert as_markdown(compose(found)).index("clean accuracy is 0.0%") < 200
+
+
+@pytest.mark.parametrize(("searched", "warned"), [(False, True), (True, False)])
+def test_a_verdict_tells_where_no_attack_could_have_worked(searched, warned):
+    """Two attacks that returned the clean images, of which one may have searched them."""
+    made = case("ride", {bpda(0.1): ALL, frozen(0.1): ALL})
+    stuck, free = Diagnostics(moved=False), Diagnostics(moved=True)
+    rows = tuple(
+        replace(row, search=free if searched and row.attack == bpda(0.1).label else stuck)
+        for row in made.run.rows
+    )
+    subject = replace(made, run=replace(made.run, rows=rows))
+    told = conclude(findings(subject, bare(FEW))).headline[0]
+    assert told.startswith("RIDE at ℓ∞ 0.1: not broken by the attacks tried")
+    assert ("could not work on 40 of 40 images" in told) == warned
 
 
 def test_a_few_images_are_no_verdict():

@@ -8,7 +8,8 @@ from ridefense.audit.checks import LEVEL, Check, convergence, failed
 from ridefense.audit.findings import Findings
 from ridefense.pages import interval, percent
 from ridefense.report.tables import UPPER_BOUND
-from ridefense.results import Accuracy, AttackResult, Stated, WorstCase, compare, stated, warnings
+from ridefense.results import Accuracy, AttackResult, Stated, WorstCase, compare, stated
+from ridefense.results.noting import could_not_work, no_better_than_a_guess
 from ridefense.results.recorded import Ball
 from ridefense.results.words import kind, setting_of
 
@@ -77,10 +78,16 @@ def answers(findings: Findings, found: list[Verdict]) -> list[str]:
     name = findings.subject.title
     told = [
         f"{name} at {v.ball}: {v.conclusion}. {_share(v.left)} survive the strongest attack on "
-        "each image."
+        f"each image.{_unsearched(v.case)}"
         for v in sorted(found, key=lambda v: (v.left.fraction, v.case.eps))
     ] or [f"No attack on {name} is finished, so there is no verdict yet."]
-    return [*warnings(findings.defences), *told]
+    guesses = (line for d in findings.defences for line in no_better_than_a_guess(d))
+    return [*guesses, *told]
+
+
+def _unsearched(case: WorstCase) -> str:
+    told = could_not_work(case.attacks, case.unsearched)
+    return f" All attacks {told}" if told else ""
 
 
 def caveats(findings: Findings, found: list[Verdict], checks: list[Check]) -> list[str]:

@@ -209,17 +209,16 @@ class AttackResult:
                     found.update(row.search.failures(self.survival[image]))
         return dict(found)
 
-    @property
-    def unsearched(self) -> int:
+    @cached_property
+    def unsearched(self) -> set[int]:
         """Images that are right in some draw and whose search could not have worked."""
-        return sum(
-            any(
-                row.search is not None
-                and not {*row.search.failures(self.survival[image])}.isdisjoint(DISABLING)
-                for row in rows
-            )
+        return {
+            image
             for image, rows in self.rows.items()
-        )
+            for row in rows
+            if row.search is not None
+            and not {*row.search.failures(self.survival[image])}.isdisjoint(DISABLING)
+        }
 
     @property
     def unmoved(self) -> int:

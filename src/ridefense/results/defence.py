@@ -279,6 +279,11 @@ class WorstCase:
         )
 
     @property
+    def unsearched(self) -> set[int]:
+        """Surviving images on which no attack could have worked."""
+        return set.intersection(*(attack.unsearched for attack in self.attacks))
+
+    @property
     def strongest(self) -> AttackResult:
         """The attack with the lowest accuracy by itself."""
         return min(self.attacks, key=lambda attack: attack.accuracy.fraction)

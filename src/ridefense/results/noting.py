@@ -1,9 +1,9 @@
 """What a reader of results must know about them: every report shows these."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ridefense.attacks.diagnostics import FAILURES
+from ridefense.attacks.diagnostics import DISABLING, FAILURES
 from ridefense.evaluate import FAULTS
 from ridefense.results.attack import AttackResult
 from ridefense.results.defence import DefenceResult
@@ -14,17 +14,24 @@ NOTES = "Notes on the rows"
 UNMOVED = "the attack returned the clean image, which is still classified right"
 
 _UNSEARCHED = 0.1
-"""Share of images from which an attack that could not search them is warned of."""
+"""Share of images that no attack could search, above which there is a warning."""
 
 _FEW = 20
 """Images below which the most frequent class is no measure of a guess."""
 
 
 def warnings(defences: Iterable[DefenceResult]) -> Iterator[str]:
-    """What makes results worthless: it stands before everything else."""
+    """What makes accuracies worthless: it stands before them."""
     for defence in defences:
-        if not defence.clean.rows:
-            continue
+        yield from no_better_than_a_guess(defence)
+        for attack in defence.attacks:
+            if told := could_not_work((attack,), attack.unsearched):
+                yield f"{defence.title}: {attack.full_title} {told}"
+
+
+def no_better_than_a_guess(defence: DefenceResult) -> Iterator[str]:
+    """A warning where clean accuracy is that of a guess or less."""
+    if defence.clean.rows:
         clean = defence.clean.accuracy
         guess = defence.chance if clean.n >= _FEW else defence.random_guess
         if clean.fraction <= guess < 1:
@@ -33,14 +40,19 @@ def warnings(defences: Iterable[DefenceResult]) -> Iterator[str]:
                 f"better than a guess ({guess:.1%}). Robust accuracies mean nothing until that is "
                 "mended: check that the classifier, its classes and the labels fit."
             )
-        for attack in defence.attacks:
-            count = attack.unsearched
-            if attack.rows and count > _UNSEARCHED * len(attack.rows):
-                yield (
-                    f"{defence.title}: {attack.full_title} could not work on {count} of "
-                    f"{len(attack.rows)} images, which kept their class. Its accuracy shows no "
-                    f"robustness ({'; '.join(FAILURES[name] for name in attack.failures)})."
-                )
+
+
+def could_not_work(attacks: Sequence[AttackResult], unsearched: Collection[int]) -> str:
+    """A warning where attacks could not search many images that kept their class; else empty."""
+    images = len(attacks[0].rows)
+    if len(unsearched) <= _UNSEARCHED * images:
+        return ""
+    found = {name for attack in attacks for name in attack.failures}
+    reasons = "; ".join(FAILURES[name] for name in DISABLING if name in found)
+    return (
+        f"could not work on {len(unsearched)} of {images} images, which kept their class, so this "
+        f"accuracy shows no robustness ({reasons})."
+    )
 
 
 def notes(attacks: Iterable[AttackResult]) -> list[str]:
