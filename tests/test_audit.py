@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -125,6 +126,29 @@ def test_the_page_is_written_from_records_alone(median):
     assert (median / "survivors-against-eps.svg").read_text().startswith("<svg")
     assert b"nothing is missing" not in first[1]
     assert "What is missing" not in first[1].decode()
+
+
+def links(path):
+    """Where a page's links to other pages lead; all of them must be there."""
+    targets = re.findall(r'<a href="([^"#]+)"', path.read_text())
+    found = {(path.parent / target).resolve() for target in targets}
+    assert all(target.is_file() for target in found), found
+    return found
+
+
+def test_every_attack_opens_its_images_and_leads_back(median):
+    write(median)
+    page, subject = median / "audit.html", gather(median).subject
+    audited = [attack for attack in subject.attacks if attack.threat.ball == ("Linf", 0.4)]
+    images = {median / "median" / "attacks" / f"{attack.label}.html" for attack in audited}
+    runs = {median / name / "report.html" for name in ("none", "jpeg", "median")}
+    assert links(page) == images | runs
+    for path in images:
+        assert links(path) == {page}
+        assert "perturbation ×" in path.read_text()
+    for path in runs:
+        assert page in links(path)
+    assert ".html" not in (median / "audit.md").read_text()
 
 
 @pytest.mark.slow

@@ -60,6 +60,14 @@ def test_a_curve_of_few_points_has_a_bar_at_each():
     assert bars == [[[p.x, p.low], [p.x, p.high]] for p in points]
 
 
+def test_a_logarithmic_axis_has_the_points_own_numbers():
+    points = [Point.at(x, 1.0) for x in (10.0, 50.0, 200.0)]
+    told = as_svg(curves({"": {"a": points}}, "steps", "y", log=True))
+    texts = [element.text for element in ElementTree.fromstring(told).iter()]
+    assert {"10", "50", "200"} <= set(texts)
+    assert not any("$" in text for text in texts if text)
+
+
 def test_exact_values_have_no_interval():
     (axes,) = curves({"": {"a": [Point.at(x, x) for x in range(40)]}}, "x", "y").axes
     assert not axes.collections

@@ -77,7 +77,7 @@ def curves(
         x, y: the axes' labels.
         highlight: name of the curve that is drawn in front of the others and thicker.
         dashed: names of curves that are drawn dashed.
-        log: whether the horizontal axis is logarithmic.
+        log: whether the horizontal axis is logarithmic, with ticks where there are points.
         y_range: of the vertical axis; by default what the curves take.
     """
     names = list(dict.fromkeys(name for drawn in panels.values() for name in drawn))
@@ -85,7 +85,9 @@ def curves(
         names = [highlight, *(name for name in names if name != highlight)]
     looks = dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS)), strict=False))
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3.0 + 4.2 * len(panels), 3.4), layout="constrained")
+        columns = _columns(names, len(panels))
+        height = 3.4 + 0.17 * -(-len(names) // columns)
+        figure = Figure(figsize=(2.2 + 3.8 * len(panels), height), layout="constrained")
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         handles: dict[str, Line2D] = {}
         for axes, (title, drawn) in zip(row, panels.items(), strict=True):
@@ -101,12 +103,22 @@ def curves(
             axes.set(title=title, xlabel=x)
             if log:
                 axes.set_xscale("log")
+                axes.set_xticks(sorted({p.x for points in drawn.values() for p in points}))
+                axes.set_xticks([], minor=True)
+                axes.xaxis.set_major_formatter("{x:g}")
         row[0].set_ylabel(y)
         if y_range:
             row[0].set_ylim(*y_range)
         shown = [name for name in names if name in handles]
-        figure.legend([handles[name] for name in shown], shown, loc="outside right center")
+        lines = [handles[name] for name in shown]
+        figure.legend(lines, shown, loc="outside lower center", ncols=columns)
     return figure
+
+
+def _columns(names: Sequence[str], panels: int) -> int:
+    """Of a legend below so many panels, as far as the longest name lets them stand side by side."""
+    longest = max(map(len, names), default=0)
+    return max(1, min(len(names), 110 * panels // (longest + 7)))
 
 
 def _curve(
