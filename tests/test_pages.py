@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ import torch
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from ridefense.evaluate import RunFolder
 from ridefense.pages import (
     NOTHING,
     Card,
@@ -33,6 +35,7 @@ from ridefense.pages import (
     as_json,
     as_markdown,
     as_terminal,
+    made_by,
     number,
     share,
     slug,
@@ -159,6 +162,33 @@ def test_a_slug_is_a_name_of_a_file_everywhere(title):
 
 def test_letters_of_the_field_are_spelled_in_slugs():
     assert slug("Accuracy against ε") == "accuracy-against-eps"
+
+
+def run_folder(versions=None, *provenance):
+    return RunFolder(Path("run"), {}, {}, versions or {}, (), provenance)
+
+
+def test_provenance_tells_each_value_once_and_the_span_of_dates():
+    def entry(command, date, **machine):
+        machine = {"processor": "CPU", "cores": 2, **machine}
+        found = {"command": command, "date": date, "machine": machine, "versions": {"torch": "2"}}
+        return found
+
+    runs = [
+        run_folder({}, entry("ridefense a", "2026-02-01"), entry("ridefense a", "2026-01-01")),
+        run_folder({}, entry("ridefense b", "2026-01-15", cores=1, gpu="GPU")),
+    ]
+    assert made_by(runs) == {
+        "Command": "ridefense a; ridefense b",
+        "Date": "2026-01-01 to 2026-02-01",
+        "Machine": "CPU, 2 cores; CPU, 1 core, GPU",
+        "Versions": "torch 2",
+    }
+
+
+def test_old_records_have_versions_alone():
+    assert made_by([run_folder({"torch": "2", "gone": ""})]) == {"Versions": "torch 2"}
+    assert made_by([run_folder()]) == made_by([]) == {}
 
 
 # --- HTML ----------------------------------------------------------------------------------------

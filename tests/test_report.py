@@ -18,6 +18,7 @@ RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigm
 BPDA = {
     "name": "BPDA",
     "knows": "classifier, purifier",
+    "asks": "gradients",
     "norm": "Linf",
     "eps": 0.1,
     "attack": {"type": "PGD"},
@@ -39,6 +40,10 @@ def settings(purifier=RIDE, **dataset):
 
 def record(folder, predictions, attacks, purifier=RIDE, **dataset):
     """A run of images of class 3: predictions by attack, then by image."""
+    attacks = {
+        label: attack | {"attack": {"eps": attack["eps"], **attack["attack"]}}
+        for label, attack in attacks.items()
+    }
     declared = {"settings": settings(purifier, **dataset), "versions": {}, "attacks": attacks}
     with Records.open(folder, declared) as records:
         for attack, by_image in predictions.items():
@@ -351,7 +356,12 @@ def test_the_page_is_one_for_a_real_run(tmp_path):
 
 
 def test_attacks_by_queries_have_no_gradient(tmp_path):
-    square = {**BPDA, "name": "Square Identity", "attack": {"type": "Square", "queries": 5}}
+    square = {
+        **BPDA,
+        "name": "Square Identity",
+        "asks": "queries",
+        "attack": {"type": "Square", "queries": 5},
+    }
     record(tmp_path, {"none": [GOOD], "square": [GOOD]}, {"square": square})
     assert "Square by queries, queries 5" in html(read_results(tmp_path))
 

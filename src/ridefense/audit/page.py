@@ -117,7 +117,7 @@ def compose(result: AuditResult) -> Document:
     return Document(
         f"Audit of {subject.title}",
         tuple(blocks),
-        provenance=made_by([{"versions": subject.run.versions}]),
+        provenance=made_by(defence.run for defence in defences),
     )
 
 

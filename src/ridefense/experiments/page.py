@@ -86,7 +86,7 @@ def index(found: dict[Experiment, ExperimentResults]) -> Document:
     return Document(
         _INDEX + ("".join(map(_scale, scales))),
         (table,),
-        provenance=_made(case for results in found.values() for case in results.cases.values()),
+        provenance=made_by(c.run for results in found.values() for c in results.cases.values()),
     )
 
 
@@ -106,7 +106,7 @@ def compose(experiment: Experiment, results: ExperimentResults) -> Document:
         f"{experiment.source}: {experiment.title}{_scale(results.scale)}",
         tuple(blocks),
         links=(Link(f"../{PAGE}", _INDEX),),
-        provenance=_made(results.cases.values()),
+        provenance=made_by(case.run for case in results.cases.values()),
     )
 
 
@@ -170,7 +170,3 @@ def _runs(results: ExperimentResults) -> Table:
         Column("Draws of each final image", "number"),
     )
     return Table("What was run", columns, rows)
-
-
-def _made(cases: Iterable[DefenceResult]) -> dict[str, str]:
-    return made_by({"versions": case.run.versions} for case in cases)

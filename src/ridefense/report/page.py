@@ -191,4 +191,4 @@ def _images(defence: DefenceResult) -> list[Block]:
 
 
 def _made(defences: Iterable[DefenceResult]) -> dict[str, str]:
-    return made_by({"versions": defence.run.versions} for defence in defences)
+    return made_by(defence.run for defence in defences)
