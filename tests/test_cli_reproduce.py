@@ -9,11 +9,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import redirect_stderr
 from dataclasses import replace
-from html import escape
 from html.parser import HTMLParser
 from io import StringIO
 
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from ridefense import datasets
@@ -293,9 +293,9 @@ def test_what_has_no_weights_is_left_out(call, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("hugo",), "no experiment 'hugo'; use table-1, "),
-        (("table-1", "hugo"), "no experiment 'hugo'"),
-        (("all", "--scale", "hugo"), "'hugo' is not one of"),
+        (("hugo",), "experiment is 'hugo'; use one of table-1, "),
+        (("table-1", "hugo"), "experiment is 'hugo'"),
+        (("all", "--scale", "hugo"), "scale is 'hugo'; use one of smoke, "),
         (("table-1", "--dataset", "mnist"), "dataset is 'mnist'; write it as cifar10=NAME"),
         (("table-1", "--dataset", "=x"), "dataset of ''; use one of mnist, cifar10, imagenet"),
         (("table-1", "--classifier", "mnist="), "classifier is 'mnist='; write it as"),
