@@ -254,9 +254,18 @@ class Averaged:
         return images.mean(dim=0, keepdim=True)
 
 
-def test_what_would_draw_the_same_for_ever_is_refused(classifier):
+def test_replicas_that_would_repeat_each_others_draws_are_refused():
+    # Without parameters nothing is sent to the device, which need not be there.
+    model = Defended(nn.Flatten(), PURIFY)
     with pytest.raises(InputError, match="put its classifier into DataParallel"):
-        Defended(classifier, PURIFY)._replicate_for_data_parallel()  # as DataParallel begins
+        nn.parallel.replicate(model, [0])
+
+
+def test_it_prints_what_it_is_made_of(classifier):
+    text = repr(Defended(classifier, Median(5), Trajectory(), seed=7))
+    assert all(part in text for part in ("Median(kernel=5)", "Trajectory", "7", "Conv2d"))
+    assert "RIDE(" in repr(Defended(classifier, PURIFY))
+    assert "Takes" in repr(Defended(classifier, Takes()))
 
 
 def test_images_of_nan_are_not_taken_for_changed(classifier, pictures):

@@ -1,5 +1,6 @@
 """Gradient modes against central differences of the fit itself, in float64, noise held fixed."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from ridefense import IMAGENET, RIDE, GaussianBlur, InputError, Median, Network, TVChambolle, UNet
-from ridefense import gradients as modes
 from ridefense.engines import eager
 from ridefense.gradients import (
     FrozenWeights,
@@ -165,35 +165,47 @@ def test_the_modes_are_one_family(pictures):
             assert (one - other).norm() > 1e-3 * other.norm()
 
 
-@pytest.mark.parametrize("change", [{}, {"amsgrad": True, "loss": "norm", "carry": "weights"}])
-def test_checkpoints_change_nothing(change, pictures, monkeypatch):
-    purify, images = replace(BASE, **change), away_from_edges(pictures)
-    cotangent = vectors(images.shape)[0]
-    checkpointed = gradient(Unrolled(), purify, images, cotangent)
+class Kept:
+    """A tensor that PyTorch keeps for a backward pass."""
 
-    class Kept:
-        @staticmethod
-        def apply(segment, weights, moments, x):
-            weights = weights if weights.requires_grad else weights.requires_grad_()
-            return segment(weights, moments, x, differentiable=True)
-
-    monkeypatch.setattr(modes, "_Checkpointed", Kept)
-    kept = gradient(Unrolled(), purify, images, cotangent)
-    torch.testing.assert_close(checkpointed, kept, rtol=1e-9, atol=1e-12)
+    def __init__(self, tensor):
+        self.tensor = tensor
 
 
-def test_a_segment_is_the_root_of_the_steps(pictures, monkeypatch):
-    lengths = []
-    plain = modes._Segment.__call__
+def kept_bytes(purify, images):
+    """What is kept, after a whole fit, for its backward pass."""
+    kept = weakref.WeakSet()
 
-    def watch(self, *args, **kwargs):
-        lengths.append(len(self.steps))
-        return plain(self, *args, **kwargs)
+    def keep(tensor):
+        box = Kept(tensor)
+        kept.add(box)
+        return box
 
-    monkeypatch.setattr(modes._Segment, "__call__", watch)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda box: box.tensor):
+        views = Unrolled().views(purify, images.clone().requires_grad_(), ids=IDS, seed=SEED)
+    assert views.requires_grad
+    return sum(box.tensor.numel() * box.tensor.element_size() for box in kept)
+
+
+def test_memory_of_an_unrolled_fit_grows_with_the_root_of_its_steps(pictures):
     images = away_from_edges(pictures)
-    gradient(Unrolled(), replace(BASE, steps=18, rounds=1), images, vectors(images.shape)[0])
-    assert lengths == [*(4, 4, 4, 4, 2), *(2, 4, 4, 4, 4)]  # forward, and again backwards
+    short, long = (
+        kept_bytes(replace(BASE, steps=steps, rounds=1, samples=1), images) for steps in (9, 144)
+    )
+    assert short < long < 5 * short  # 16 times the steps
+
+
+def test_a_fit_of_many_segments_has_the_derivative_of_the_fit(pictures):
+    purify = replace(BASE, steps=18, rounds=1)
+    images = away_from_edges(pictures)
+    cotangent, direction, _ = vectors(images.shape)
+    got = gradient(Unrolled(), purify, images, cotangent)
+
+    def function(at):
+        return (purify(at, ids=IDS, seed=SEED) * cotangent).sum()
+
+    expected = difference(function, images, direction)
+    assert float((got * direction).sum()) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ class Defended(nn.Module):
         """
         from ridefense import opaque  # imports PyTorch's compiler
 
-        return opaque.forward(self, images, ids, seed)
+        logits: Tensor = opaque.forward(self, images, ids, seed)
+        return logits
 
     def views(
         self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
@@ -100,7 +101,8 @@ class Defended(nn.Module):
         """
         from ridefense import opaque
 
-        return opaque.views(self, images, ids, seed)
+        logits: Tensor = opaque.views(self, images, ids, seed)
+        return logits
 
     def _views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         seed = self._seed_of_call(images, seed)
@@ -211,7 +213,8 @@ def _check_pixels(images: Tensor) -> None:
             "a Defended needs pixels, so it cannot be exported or transformed by torch.func; "
             "export its classifier, and differentiate with torch.autograd.grad"
         ) from error
-    if forward_ad.unpack_dual(images).tangent is not None:
+    dual = forward_ad.unpack_dual(images)  # type: ignore[no-untyped-call]  # untyped there
+    if dual.tangent is not None:
         raise InputError(
             "a Defended has no forward-mode derivative; differentiate with torch.autograd.grad"
         )

@@ -98,7 +98,9 @@ class GaussianBlur(Filter):
             raise InputError(
                 f"sigma is {self.sigma} for images {tuple(images.shape)}; blur by less"
             )
-        return transforms.gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2)
+        size, sigma = [2 * radius + 1] * 2, [self.sigma] * 2
+        blurred: Tensor = transforms.gaussian_blur(images, size, sigma)
+        return blurred
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,9 @@ class TVBregman(Filter):
         def denoise(array: np.ndarray, weight: float, channel_axis: int) -> np.ndarray:
             # scikit-image drops axes of one; without the channels' it transposes what is left.
             if len(array) == 1:
-                return denoise_tv_bregman(array[0], weight=weight)[None]
-            return denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
+                return np.asarray(denoise_tv_bregman(array[0], weight=weight)[None])
+            found = denoise_tv_bregman(array, weight=weight, channel_axis=channel_axis)
+            return np.asarray(found)
 
         # Nor does it take an axis of one pixel: as three equal ones, with no variation along it.
         thin = [3 if side == 1 else 1 for side in images.shape[2:]]

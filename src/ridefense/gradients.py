@@ -14,7 +14,6 @@ estimates are taken to move with the input as BPDA takes them to.
 
 import itertools
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,11 +23,11 @@ from torch import Tensor, nn
 
 from ridefense import engines
 from ridefense.describe import Plain, describe_by_weights
-from ridefense.engines import Progress, eager
+from ridefense.engines.differentiable import TailFits
 from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
-from ridefense.noise import Id, Keys, Stream
+from ridefense.noise import Id, Keys
 from ridefense.purifier import Purifier, purified_by
 from ridefense.settings import FitsNetworks, Settings, settings_for
 
@@ -248,7 +247,7 @@ def train_surrogate(
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         for _ in range(epochs):
             order = torch.randperm(len(inputs), generator=generator)
-            for rows in order.split(64):
+            for rows in torch.split(order, 64):
                 loss = (network(inputs[rows]) - targets[rows]).square().mean()
                 optimiser.zero_grad()
                 loss.backward()
@@ -279,125 +278,8 @@ def _through_the_fit(
 
     tail = fitted.total_steps if steps is None else steps
 
-    def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, _TailFits]:
-        return "differentiable", _TailFits(settings, x, keys, tail)
+    def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, engines.Fits]:
+        return "differentiable", TailFits(settings, x, keys, tail)
 
     found = estimate(fitted, images, ids=ids, seed=seed, start=start, differentiable=True)
     return found.value[None]
-
-
-class _TailFits:
-    """Fits whose last `tail` steps stay connected to x; see `engines.Fits`."""
-
-    def __init__(self, settings: Settings, x: Tensor, keys: Keys, tail: int) -> None:
-        self.settings, self.keys = settings, keys
-        self.boundary = max(0, settings.total_steps - tail)
-        self.segment = max(1, math.isqrt(settings.total_steps - self.boundary))
-        _, self.head = engines.start(settings, x.detach(), keys)
-        self.state: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def weights(self) -> Tensor:
-        return self.head.weights if self.state is None else self.state[0]
-
-    @property
-    def moments(self) -> Tensor:
-        return self.head.moments if self.state is None else self.state[1]
-
-    @moments.setter
-    def moments(self, moments: Tensor) -> None:
-        if self.state is None:
-            self.head.moments = moments
-        else:
-            self.state = (self.state[0], moments)
-
-    def fit(
-        self,
-        x: Tensor,
-        steps: range,
-        rates: Sequence[float],
-        start: int = 0,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        cut = min(max(self.boundary - steps.start, 0), len(steps))
-        losses = [self.head.fit(x.detach(), steps[:cut], rates[:cut], start)] if cut else []
-        for first in range(cut, len(steps), self.segment):
-            if self.state is None:
-                self.state = (self.head.weights.to(x), self.head.moments.to(x))
-            part = steps[first : first + self.segment]
-            segment = _Segment(self.settings, self.keys, part, rates[first:], start)
-            *state, loss = _Checkpointed.apply(segment, *self.state, x)
-            self.state = tuple(state)
-            losses.append(loss)
-            if progress:
-                progress(len(x) * (first + len(part)), len(x) * len(steps))
-        return torch.cat(losses, dim=1) if losses else x.new_zeros(len(x), 0)
-
-    def output(
-        self,
-        x: Tensor,
-        step: int,
-        samples: int,
-        *,
-        stream: Stream = Stream.OUTPUT,
-        dropout: bool = False,
-    ) -> Tensor:
-        # The estimate that comes with a step's own forward pass is that of before the step.
-        end = step + 1 if stream is Stream.INPUT else step
-        if step <= self.boundary and end < self.settings.total_steps:
-            value = self.head.output(x.detach(), step, samples, stream=stream, dropout=dropout)
-            return moving_with(value, x)
-        return eager.expected_output(
-            self.settings, self.keys, self.weights.to(x), x, step, samples, stream, dropout
-        )
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """Some consecutive steps of the fit, as a function that can be run again."""
-
-    settings: Settings
-    keys: Keys
-    steps: range
-    rates: Sequence[float]
-    start: int
-
-    def __call__(self, weights, moments, x, differentiable: bool) -> tuple[Tensor, ...]:
-        size = engines.fitted_size(self.settings, x)
-        losses = []
-        for rate, step in zip(self.rates, self.steps, strict=False):
-            draws = eager.draw(self.settings, self.keys, [step], size, x).at(0)
-            loss, weights, moments = eager.take_step(
-                self.settings,
-                (weights, moments),
-                x,
-                draws,
-                rate,
-                step + 1 - self.start,
-                differentiable=differentiable,
-            )
-            losses.append(loss.detach())
-        return weights, moments, torch.stack(losses, dim=1)
-
-
-class _Checkpointed(torch.autograd.Function):
-    """A segment that keeps only its inputs, and runs again when its derivative is asked for.
-
-    `torch.utils.checkpoint` cannot serve: a step takes a gradient of its own inside.
-    """
-
-    @staticmethod
-    def forward(ctx, segment: _Segment, weights, moments, x):
-        ctx.segment = segment
-        ctx.save_for_backward(weights, moments, x)
-        *state, losses = segment(weights, moments, x, differentiable=False)
-        ctx.mark_non_differentiable(losses)
-        return *state, losses
-
-    @staticmethod
-    def backward(ctx, weights_bar, moments_bar, _):
-        inputs = [value.detach().requires_grad_() for value in ctx.saved_tensors]
-        with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
-            weights, moments, _ = ctx.segment(*inputs, differentiable=True)
-        bars = torch.autograd.grad((weights, moments), inputs, (weights_bar, moments_bar))
-        return None, *bars

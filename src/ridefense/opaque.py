@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ridefense.defended import Defended
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch does not type it
 def views(model: "Defended", images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
     """`Defended.views`, executed as it is under `torch.compile`."""
     return model._views(images, ids, seed)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch does not type it
 def forward(
     model: "Defended", images: Tensor, ids: Sequence[Id] | None, seed: int | None
 ) -> Tensor:

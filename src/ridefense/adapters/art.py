@@ -15,7 +15,7 @@ from ridefense.purifier import Purifier
 _ART = package("art.defences.preprocessor.preprocessor", "art")
 
 
-class Preprocessor(_ART.PreprocessorPyTorch):
+class Preprocessor(_ART.PreprocessorPyTorch):  # type: ignore[misc, name-defined]  # ART is not typed
     """A purifier in front of ART's `PyTorchClassifier`, one of its `preprocessing_defences`.
 
     It purifies what is to be predicted, not what is trained on. Every `forward` draws anew, as

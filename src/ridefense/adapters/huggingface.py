@@ -124,7 +124,7 @@ class ForImageClassification(nn.Module):
                 "ridefense.adapters.huggingface.classifier"
             )
         self.defended = defended
-        self.config = inner.network.model.config
+        self.config: Any = inner.network.model.config
 
     def forward(self, pixel_values: Tensor) -> Any:
         """An `ImageClassifierOutput` with logits [N, classes].
@@ -135,7 +135,8 @@ class ForImageClassification(nn.Module):
         Raises:
             InputError: where they do not come from pixels in [0, 1].
         """
-        normalise: Normalise = self.defended.classifier[0]
+        normalise = cast(Classifier, self.defended.classifier)[0]
+        assert isinstance(normalise, Normalise)  # as a Classifier begins
         images = pixel_values * normalise.std + normalise.mean
         low, high = images.detach().aminmax()
         slack = 16 * torch.finfo(images.dtype).eps
@@ -153,7 +154,8 @@ class ForImageClassification(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.config.dtype or torch.float32
+        declared: torch.dtype | None = self.config.dtype
+        return declared or torch.float32
 
     def can_generate(self) -> bool:
         return False
@@ -172,19 +174,23 @@ class _Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         pixels = pixels if pixels.shape[-2:] == self.size else self.resized(pixels)
-        return self.model(pixel_values=pixels).logits
+        logits: Tensor = self.model(pixel_values=pixels).logits
+        return logits
 
     def resized(self, pixels: Tensor) -> Tensor:
         """What the processor makes of them, less its normalisation."""
         features = self.processor(
             images=list(pixels), do_rescale=False, do_normalize=False, return_tensors="pt"
         )
-        return features["pixel_values"]
+        prepared: Tensor = features["pixel_values"]
+        return prepared
 
 
 def _check(whole: Classifier, processor: Any) -> None:
     """Refuse a processor that makes anything but its own normalised colour of a plain image."""
-    normalise, network = whole
+    normalise, network = whole[0], whole[1]
+    assert isinstance(normalise, Normalise)  # as a Classifier begins
+    assert isinstance(network, _Network)
     colour = torch.tensor([60, 130, 190])[: len(normalise.mean)].byte().view(-1, 1, 1)
     shown = processor(images=[colour.expand(-1, 97, 97)], return_tensors="pt")["pixel_values"]
     expected = normalise(colour / 255).expand(1, -1, *network.size)

@@ -1,10 +1,11 @@
 from .answers import Value
 from .apgd import APGD
+from .autoattack import AutoAttack, Square
 from .base import Attack, AttackOutcome, Unattacked, UniformNoise
 from .blackbox import NES, SPSA
-from .bridges import AutoAttack, Foolbox, Square
 from .descent import FGSM, PGD, Iterate, Iterative
 from .diagnostics import Diagnostics
+from .foolbox import Foolbox
 from .held import HeldWeights
 from .losses import LOSSES, cross_entropy, dlr, margin
 from .transfer import Transfer

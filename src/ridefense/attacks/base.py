@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,14 @@ class AttackOutcome:
 class Attack(ABC):
     """A threat model (`norm`, `eps`) and a way of searching it."""
 
-    norm: NormName
-    eps: float
+    if TYPE_CHECKING:  # as fields or properties of subclasses
+
+        @property
+        def norm(self) -> NormName: ...
+
+        @property
+        def eps(self) -> float: ...
+
     asks: ClassVar[Asks] = "gradients"
     """What it asks the model that it is called with; a transfer asks its own source instead."""
     revision: ClassVar[int] = 1

@@ -214,8 +214,8 @@ class Ascent:
         problem.progress(done, total)
 
 
-class _Default(float):
-    """A step size that was not given, and follows eps in `dataclasses.replace`."""
+class _FollowsEps(float):
+    """A step size that was not given: `dataclasses.replace` with another eps computes it anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +233,16 @@ class PGD(Iterative):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.step_size is None or isinstance(self.step_size, _Default):
-            object.__setattr__(self, "step_size", _Default(self._share * self.eps))
-        if not 0 <= self.step_size < float("inf"):
+        if self.step_size is None or isinstance(self.step_size, _FollowsEps):
+            object.__setattr__(self, "step_size", _FollowsEps(self._share * self.eps))
+        if not 0 <= self.step_length < float("inf"):
             raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
+
+    @property
+    def step_length(self) -> float:
+        """The step size, given or not."""
+        assert self.step_size is not None  # since __post_init__
+        return self.step_size
 
     @classmethod
     def derived_defaults(cls, settings: Plain) -> Plain:
@@ -246,7 +252,7 @@ class PGD(Iterative):
     def climb(self, run: Ascent, images: Tensor) -> Tensor:
         for step in range(self.steps):
             _, gradient = self._gradient(run, images, step)
-            moved = images + self.step_size * run.norm.steepest(gradient)
+            moved = images + self.step_length * run.norm.steepest(gradient)
             images = project(run.norm, moved, run.centre, self.eps)
         return images
 

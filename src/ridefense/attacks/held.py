@@ -15,11 +15,11 @@ from ridefense.defended import Defended
 from ridefense.engines import eager
 from ridefense.errors import InputError
 from ridefense.estimate import Estimate, estimate
-from ridefense.gradients import GradientMode
+from ridefense.gradients import GradientMode, sees_the_image
 from ridefense.images import cut_to_range
 from ridefense.noise import Id, Keys, Stream
 from ridefense.purifier import Purifier
-from ridefense.settings import FitsNetworks, settings_for
+from ridefense.settings import settings_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class HeldWeights(PGD):
 
     def climb(self, run: Ascent, images: Tensor) -> Tensor:
         rows = torch.arange(len(images), device=images.device)
-        parts = rows.split(max(1, self.batch // self.eot))
+        parts = torch.split(rows, max(1, self.batch // self.eot))
         held: list[Objective] = []
         for step in range(self.steps):
             if step % self.hold == 0:
@@ -63,18 +63,19 @@ class HeldWeights(PGD):
             values, gradients = zip(*answers, strict=True)
             value = Value(*(torch.cat([getattr(v, n) for v in values]) for n in ("loss", "wrong")))
             run.saw(images, step, value)
-            moved = images + self.step_size * run.norm.steepest(torch.cat(gradients))
+            moved = images + self.step_length * run.norm.steepest(torch.cat(gradients))
             images = project(run.norm, moved, run.centre, self.eps)
         return images
 
 
 def _hold(objective: Objective, images: Tensor, run: Ascent, step: int) -> Objective:
     """The same question asked of networks fitted at these images."""
-    model, purifier = objective.model, getattr(objective.model, "purifier", None)
-    if not (isinstance(purifier, FitsNetworks) and purifier.noisy_input):
+    model = objective.model
+    purifier = model.purifier if isinstance(model, Defended) else None
+    if not (isinstance(model, Defended) and sees_the_image(model.purifier)):
         raise InputError(
-            f"{getattr(purifier, 'name', type(model).__name__)} fits no network to its input that "
-            "could be held; use PGD"
+            f"{type(model).__name__ if purifier is None else purifier.name} fits no network to its "
+            "input that could be held; use PGD"
         )
     rows = torch.arange(len(images), device=images.device)
     seed = objective.seed_of((run.index, step))
@@ -92,8 +93,9 @@ class _Held(Defended):
         self, model: Defended, images: Tensor, draws: Sequence[Sequence[int]], seed: int
     ) -> None:
         super().__init__(model.classifier, model.purifier)
-        self.images = images.detach()
-        self.settings = settings_for(model.purifier, self.images)
+        settings = settings_for(model.purifier, images)
+        assert settings is not None  # it sees the image
+        self.settings, self.images = settings, images.detach()
         self.fits = [self._fit(ids, seed) for ids in draws]
 
     def _fit(self, ids: Sequence[int], seed: int) -> tuple[Keys, Estimate]:

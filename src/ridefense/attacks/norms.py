@@ -63,7 +63,8 @@ class L2:
         # (Voelker et al. 2017).
         n = math.prod(shape[1:])
         draw = keys.normal(Stream.ATTACK, [step], n + 2)[:, 0]
-        return (draw / draw.norm(dim=1, keepdim=True))[:, :n].reshape(shape)
+        sphere: Tensor = draw / draw.norm(dim=1, keepdim=True)
+        return sphere[:, :n].reshape(shape)
 
 
 NORMS: dict[NormName, Norm] = {"Linf": Linf(), "L2": L2()}

@@ -104,7 +104,7 @@ class Objective:
             seed = self.seed_of(question)
             parts = [
                 views(self.model, images[part], self.ids_of(part), seed)[-1]
-                for part in rows.split(self.batch)
+                for part in torch.split(rows, self.batch)
             ]
         return torch.cat(parts)
 
@@ -150,7 +150,7 @@ class Objective:
         rows = torch.arange(count * self.eot, device=images.device)
         parts = [
             self._ask(images, part % count, part // count, seed, differentiate)
-            for part in rows.split(self.batch)
+            for part in torch.split(rows, self.batch)
         ]
         return Answers.joined(parts, self.eot)
 

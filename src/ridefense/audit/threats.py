@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -168,8 +169,9 @@ def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator
             continue
         traits = ("noisy_input", "noisy_target", "suppression", "alpha")
         own = kind(network=purifier.network)
-        settings = {name: new for name, (new, _) in purifier.differences(own).items()}
-        sibling = replace(own, **{k: v for k, v in settings.items() if k not in traits})
+        changes = purifier.differences(own).items()
+        schedule: dict[str, Any] = {k: new for k, (new, _) in changes if k not in traits}
+        sibling = replace(own, **schedule)
         source = Defended(classifier, sibling, Identity())
         yield Threat(attack=Transfer(source=source, attack=PGD(eps=eps)))
 
@@ -260,8 +262,8 @@ def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:
 
 
 def _exact(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:
-    fitted = isinstance(purifier, Settings)
-    if purifier.total_steps <= budget.unrolled if fitted else purifier.differentiable:
+    short = isinstance(purifier, Settings) and purifier.total_steps <= budget.unrolled
+    if short or purifier.differentiable:
         yield Unrolled()
 
 

@@ -51,6 +51,9 @@ class Info:
 class Normalise(nn.Module):
     """Pixels in [0, 1] to the network's range; follows the model to its device and dtype."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
         for name in ("mean", "std"):

@@ -45,7 +45,7 @@ class OverwrittenPGD(PGD):
             estimate = found.value.requires_grad_()
             loss = cross_entropy(objective.model.classifier(estimate), objective.labels)
             (gradient,) = torch.autograd.grad(loss, estimate)
-            moved = found.x[-1] + self.step_size * run.norm.steepest(gradient)
+            moved = found.x[-1] + self.step_length * run.norm.steepest(gradient)
             images = project(run.norm, moved, run.centre, self.eps)
         return images
 

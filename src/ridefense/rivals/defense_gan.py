@@ -72,7 +72,7 @@ class DefenseGAN(RandomFilter):
             (gradient,) = torch.autograd.grad(distance.sum(), z)
             velocity = self.momentum * velocity - self.rate * gradient
             z = (z + velocity).detach()
-        made = generator(z).detach()
+        made: Tensor = generator(z).detach()
         return made[(made - image).square().mean(dim=(1, 2, 3)).argmin()]
 
 

@@ -47,7 +47,8 @@ class ActivationPruning(Inside):
 
         hooks = [layer.register_forward_hook(prune) for layer in layers]
         try:
-            return classifier(images)
+            logits: Tensor = classifier(images)
+            return logits
         finally:
             for hook in hooks:
                 hook.remove()

@@ -2,12 +2,15 @@
 Adversarial Examples" (ICLR 2018)."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
 from ridefense.rivals.base import check_whole
+
+_Sides = tuple[int, int]  # of a Conv2d, which PyTorch declares as of any length
 
 
 class Thermometer(nn.Module):
@@ -22,6 +25,8 @@ class Thermometer(nn.Module):
     Raises:
         InputError: for less than 2.
     """
+
+    thresholds: Tensor
 
     def __init__(self, levels: int = 16) -> None:
         super().__init__()
@@ -50,10 +55,10 @@ def thermometer(build: Callable[[], nn.Module], levels: int = 16) -> nn.Sequenti
     wider = nn.Conv2d(
         first.in_channels * levels,
         first.out_channels,
-        first.kernel_size,
-        stride=first.stride,
-        padding=first.padding,
-        dilation=first.dilation,
+        cast(_Sides, first.kernel_size),
+        stride=cast(_Sides, first.stride),
+        padding=cast(str | _Sides, first.padding),
+        dilation=cast(_Sides, first.dilation),
         padding_mode=first.padding_mode,
         bias=first.bias is not None,
     )

@@ -47,7 +47,8 @@ class BitDepth(Filter):
 
     def apply(self, images: Tensor) -> Tensor:
         top = 2**self.bits - 1
-        return (images.detach().double() * top).round().div(top).to(images.dtype)
+        levels: Tensor = (images.detach().double() * top).round()
+        return levels.div(top).to(images.dtype)
 
 
 class SoftSteps(Before, nn.Module):
@@ -58,6 +59,8 @@ class SoftSteps(Before, nn.Module):
     """
 
     name = "soft steps"
+    edges: Tensor
+    slope: Tensor
     is_randomised = False
     is_dynamic = False
     differentiable = True
@@ -160,7 +163,8 @@ def _adjoint(rows: Tensor, columns: Tensor) -> Tensor:
 
 def _into_ball(y: Tensor, radius: float, dims: int | tuple[int, ...]) -> Tensor:
     norms = torch.linalg.vector_norm(y, dim=dims, keepdim=True)
-    return y / (norms / radius).clamp_min(1)
+    shrunk: Tensor = y / (norms / radius).clamp_min(1)
+    return shrunk
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class CropEnsemble(Inside):
         room = torch.tensor(size, device=images.device) - torch.tensor(side, device=images.device)
         drawn = keys.uniform(Stream.CROP, range(self.crops), 2)
         corners = (drawn * (room + 1)).long().transpose(0, 1).tolist()  # [crops, N, 2]
-        total = 0.0
+        total = images.new_zeros(())
         for places in corners:
             crops = [
                 image[:, top : top + side[0], left : left + side[1]]

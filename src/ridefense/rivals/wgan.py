@@ -106,7 +106,8 @@ def train_generator(
     fall = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, steps) for o in optimisers]
 
     def generated() -> Tensor:
-        return generator(torch.randn(batch, LATENT, generator=random))
+        made: Tensor = generator(torch.randn(batch, LATENT, generator=random))
+        return made
 
     for step in range(steps):
         for _ in range(critic_steps):
@@ -148,10 +149,11 @@ def _penalty(critic: nn.Module, images: Tensor) -> Tensor:
     """Mean squared distance of the critic's gradient norm to 1."""
     images.requires_grad_()
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
-    return (torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1).square().mean()
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return (norms - 1).square().mean()
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not type it
     optimiser.step()
