@@ -13,7 +13,7 @@ from ridefense.errors import InputError
 
 
 def purify(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="a PNG or JPEG image")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="image file: PNG, JPEG, WebP, TIFF, …")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the PNG to write")],
     purifier: Annotated[str, options.purifier("see list")] = "ride",
     preset: options.Preset = None,
@@ -36,10 +36,12 @@ def purify(
     paths.check_target(target, ".png", ".PNG")
     paths.check_preset(preset, [purifier])
     from ridefense.estimators import Estimator
-    from ridefense.imagefiles import load_image, save_image
+    from ridefense.imagefiles import header, load_image, save_image
     from ridefense.networks import name_for
 
     image = load_image(source)
+    for note in header(source, str(source)).notes:
+        say(f"{source}: {note}")
     network = network or name_for(image.shape)
     defend = options.made(purifier, preset, network, engine)
     if defend.position == "inside":

@@ -61,6 +61,8 @@ def train_classifier(
         attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
     device = machine.device(device)
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
+    for data in (learned, tested):
+        say(f"{data.split} split of {data.title}: {data.preparation}")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 
     def progress(done: int, total: int, loss: float) -> None:
