@@ -100,7 +100,7 @@ class Audit:
 
     def evaluations(self, surrogate: nn.Module | None = None) -> Iterator[tuple[str, Evaluation]]:
         """Folder and declaration of every run, the audited defence last."""
-        yield UNDEFENDED, self._declare(Unchanged())
+        yield UNDEFENDED, self.undefended
         for name in self.hardened:
             yield _folder(name), self._declare(Unchanged(), name)
         yield BROKEN, self._declare(JPEG())
@@ -108,6 +108,11 @@ class Audit:
             if name not in self._folders:
                 yield name, self._declare(purifier)
         yield self.name, self._declare(self.purifier, surrogate=surrogate)
+
+    @property
+    def undefended(self) -> Evaluation:
+        """The bare classifier's."""
+        return self._declare(Unchanged())
 
     @property
     def _folders(self) -> tuple[str, ...]:
@@ -142,7 +147,7 @@ class Audit:
             batch=self.batch,
             device=self.device,
         )
-        model = classifiers.load(bare.classifier)
+        _, model = bare.load()
         found = [
             threat
             for eps in sorted(self.radii)
@@ -245,13 +250,19 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
 
 
 def _not_audited(audit: Audit) -> Dataset:
-    """As many images as the budget says: of the train split, or else the rest of the test split."""
+    """As many images as the budget says: of the train split, or else the rest of the test split.
+
+    They have the size of the audited ones.
+    """
     count = audit.budget.imitated
+    shown, _ = audit.undefended.load()
+    height, width = classifiers.readable(shown, 1).shape[2:]
+    size = shown.prepared.sizing or (height, width)
     with suppress(InputError):
         # Of ImageNet the hub would send all of the train split.
         if datasets.family(audit.dataset) != "ImageNet":
-            return datasets.load(audit.dataset, "train", count)
-    whole = datasets.load(audit.dataset)
+            return datasets.load(audit.dataset, "train", count, size=size)
+    whole = datasets.load(audit.dataset, size=size)
     audited = whole.drawn(audit.limit, seed=audit.image_seed).ids
     rest = whole[~torch.isin(whole.ids, audited)]
     return rest.drawn(count) if len(rest) else rest

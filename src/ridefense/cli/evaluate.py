@@ -26,6 +26,10 @@ def evaluate(
     step_size: options.StepSize = None,
     steps: options.Steps = None,
     images: options.Images = 100,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="side of the images in pixels  [the classifier's, or their own]"),
+    ] = None,
     seed: options.Seed = 0,
     engine: options.Engine = "auto",
     device: options.Device = None,
@@ -78,10 +82,13 @@ def evaluate(
             purifier=defence,
             threats=tuple(threat for threat in threats if threat),
             limit=images,
+            size=size,
             seeds=(seed,),
             batch=own.batch_on(device),
             device=device,
         )
+    shown, _ = next(iter(declared.values())).load()
+    say(f"{shown.title}: {shown.preparation}")
     faulty, shared = 0, GrayBoxImages()
     for number, (name, evaluation) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"

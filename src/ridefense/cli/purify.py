@@ -13,7 +13,9 @@ from ridefense.errors import InputError
 
 
 def purify(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="image file: PNG, JPEG, WebP, TIFF, …")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="image file: PNG, JPEG, WebP, TIFF, …")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the PNG to write")],
     purifier: Annotated[str, options.purifier("see list")] = "ride",
     preset: options.Preset = None,

@@ -107,6 +107,8 @@ class Evaluation:
         limit: how many images are drawn; None for all.
         image_seed: of that draw.
         per_class: at most so many images a class; None for as they come.
+        size: side in pixels that images are brought to; None for that which the classifier was
+            made for, or else their own.
         classifier: as `classifiers.load` takes it.
         purifier: the defence; `Unchanged()` for none.
         threats: the attacks; clean images are evaluated whatever they are.
@@ -127,6 +129,7 @@ class Evaluation:
     limit: int | None = 100
     image_seed: int = 0
     per_class: int | None = None
+    size: int | None = None
     purifier: Purifier = field(default=Unchanged())
     threats: tuple[Threat, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -137,7 +140,7 @@ class Evaluation:
     rounded: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("draws", "batch", "every"):
+        for name in ("draws", "batch", "every", "size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
         if not self.seeds:
@@ -211,7 +214,9 @@ class Evaluation:
         Raises:
             InputError: as `load`.
         """
-        drawn = loading.Drawn(self.dataset, self.split, self.limit, self.image_seed, self.per_class)
+        drawn = loading.Drawn(
+            self.dataset, self.split, self.limit, self.image_seed, self.per_class, self.size
+        )
         return loading.load(drawn, self.classifier, self.device, check=check)
 
     def declared(self) -> Plain:
@@ -253,6 +258,7 @@ class Evaluation:
             "limit": self.limit,
             "image_seed": self.image_seed,
             "per_class": self.per_class,
+            "size": self.size,
             "images": len(images),
             "fingerprint": loaded.drawn,
             "content": loaded.content,

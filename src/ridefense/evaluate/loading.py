@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import torch
 
 from ridefense import classifiers, datasets
-from ridefense.classifiers import Classifier
+from ridefense.classifiers import Classifier, Expected
 from ridefense.datasets import Dataset
 from ridefense.describe import describe_by_weights, fingerprint
 from ridefense.errors import InputError
@@ -39,6 +39,7 @@ class Drawn:
     limit: int | None
     image_seed: int
     per_class: int | None
+    size: int | None
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,21 @@ def load(drawn: Drawn, name: str, device: str, *, check: bool) -> Loaded:
         InputError: if one is missing or they do not fit together.
     """
 
-    def pair() -> tuple[Dataset, Classifier]:
-        classifier = _classifiers.renewed(
+    def classifier() -> Classifier:
+        return _classifiers.renewed(
             (name, device), lambda: _state_of_classifier(name), lambda: classifiers.load(name)
         )
-        sizing = _sizing(drawn.dataset, classifier)
+
+    def pair() -> tuple[Dataset, Classifier]:
+        # What is known without the weights is compared before they are downloaded.
+        known = classifiers.expected(name)
+        sizing = _sizing(drawn, known or classifier())
         images = _images.renewed(
             (drawn, sizing), lambda: _state(drawn.dataset), lambda: _read(drawn, sizing)
         )
-        return images, classifier
+        if known is not None:
+            _check_classes(drawn.dataset, images, name, known.classes)
+        return images, classifier()
 
     key = drawn, name, device
     if not check:
@@ -131,13 +138,17 @@ def load(drawn: Drawn, name: str, device: str, *, check: bool) -> Loaded:
     return _pairs.renewed(key, lambda: tuple(map(id, found)), lambda: _fitted(*found, key))
 
 
-def _sizing(dataset: str, classifier: Classifier) -> Sizing | None:
-    """How photographs are brought to the size that a classifier was made for; small images of the
-    paper's data sets keep their own."""
-    return None if datasets.family(dataset) in ("MNIST", "CIFAR-10") else classifier.sizing
+def _sizing(drawn: Drawn, classifier: Classifier | Expected) -> int | Sizing | None:
+    """The size that is asked for, or else the one that the classifier was made for.
+
+    Small images of the paper's data sets keep their own size.
+    """
+    if drawn.size is None and datasets.family(drawn.dataset) in ("MNIST", "CIFAR-10"):
+        return None
+    return drawn.size or classifier.sizing
 
 
-def _read(drawn: Drawn, sizing: Sizing | None) -> Dataset:
+def _read(drawn: Drawn, sizing: int | Sizing | None) -> Dataset:
     images = datasets.load(
         drawn.dataset,
         drawn.split,
@@ -163,14 +174,19 @@ def _fitted(images: Dataset, classifier: Classifier, key: tuple[Drawn, str, str]
         classes = classifiers.probe(classifier, shown)
     except InputError as error:
         raise InputError(f"classifier {name} cannot take {images.title}: {error}") from error
-    if drawn.dataset not in datasets.names():  # whose labels are known, whatever their names
+    _check_classes(drawn.dataset, images, name, classes)
+    return Loaded(images, classifier, classes)
+
+
+def _check_classes(dataset: str, images: Dataset, name: str, classes: int) -> None:
+    """Refuse images whose labels are not those of the classifier."""
+    if dataset not in datasets.names():  # whose labels are known, whatever their names
         classifiers.check_classes(images, name, classes)
     elif int(images.labels.max()) >= classes:
         raise InputError(
             f"{name} has {classes} classes, {images.title} has more; "
             "choose a classifier made for these images"
         )
-    return Loaded(images, classifier, classes)
 
 
 def _state_of_classifier(name: str) -> Hashable:
