@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     [
         ({"dataset": "nothing"}, "no data set 'nothing'"),
         ({"classifier": "nothing"}, "no classifier 'nothing'"),
-        ({"dataset": "foolbox-cifar10", "limit": None}, "cannot take CIFAR-10"),
+        ({"dataset": "foolbox-cifar10", "limit": None}, r"takes images \[1, 28, 28\]"),
         ({"device": "cuda:99"}, "device cuda:99 cannot be used"),
         ({"draws": 0}, "draws is 0"),
         ({"batch": 0}, "batch is 0"),
@@ -242,3 +242,35 @@ def test_a_data_set_whose_name_is_not_utf_8_is_refused_before_any_work(folder, t
     with pytest.raises(InputError, match="UTF-8"):
         run(declare(folder), name)
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_are_compared_before_anything_is_downloaded(monkeypatch, tmp_path):
+    def never(*_, **__):
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", never)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    (tmp_path / "pets").mkdir()
+    few = sorted_by_name(tmp_path / "pets", {0: "cat", 1: "dog"})
+    for dataset, told in ((few, "2 classes"), ("digits", "1000 classes")):
+        evaluation = Evaluation(dataset=dataset, classifier="torchvision:resnet18")
+        with pytest.raises(InputError, match=told):
+            evaluation.load()
+
+
+def small():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(14 * 14, 10))
+
+
+def test_images_have_the_size_that_is_asked_for_and_the_record_tells(tmp_path):
+    evaluation = Evaluation(
+        dataset="digits", classifier=f"{__name__}:{small.__name__}", size=14, limit=3
+    )
+    finished = run(evaluation, tmp_path)
+    declared = finished.settings["dataset"]
+    assert declared["size"] == 14
+    assert declared["preparation"] == "3 images, 10 classes, resized to 14×14"
+    assert finished.images(finished.rows[0])["final"].shape == (1, 14, 14)
+    with pytest.raises(InputError, match="size is 0"):
+        Evaluation(dataset="digits", classifier="digits-cnn", size=0)

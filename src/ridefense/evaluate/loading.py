@@ -170,21 +170,18 @@ def _fitted(images: Dataset, classifier: Classifier, key: tuple[Drawn, str, str]
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device} cannot be used ({reason}); use cpu or cuda") from error
-    try:
-        classes = classifiers.probe(classifier, shown)
-    except InputError as error:
-        raise InputError(f"classifier {name} cannot take {images.title}: {error}") from error
+    classes = classifiers.probe(classifier, shown)
     _check_classes(drawn.dataset, images, name, classes)
     return Loaded(images, classifier, classes)
 
 
 def _check_classes(dataset: str, images: Dataset, name: str, classes: int) -> None:
     """Refuse images whose labels are not those of the classifier."""
-    if dataset not in datasets.names():  # whose labels are known, whatever their names
+    if dataset not in datasets.names():
         classifiers.check_classes(images, name, classes)
-    elif int(images.labels.max()) >= classes:
+    elif len(images.classes) != classes:  # none of theirs is left out
         raise InputError(
-            f"{name} has {classes} classes, {images.title} has more; "
+            f"{name} has {classes} classes, {images.title} has {len(images.classes)}; "
             "choose a classifier made for these images"
         )
 
