@@ -1,5 +1,7 @@
 """How long commands speak where no terminal shows a bar."""
 
+import sys
+
 import pytest
 
 import pages
@@ -53,7 +55,7 @@ def test_what_is_done_soon_says_nothing(clock, capsys):
 
 def test_a_terminal_has_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(console, "PAUSE", 0)
-    monkeypatch.setattr(console.err, "_force_terminal", True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with console.bar("rows") as move:
         move("training", 1, 2, "loss 1")
         move("more", 2, 2)

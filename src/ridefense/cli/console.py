@@ -4,8 +4,11 @@ import io
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from ridefense.errors import RideError
@@ -45,27 +48,22 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Text on standard output, with an end of line.
-
-    Raises:
-        ReaderGone: if the reader has closed it.
-        RideError: if it cannot be written.
-    """
-    with _writing():
+    """Text on standard output, with an end of line; errors as of `writing`."""
+    with writing():
         print(text, flush=True)
 
 
 def show_page(page: "Document") -> None:
-    """A document's texts and tables on standard output; errors as of `show`."""
+    """A document's texts and tables on standard output; errors as of `writing`."""
     from ridefense.pages import as_terminal
 
-    with _writing():
+    with writing():
         print(as_terminal(page, colour=sys.stdout.isatty()), end="", flush=True)
 
 
 def finish() -> None:
-    """Write what standard output still holds; errors as of `show`."""
-    with _writing():
+    """Write what standard output still holds; errors as of `writing`."""
+    with writing():
         sys.stdout.flush()
 
 
@@ -129,11 +127,21 @@ def _lines(unit: str) -> Move:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
-    """Tells errors of standard output from all others, and keeps Python from flushing it again."""
+def writing(by: ModuleType | None = None) -> Iterator[None]:
+    """Tell errors of standard output from all others, and keep Python from flushing it again.
+
+    Args:
+        by: a package; only errors that it raises itself are those of standard output.
+
+    Raises:
+        ReaderGone: if the reader has closed it.
+        RideError: if it cannot be written.
+    """
     try:
         yield
     except OSError as error:
+        if by is not None and not _raised_in(by, error):
+            raise
         with suppress(OSError, ValueError):  # a stream of a test has no number
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
@@ -141,3 +149,8 @@ def _writing() -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             raise ReaderGone from error
         raise RideError(f"cannot write to standard output ({error.strerror})") from error
+
+
+def _raised_in(package: ModuleType, error: OSError) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(*package.__path__)

@@ -35,7 +35,8 @@ def report(
     from ridefense.experiments import EXPERIMENTS, planned, write, write_index
     from ridefense.results import read_results
 
-    found = [e for e in EXPERIMENTS.values() if planned(e, folder)]
+    named = [name for name in EXPERIMENTS if (folder / name).is_dir()]
+    found = [e for e in map(EXPERIMENTS.__getitem__, named) if planned(e, folder)]
     if found and not as_data:
         for experiment in found:
             write(experiment, folder)

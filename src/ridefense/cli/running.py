@@ -24,6 +24,7 @@ READER_GONE = 1
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+_INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate")
 """What PyTorch's errors of memory say, some of which have no type of their own."""
 
@@ -35,41 +36,47 @@ def run(words: list[str]) -> int:
     # A notebook's back end is inherited by the commands that it starts, and may not be installed.
     os.environ["MPLBACKEND"] = "agg"
     options.debugging = False
-    interrupted = _Interrupts()
+    _stop_imports_cleanly()
     try:
         _check_encoding(words)
         from ridefense.cli.app import app
 
-        code = int(app(words or ["--help"], prog_name="ridefense", standalone_mode=False) or 0)
+        with console.writing(by=typer):
+            code = int(app(words or ["--help"], prog_name="ridefense", standalone_mode=False) or 0)
         console.finish()
     except ReaderGone:
         return READER_GONE
-    except SystemExit as stopped:  # typer's, where the reader of a help text is gone
+    except SystemExit as stopped:  # typer's, if the reader of a help text is gone
         return stopped.code if isinstance(stopped.code, int) else FAILED
-    except BaseException as error:
-        if interrupted.happened or isinstance(error, KeyboardInterrupt):
-            code = INTERRUPTED
-        else:
-            _tell(error, words)
-            return FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        _tell(error, words)
+        return FAILED
     if code == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
-        say("interrupted; what is finished is kept: run the same command again to go on")
+        say(_INTERRUPTED)
     return code
 
 
-class _Interrupts:
-    """Remembers Ctrl-C: imports of compiled modules may turn it into an error of their own."""
+def _stop_imports_cleanly() -> None:
+    """Let Ctrl-C end the process while a module is imported.
 
-    def __init__(self) -> None:
-        self.happened = False
-        ours = threading.current_thread() is threading.main_thread()
-        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self)
+    An exception would not: compiled modules turn it into another, or go on without what they were
+    importing. Files are written so that an end at any time does no harm.
+    """
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.happened = True
+    def stop(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                say(_INTERRUPTED)
+                os._exit(INTERRUPTED)
+            frame = frame.f_back
         raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
 
 
 def _check_encoding(words: list[str]) -> None:
@@ -87,8 +94,8 @@ def _check_encoding(words: list[str]) -> None:
             ) from None
 
 
-def _tell(error: BaseException, words: list[str]) -> None:
-    """The error in one line; its traceback before it, if --debug asks for that."""
+def _tell(error: Exception, words: list[str]) -> None:
+    """Say the error in one line, after its traceback if --debug asks for that."""
     if options.debugging:
         traceback.print_exception(error)
     hint = "" if options.debugging else "; --debug shows the traceback"
@@ -105,7 +112,7 @@ def _tell(error: BaseException, words: list[str]) -> None:
     say(f"error: {text}")
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -1,0 +1,30 @@
+"""The command as a user starts it: in a process and an environment of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ridefense
+
+SOURCES = str(Path(ridefense.__file__).parents[1])
+COMMAND = (sys.executable, "-m", "ridefense")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, with these variables besides."""
+    # pytest may have made warnings errors; a user's shell has not.
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    return own | {"PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"} | changes
+
+
+def run(*words: object, prefix: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess:
+    """Run `ridefense` with these words; what it says is bytes.
+
+    Args:
+        prefix: what starts it, as ("sh", "-c", …).
+        options: of `subprocess.run`; `env` holds changes of the environment.
+    """
+    env = environment(**options.pop("env", {}))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120} | options
+    return subprocess.run([*prefix, *COMMAND, *map(str, words)], env=env, check=False, **options)
