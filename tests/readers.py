@@ -25,7 +25,7 @@ from safetensors.torch import save
 
 from ridefense import RIDE, RideError, datasets, preset_files
 from ridefense.classifiers.classifier import read as read_classifier
-from ridefense.evaluate import Records, read
+from ridefense.evaluate import RUNS, read
 from ridefense.imagefiles import PHOTOGRAPHS, load_image, opened, tensor
 from ridefense.pages import as_html
 from ridefense.report import overview
@@ -113,7 +113,7 @@ def _run_folder(name: str, data: bytes) -> None:
         results = read_results(RUN)
         results.to_json()
         as_html(overview(results))
-        Records.open(RUN, DECLARED).close()
+        RUNS.open(RUN, DECLARED).close()
     finally:
         for path, content in SAMPLES.items():
             (RUN / path).write_bytes(content)
@@ -132,7 +132,7 @@ DECLARED = {"settings": _SETTINGS, "versions": {"torch": "2"}, "attacks": {"pgd-
 
 
 def _sound_folder() -> dict[str, bytes]:
-    with Records.open(RUN, DECLARED) as records:
+    with RUNS.open(RUN, DECLARED) as records:
         for name in ("none", "pgd-1"):
             for image in (0, 1):
                 records.append(row(image, name), images())

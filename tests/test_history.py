@@ -13,7 +13,7 @@ from ridefense import InputError, Median, Network
 from ridefense.estimate import Moment
 from ridefense.evaluate import CLEAN, History, Row, run
 from ridefense.evaluate.history import Watch
-from ridefense.evaluate.rows import _checksum
+from ridefense.evaluate.lines import _checksum
 from ridefense.noise import derive
 from test_records import row
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from disks import files_of_at_most
 from ridefense import InputError, RideError
-from ridefense.evaluate import Records, Row, find, identity, read
+from ridefense.evaluate import RUNS, Row, find, identity, read
 from ridefense.evaluate.records import image_path
 
 
@@ -67,7 +67,7 @@ def images(seed=0):
 
 
 def filled(folder, count=3):
-    with Records.open(folder, DECLARED) as records:
+    with RUNS.open(folder, DECLARED) as records:
         for image in range(count):
             records.append(row(image), images(image))
     return folder
@@ -123,7 +123,7 @@ def test_what_is_no_row_is_refused(line):
     ],
 )
 def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, changes):
-    with Records.open(tmp_path, DECLARED) as records:
+    with RUNS.open(tmp_path, DECLARED) as records:
         records.append(row(0), images())
         with pytest.raises(InputError, match="image 1"):
             records.append(row(1, **changes), images())
@@ -156,12 +156,12 @@ def test_rows_and_images_are_kept_without_loss(tmp_path):
 
 
 def test_a_key_is_written_once(tmp_path):
-    with Records.open(tmp_path, DECLARED) as records:
+    with RUNS.open(tmp_path, DECLARED) as records:
         records.append(row(1), images())
         assert row(1).key in records
         with pytest.raises(InputError, match="written once"):
             records.append(row(1), images())
-    with Records.open(tmp_path, DECLARED) as records, pytest.raises(InputError):
+    with RUNS.open(tmp_path, DECLARED) as records, pytest.raises(InputError):
         records.append(row(1), images())
     assert len(read(tmp_path).rows) == 1
 
@@ -174,7 +174,7 @@ def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path):
         path.write_bytes(whole[:cut])
         assert len(read(tmp_path).rows) == 2  # a reader leaves the file alone
         assert path.read_bytes() == whole[:cut]
-        with Records.open(tmp_path, DECLARED) as records:
+        with RUNS.open(tmp_path, DECLARED) as records:
             assert row(2).key not in records
             records.append(row(2), images(2))
         assert path.read_bytes() == whole
@@ -184,7 +184,7 @@ def test_a_last_line_whose_middle_did_not_reach_the_disk_is_cut_off(tmp_path):
     path = filled(tmp_path) / "records.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-40] + b"\0" * 39 + b"\n")
-    with Records.open(tmp_path, DECLARED) as records:
+    with RUNS.open(tmp_path, DECLARED) as records:
         records.append(row(2), images(2))
     assert path.read_bytes() == whole
 
@@ -195,7 +195,7 @@ def test_a_damaged_line_before_the_last_is_refused_by_its_number(tmp_path, numbe
     lines = path.read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(b'"bare": 3', b'"bare": 4')
     path.write_bytes(b"".join(lines))
-    for use in (read, lambda folder: Records.open(folder, DECLARED)):
+    for use in (read, lambda folder: RUNS.open(folder, DECLARED)):
         with pytest.raises(InputError, match=f"line {number} of .*records.jsonl is damaged"):
             use(tmp_path)
     assert path.read_bytes() == b"".join(lines)
@@ -211,22 +211,22 @@ def test_a_doubled_row_and_an_undeclared_attack_are_damage(tmp_path):
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
-    with Records.open(tmp_path, DECLARED) as records:
+    with RUNS.open(tmp_path, DECLARED) as records:
         records.append(row(0), images())
         with pytest.raises(InputError, match="another process is writing"):
-            Records.open(tmp_path, DECLARED)
+            RUNS.open(tmp_path, DECLARED)
         assert len(read(tmp_path).rows) == 1
         records.append(row(1), images())
-    Records.open(tmp_path, DECLARED).close()
+    RUNS.open(tmp_path, DECLARED).close()
 
 
 def test_a_second_process_is_refused(tmp_path):
     code = (
         "import sys, test_records as t\n"
-        "try: t.Records.open(sys.argv[1], t.DECLARED)\n"
+        "try: t.RUNS.open(sys.argv[1], t.DECLARED)\n"
         "except t.InputError as error: print(error)"
     )
-    with Records.open(tmp_path, DECLARED):
+    with RUNS.open(tmp_path, DECLARED):
         here = os.path.dirname(__file__)
         command = [sys.executable, "-c", code, str(tmp_path)]
         told = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
@@ -261,37 +261,37 @@ def test_records_of_other_settings_are_refused_and_unharmed(tmp_path, path, valu
     filled(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(InputError, match=told):
-        Records.open(tmp_path, changed(path, value))
+        RUNS.open(tmp_path, changed(path, value))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("left", [None, b"", row().line()[:40]], ids=["no file", "empty", "torn"])
 def test_where_no_row_was_finished_new_settings_take_the_place_of_the_old(tmp_path, left):
-    Records.open(tmp_path, DECLARED).close()
+    RUNS.open(tmp_path, DECLARED).close()
     path = tmp_path / "records.jsonl"
     path.unlink() if left is None else path.write_bytes(left)
     corrected = changed("settings.limit", 6) | {"attacks": {"fgsm-1": attack("FGSM")}}
-    with Records.open(tmp_path, corrected) as records:
+    with RUNS.open(tmp_path, corrected) as records:
         records.append(row(0, "fgsm-1"), images())
     run = read(tmp_path)
     assert run.settings["limit"] == 6
     assert list(run.attacks) == ["fgsm-1"]
     assert len(run.rows) == 1
     with pytest.raises(InputError, match="limit 6, not 5"):
-        Records.open(tmp_path, DECLARED)
+        RUNS.open(tmp_path, DECLARED)
 
 
 def test_records_without_a_declaration_are_refused(tmp_path):
     filled(tmp_path)
     (tmp_path / "run.json").unlink()
     with pytest.raises(InputError, match=r"records without run\.json"):
-        Records.open(tmp_path, DECLARED)
+        RUNS.open(tmp_path, DECLARED)
 
 
 def test_attacks_may_be_added_later(tmp_path):
     filled(tmp_path)
     more = {**DECLARED, "attacks": {"fgsm-1": attack("FGSM")}}
-    with Records.open(tmp_path, more) as records:
+    with RUNS.open(tmp_path, more) as records:
         label = records.label(attack("FGSM"))
         records.append(row(0, label), images())
     run = read(tmp_path)
@@ -303,7 +303,7 @@ def test_an_attack_keeps_the_label_that_the_folder_has_for_it(tmp_path):
     """Labels are names of files: another name for the same attack does not make it another."""
     filled(tmp_path)
     renamed = {**DECLARED, "attacks": {"other": attack("PGD", steps=10)}}  # 10 is the default
-    with Records.open(tmp_path, renamed) as records:
+    with RUNS.open(tmp_path, renamed) as records:
         assert records.label(renamed["attacks"]["other"]) == "pgd-1"
     assert list(read(tmp_path).attacks) == ["pgd-1"]
 
@@ -311,9 +311,9 @@ def test_an_attack_keeps_the_label_that_the_folder_has_for_it(tmp_path):
 def test_another_attack_does_not_take_a_label_that_is_taken(tmp_path):
     label = identity.label(attack("FGSM"))
     first = {**DECLARED, "attacks": {label: attack("PGD")}}
-    with Records.open(tmp_path, first) as records:
+    with RUNS.open(tmp_path, first) as records:
         records.append(row(0), images())
-    with Records.open(tmp_path, {**DECLARED, "attacks": {label: attack("FGSM")}}) as records:
+    with RUNS.open(tmp_path, {**DECLARED, "attacks": {label: attack("FGSM")}}) as records:
         assert records.label(attack("PGD")) == label
         assert records.label(attack("FGSM")) not in (label, "none")
 
@@ -334,7 +334,7 @@ def test_another_attack_does_not_take_a_label_that_is_taken(tmp_path):
 def test_a_run_json_of_another_version_or_none_is_refused(tmp_path, content, told):
     filled(tmp_path)
     (tmp_path / "run.json").write_text(content)
-    for use in (read, lambda folder: Records.open(folder, DECLARED)):
+    for use in (read, lambda folder: RUNS.open(folder, DECLARED)):
         with pytest.raises(InputError, match=told):
             use(tmp_path)
 
@@ -343,7 +343,7 @@ def test_a_run_json_of_another_version_or_none_is_refused(tmp_path, content, tol
 def test_no_image_is_kept_outside_of_its_folder(tmp_path, attack):
     with pytest.raises(InputError, match="no file name"):
         image_path((attack, 0, 0))
-    with Records.open(tmp_path, DECLARED) as records, pytest.raises(InputError):
+    with RUNS.open(tmp_path, DECLARED) as records, pytest.raises(InputError):
         records.append(row(0, attack), images())
 
 
@@ -359,7 +359,7 @@ def test_a_missing_or_damaged_image_is_told(tmp_path):
 def test_a_full_disk_is_told_in_one_line_and_harms_nothing(tmp_path):
     """A limit on the size of files stands in for the disk: the write itself fails half way."""
     long = tuple(range(300))  # so that records.jsonl outgrows the image files
-    with Records.open(tmp_path, DECLARED) as records:
+    with RUNS.open(tmp_path, DECLARED) as records:
         records.append(row(0, predictions=long), images())
         size = (tmp_path / "records.jsonl").stat().st_size
         with (

@@ -7,7 +7,7 @@ import pytest
 
 from evaluations import declare, numbers
 from ridefense import InputError, Median
-from ridefense.evaluate import Records, run
+from ridefense.evaluate import RUNS, run
 from ridefense.experiments.blocks import matrix
 from ridefense.pages import as_html, as_markdown, as_terminal
 from ridefense.report import gallery, overview, summary, write
@@ -45,7 +45,7 @@ def record(folder, predictions, attacks, purifier=RIDE, **dataset):
         for label, attack in attacks.items()
     }
     declared = {"settings": settings(purifier, **dataset), "versions": {}, "attacks": attacks}
-    with Records.open(folder, declared) as records:
+    with RUNS.open(folder, declared) as records:
         for attack, by_image in predictions.items():
             for image, drawn in enumerate(by_image):
                 records.append(row(image, attack, predictions=drawn), images(image))
@@ -378,7 +378,7 @@ def test_a_run_json_without_what_a_report_needs_is_told(folder, missing):
 
 def test_faults_and_refits_are_told(tmp_path):
     declared = {"settings": settings(), "versions": {}, "attacks": {}}
-    with Records.open(tmp_path, declared) as records:
+    with RUNS.open(tmp_path, declared) as records:
         records.append(row(0, faults=("purifier",), refits=2), images())
     told = markdown(read_results(tmp_path))
     assert "RIDE: the purified image had NaN" in told

@@ -24,7 +24,7 @@ from ridefense.defended import as_purifier, undeclared
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, identity, run
-from ridefense.evaluate.evaluation import check_names
+from ridefense.evaluate.declaration import check_names
 from ridefense.evaluate.running import Progress
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.files import FolderLock, write_atomically

@@ -2,7 +2,7 @@ from .cluster import Cluster
 from .evaluation import Evaluation, Threat
 from .history import History
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
-from .records import Records, RunFolder, find, read
+from .records import RUNS, Records, RunFolder, find, read
 from .rows import CLEAN, UNREADABLE, Row
 from .running import run
 from .workers import Here, Processes, Workers
@@ -10,6 +10,7 @@ from .workers import Here, Processes, Workers
 __all__ = [
     "CLEAN",
     "FAULTS",
+    "RUNS",
     "UNREADABLE",
     "Chunk",
     "Cluster",

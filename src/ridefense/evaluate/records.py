@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +22,16 @@ from torch import Tensor
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import identity
-from ridefense.evaluate.rows import CLEAN, UNREADABLE, Key, Row
+from ridefense.evaluate.lines import CLEAN, UNREADABLE, Key, Line
+from ridefense.evaluate.rows import Row
 from ridefense.files import FolderLock, Journal, write_atomically
+
+R = TypeVar("R", bound=Line)
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A run folder as it was read.
+class RecordFolder(Generic[R]):
+    """A record folder as it was read.
 
     Attributes:
         folder: where it is.
@@ -44,7 +47,7 @@ class RunFolder:
     settings: Plain
     attacks: dict[str, Plain]
     versions: Plain
-    rows: tuple[Row, ...]
+    rows: tuple[R, ...]
     provenance: tuple[Plain, ...] = ()
 
     def label(self, threat: Plain) -> str | None:
@@ -63,7 +66,7 @@ class RunFolder:
         """Whether they are there: published records may leave them out."""
         return (self.folder / "images").exists()
 
-    def images(self, row: Row) -> dict[str, Tensor]:
+    def images(self, row: R) -> dict[str, Tensor]:
         """float [C, H, W] in [0, 1]: "final" and "purified" (in the first draw).
 
         Nothing for an image that could not be decoded.
@@ -100,10 +103,11 @@ def image_path(key: Key) -> Path:
 
 
 @dataclass
-class Records:
-    """A run folder that is being written to; use as a context manager."""
+class Records(Generic[R]):
+    """A record folder that is being written to; use as a context manager."""
 
     folder: Path
+    kind: "Kind[R]"
     _declared: Plain
     _provenance: Plain | None
     _lock: FolderLock
@@ -112,11 +116,16 @@ class Records:
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], declared: Plain, provenance: Plain | None = None
+        cls,
+        kind: "Kind[R]",
+        folder: str | os.PathLike[str],
+        declared: Plain,
+        provenance: Plain | None = None,
     ) -> Self:
-        """Create a run folder, or resume one of the same declaration.
+        """Create a record folder, or resume one of the same declaration.
 
         Args:
+            kind: of folder.
             folder: created if it is missing.
             declared: see `Evaluation.declared`. Attacks may be added to a folder; everything else
                 must be as it was, unless there is no row yet.
@@ -130,22 +139,24 @@ class Records:
         folder = Path(folder)
         lock = FolderLock(folder, wait=False)
         try:
-            content, path = _content(folder), folder / "run.json"
+            content, path = _content(folder), folder / kind.declaration
             declared = json.loads(json.dumps(declared))
             declared = {"format": identity.SCHEMA, **declared, "provenance": []}
             if b"\n" in content:
                 if not path.exists():
-                    raise InputError(f"{folder} has records without run.json; use another folder")
+                    raise InputError(
+                        f"{folder} has records without {path.name}; use another folder"
+                    )
                 declared = identity.agreed(identity.read_declaration(path), declared, folder)
             elif path.exists():
                 identity.read_declaration(path)  # what is no run folder of ours is left alone
-            rows, sound = _rows(folder, content, declared["attacks"])
+            rows, sound = _rows(folder, kind, content, declared["attacks"])
             write_atomically(path, _as_json(declared))
             journal = Journal(folder / "records.jsonl", sound)
         except BaseException:
             lock.release()
             raise
-        return cls(folder, declared, provenance, lock, journal, {row.key for row in rows})
+        return cls(folder, kind, declared, provenance, lock, journal, {row.key for row in rows})
 
     def label(self, threat: Plain) -> str:
         """The label of a declared attack in this folder.
@@ -162,7 +173,7 @@ class Records:
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
 
-    def append(self, row: Row, images: Mapping[str, Tensor]) -> None:
+    def append(self, row: R, images: Mapping[str, Tensor]) -> None:
         """Keep a row and its images [C, H, W]; once this returns, a kill does not lose them.
 
         Raises:
@@ -175,7 +186,7 @@ class Records:
         write_atomically(self.folder / image_path(row.key), packed(images))
         if self._provenance is not None:  # with the first row that it is about
             self._declared["provenance"].append(self._provenance)
-            write_atomically(self.folder / "run.json", _as_json(self._declared))
+            write_atomically(self.folder / self.kind.declaration, _as_json(self._declared))
             self._provenance = None
         self._journal.append(line)
         self._keys.add(row.key)
@@ -191,28 +202,56 @@ class Records:
         self.close()
 
 
-def read(folder: str | os.PathLike[str]) -> RunFolder:
-    """A run folder, which another process may be writing to; a torn last line is left out.
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """A kind of record folder.
 
-    Raises:
-        InputError: where it is no run folder of this format, or a line is damaged.
+    Attributes:
+        declaration: name of the file that declares what its records are.
+        row: what a line of its records is.
+        made_by: the command that makes such folders.
     """
-    folder = Path(folder)
-    content = _content(folder)  # first: what run.json declares may grow, but only before its rows
-    declared = identity.read_declaration(folder / "run.json")
-    return _run(folder, declared, _rows(folder, content, declared["attacks"])[0])
+
+    declaration: str
+    row: type[R]
+    made_by: str
+
+    def open(
+        self, folder: str | os.PathLike[str], declared: Plain, provenance: Plain | None = None
+    ) -> Records[R]:
+        """See `Records.open`."""
+        return Records.open(self, folder, declared, provenance)
+
+    def read(self, folder: str | os.PathLike[str]) -> RecordFolder[R]:
+        """A record folder, which another process may be writing to; a torn last line is left out.
+
+        Raises:
+            InputError: where it is no folder of this kind and format, or a line is damaged.
+        """
+        folder = Path(folder)
+        content = _content(folder)  # first: what is declared may grow, but only before its rows
+        declared = identity.read_declaration(folder / self.declaration)
+        return _folder(folder, declared, _rows(folder, self, content, declared["attacks"])[0])
+
+    def find(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """The folders of this kind at or below a folder, sorted.
+
+        Raises:
+            InputError: where there are none.
+        """
+        found = sorted(path.parent for path in Path(folder).rglob(self.declaration))
+        if not found:
+            raise InputError(f"{folder} holds no runs of {self.made_by}; pass its output folder")
+        return found
 
 
-def find(folder: str | os.PathLike[str]) -> list[Path]:
-    """The run folders at or below a folder, sorted.
+RUNS = Kind("run.json", Row, "evaluate")
+"""Folders of evaluations."""
 
-    Raises:
-        InputError: where there are none.
-    """
-    found = sorted(path.parent for path in Path(folder).rglob("run.json"))
-    if not found:
-        raise InputError(f"{folder} holds no runs; pass what was given to evaluate as --out")
-    return found
+RunFolder: TypeAlias = RecordFolder[Row]
+"""The folder of an evaluation."""
+
+read, find = RUNS.read, RUNS.find
 
 
 def _as_json(declared: Plain) -> bytes:
@@ -224,17 +263,19 @@ def _content(folder: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _rows(folder: Path, content: bytes, attacks: Plain) -> tuple[list[Row], int]:
+def _rows(folder: Path, kind: "Kind[R]", content: bytes, attacks: Plain) -> tuple[list[R], int]:
     """All rows, and the length in bytes of the sound part of the file."""
     path = folder / "records.jsonl"
     lines = content.split(b"\n")
     torn = lines.pop()
-    rows, seen, sound = [], set(), 0
+    rows: list[R] = []
+    seen: set[Key] = set()
+    sound = 0
     for number, line in enumerate(lines, 1):
         try:
-            row = Row.parse(line)
+            row = kind.row.parse(line)
             if row.attack != CLEAN and row.attack not in attacks:
-                raise ValueError(f"run.json declares no attack {row.attack!r}")
+                raise ValueError(f"{kind.declaration} declares no attack {row.attack!r}")
             if row.key in seen:
                 raise ValueError(f"a second row for {row.key}")
         except (ValueError, RecursionError) as error:
@@ -250,10 +291,10 @@ def _rows(folder: Path, content: bytes, attacks: Plain) -> tuple[list[Row], int]
     return rows, sound
 
 
-def _run(folder: Path, declared: Plain, rows: list[Row]) -> RunFolder:
+def _folder(folder: Path, declared: Plain, rows: list[R]) -> RecordFolder[R]:
     order = {label: i for i, label in enumerate((CLEAN, *declared["attacks"]))}
     ordered = sorted(rows, key=lambda row: (order[row.attack], row.seed, row.image))
-    return RunFolder(
+    return RecordFolder(
         folder,
         identity.read_settings(declared["settings"]),
         {label: identity.expanded(threat) for label, threat in declared["attacks"].items()},

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.protocol import Chunk, EvaluationWork, chunks_of
 from ridefense.evaluate.provenance import provenance
-from ridefense.evaluate.records import Records, RunFolder, read
+from ridefense.evaluate.records import RUNS, RunFolder
 from ridefense.evaluate.rows import CLEAN, Key
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.evaluate.workers import Here, Workers
@@ -40,7 +40,7 @@ def run(
     """
     check_name(folder)
     declared = evaluation.declared()
-    with Records.open(folder, declared, provenance(evaluation.device)) as records:
+    with RUNS.open(folder, declared, provenance(evaluation.device)) as records:
         images, _ = evaluation.loaded()
         # A folder may know an attack by another label.
         names = {CLEAN: CLEAN} | {
@@ -71,4 +71,4 @@ def run(
             done += len(outcomes)
         if progress:
             progress("done", total, total)
-    return read(folder)
+    return RUNS.read(folder)
