@@ -225,6 +225,12 @@ def test_cells_carry_the_numbers_they_are_sorted_by():
     assert page.count('class="bar"') == 2
 
 
+def test_a_tone_is_a_colour_in_html_alone():
+    page = Document("t", (Table("", ["a"], [[Cell("failed", tone="bad")]]),))
+    assert '<span class="bad">failed</span>' in as_html(page)
+    assert "| failed |" in as_markdown(page)
+
+
 def test_html_escapes_what_a_record_says():
     page = Page(as_html(example(HOSTILE)))
     assert page.tags.count("script") == 1

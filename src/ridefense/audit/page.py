@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ridefense.audit.checks import Check, sanity
+from ridefense.audit.checks import Check, Outcome, sanity
 from ridefense.audit.findings import Findings, gather
 from ridefense.audit.plots import convergence, over_radius
 from ridefense.audit.verdict import Verdict, answers, caveats, verdicts
@@ -26,6 +26,7 @@ from ridefense.pages import (
     share,
 )
 from ridefense.pages import write as write_document
+from ridefense.pages.document import Tone
 from ridefense.report.page import PAGE as RUN
 from ridefense.report.page import has_images, images_link, run_page, write_images
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND
@@ -234,8 +235,11 @@ def _attack(attack: AttackResult) -> list[str | Cell]:
     ]
 
 
+_TONES: dict[Outcome, Tone] = {"passed": "good", "failed": "bad", "not run": ""}
+
+
 def _checks(checks: list[Check]) -> Table:
-    rows = [(check.name, check.outcome, check.sentence) for check in checks]
+    rows = [(c.name, Cell(c.outcome, tone=_TONES[c.outcome]), c.sentence) for c in checks]
     return Table("Sanity checks", ("Check", "Outcome", "Numbers"), rows)
 
 

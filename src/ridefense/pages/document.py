@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Style = Literal["plain", "quiet", "answer", "list"]
 Kind = Literal["text", "number", "interval"]
+Tone = Literal["", "good", "bad"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Cell:
             [0, 1] in an interval column. None where there is none.
         bounds: of the interval around `value`, as fractions.
         link: where the text leads.
+        tone: how HTML colours the text.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Cell:
     value: float | None = None
     bounds: tuple[float, float] | None = None
     link: Link | None = None
+    tone: Tone = ""
 
 
 @dataclass(frozen=True)
