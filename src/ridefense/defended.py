@@ -1,8 +1,10 @@
 """A classifier with a defence, as one `nn.Module` that any attack can take."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,6 +17,8 @@ from ridefense.gradients import GradientMode, Identity
 from ridefense.logits import logits_of
 from ridefense.noise import Id, check_seed, derive
 from ridefense.purifier import Call, Position, Purifier, check_call, named, purified_by
+
+_log = logging.getLogger(__name__)
 
 
 class Defended(nn.Module):
@@ -226,6 +230,10 @@ class Before:
     takes_raw: bool = False
 
     @property
+    def stand_ins(self) -> tuple[nn.Module, ...]:
+        return ()
+
+    @property
     def position(self) -> Position:
         return "before"
 
@@ -253,7 +261,7 @@ class Adapted(Before, nn.Module):
         undeclared: the attributes that it does not have.
     """
 
-    _ASSUMED: ClassVar[dict[str, bool]] = {
+    ASSUMED: ClassVar[dict[str, bool]] = {
         "is_randomised": True,
         "is_dynamic": True,
         "differentiable": False,
@@ -263,7 +271,7 @@ class Adapted(Before, nn.Module):
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.adapted = call
-        self.undeclared = tuple(name for name in self._ASSUMED if not hasattr(call, name))
+        self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(call, name))
 
     @property
     def name(self) -> str:
@@ -286,6 +294,10 @@ class Adapted(Before, nn.Module):
     def takes_raw(self) -> bool:  # type: ignore[override]  # the callable's, where it has one
         return self._declared("takes_raw")
 
+    @property
+    def stand_ins(self) -> tuple[nn.Module, ...]:
+        return tuple(getattr(self.adapted, "stand_ins", ()))
+
     def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         if not self.takes_raw:
             return super().raw(images, ids, seed)
@@ -296,7 +308,7 @@ class Adapted(Before, nn.Module):
         return self.adapted(images, ids=ids, seed=seed)
 
     def _declared(self, name: str) -> bool:
-        return bool(getattr(self.adapted, name, self._ASSUMED[name]))
+        return bool(getattr(self.adapted, name, self.ASSUMED[name]))
 
 
 def as_purifier(purifier: Purifier | Call) -> Purifier:
@@ -306,7 +318,22 @@ def as_purifier(purifier: Purifier | Call) -> Purifier:
         InputError: for an object that is not callable, or does not take (images, ids=…, seed=…).
     """
     check_call(purifier)
-    return purifier if isinstance(purifier, Purifier) else Adapted(purifier)
+    if isinstance(purifier, Purifier):
+        return purifier
+    adapted = Adapted(purifier)
+    _tell_undeclared(adapted.name, adapted.undeclared)
+    return adapted
+
+
+@cache
+def _tell_undeclared(name: str, undeclared: tuple[str, ...]) -> None:
+    """Say once what is assumed of a purifier."""
+    taken = {name: value for name, value in Adapted.ASSUMED.items() if name in undeclared}
+    if taken:
+        told = ", ".join(
+            f"{attribute} is taken to be {value}" for attribute, value in taken.items()
+        )
+        _log.info("purifier %s does not declare all of its attributes: %s", name, told)
 
 
 def source_of(purifier: Purifier) -> object:

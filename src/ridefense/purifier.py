@@ -49,6 +49,10 @@ class Purifier(Protocol):
     def takes_raw(self) -> bool:
         """Whether `raw` takes pixels beyond [0, 1], as randomised smoothing shows them."""
 
+    @property
+    def stand_ins(self) -> tuple[nn.Module, ...]:
+        """Smooth imitations of a purifier without a derivative, to be attacked in its place."""
+
     def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """As a call, for images with pixels beyond [0, 1]."""
 

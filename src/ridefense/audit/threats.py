@@ -248,7 +248,7 @@ def _from_stand_ins(
     classifier: nn.Module, purifier: Purifier, eps: float, budget: Budget
 ) -> Iterator[Threat]:
     """Transfer from the smooth imitations that a purifier without a derivative brings."""
-    for network in getattr(purifier, "stand_ins", ()):
+    for network in purifier.stand_ins:
         source = Defended(classifier, network, Unrolled())
         attack = APGD(eps=eps, steps=max(budget.steps), loss=margin)
         yield Threat(attack=Transfer(source=source, attack=attack), gradient=Surrogate(network))
