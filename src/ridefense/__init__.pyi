@@ -18,7 +18,7 @@ from . import (
     tuning,
 )
 from .defended import Defended
-from .errors import InputError, RideError
+from .errors import CollapseWarning, InputError, RideError
 from .estimate import Descent, Estimate, Moment
 from .estimators import DAE, DIP, IDIP, RIDE, Estimator, Preset
 from .filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
@@ -34,6 +34,7 @@ __all__ = [
     "MNIST",
     "NETWORKS",
     "RIDE",
+    "CollapseWarning",
     "Defended",
     "Descent",
     "Estimate",

@@ -7,6 +7,10 @@ class RideError(Exception):
     """Base of every error that ridefense raises on purpose."""
 
 
+class CollapseWarning(UserWarning):
+    """An estimate lost the contrast or the colours of its image."""
+
+
 class InputError(RideError, ValueError):
     """An argument, a file or a setting that cannot be used."""
 

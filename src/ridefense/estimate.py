@@ -1,6 +1,7 @@
 """The fitting loop (Algorithms 1 and 2), one for all estimators and all engines."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,15 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ridefense import engines
+from ridefense.collapse import is_collapsed, is_constant
 from ridefense.engines import Progress, Start, eager
-from ridefense.errors import InputError
-from ridefense.images import check_images
+from ridefense.errors import CollapseWarning, InputError, RideError
+from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Id, Keys, Stream
 from ridefense.settings import Settings
-
-# An estimate with less than this share of its input's standard deviation has collapsed: a fit can
-# lose a digit's thin strokes and settle on a constant image.
-_COLLAPSED = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,16 @@ class Estimate:
     Rounds that were not run, because a callback stopped the fit, repeat the last one.
 
     Attributes:
-        value: x_est^(T), the estimate of the clean images, [N, C, H, W] in [0, 1].
+        value: x_est^(T), the estimate of the clean images, [N, C, H, W] in [0, 1]; after a
+            collapse what `on_collapse` says.
         x: x^(0) … x^(T), [T+1, N, C, H, W]; x^(0) is the input. Not clamped: where the network
             does not end in a sigmoid, it may leave [0, 1].
         x_est: x_est^(1) … x_est^(T), [T, N, C, H, W] in [0, 1].
         losses: of every step, [N, K·T], NaN for steps that were not run.
         weights: of the last round, [N, P], see `networks.py`.
         attempts: int64 [N], how often an image was fitted again after a collapse.
+        collapsed: bool [N], which of the final estimates lost the contrast or the colours of their
+            image (`collapse.py`), whatever `on_collapse` made of them.
         settings: what was asked for.
         engine: what executed it.
         seconds: wall time for the whole batch.
@@ -92,6 +93,7 @@ class Estimate:
     losses: Tensor
     weights: Tensor
     attempts: Tensor
+    collapsed: Tensor
     settings: Settings
     engine: str
     seconds: float
@@ -131,6 +133,7 @@ def estimate(
 
     Raises:
         InputError: for images or settings that do not fit together.
+        RideError: where an estimate collapsed and `on_collapse` is "raise".
     """
     check_images(images, bounded=bounded)
     channels = settings.network.channels[0]
@@ -160,15 +163,23 @@ def estimate(
         keys = Keys.of(seed, ids, len(images), images.device)
         run = _Run(settings, precise, keys, callback, every, progress, start)
         result = run.result()
+        refitted = is_constant if settings.refit_when == "constant" else is_collapsed
         for attempt in range(1, settings.refits + 1):
-            again = _collapsed(precise, result.value).nonzero().flatten()
+            again = refitted(precise, result.value).nonzero().flatten()
             if run.stopped or not len(again):
                 break
             fresh = Keys(keys.seed, keys.ids[again], torch.full_like(again, attempt))
             run = _Run(settings, precise[again], fresh, callback, every, progress, start)
             result = _merge(result, run.result(), again)
-        value = result.value.to(images.dtype)
-    return replace(result, value=value, settings=asked, seconds=time.perf_counter() - began)
+        collapsed = is_collapsed(precise, result.value)
+        value = _after_collapse(settings, result.value, precise, collapsed).to(images.dtype)
+    return replace(
+        result,
+        value=value,
+        collapsed=collapsed,
+        settings=asked,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def update(settings: Settings, x: Tensor, x_est: Tensor) -> Tensor:
@@ -227,6 +238,7 @@ class _Run:
             losses=torch.cat(self.losses, dim=1),
             weights=self.fits.weights,
             attempts=self.keys.attempts,
+            collapsed=torch.zeros_like(self.keys.ids, dtype=torch.bool),
             settings=self.settings,
             engine=self.engine,
             seconds=0.0,
@@ -305,10 +317,26 @@ class _Run:
         return Descent(*(F.pad(column, (0, 0, 0, left), value=torch.nan) for column in columns))
 
 
-def _collapsed(images: Tensor, estimates: Tensor) -> Tensor:
-    """Which estimates lost nearly all of their input's contrast, bool [N]."""
-    spread = [batch.detach().flatten(1).std(dim=1, correction=0) for batch in (estimates, images)]
-    return spread[0] < _COLLAPSED * spread[1]
+def _after_collapse(settings: Settings, value: Tensor, images: Tensor, which: Tensor) -> Tensor:
+    """The estimates with those that `which` (bool [N]) marks treated as `on_collapse` says."""
+    rows = which.nonzero().flatten().tolist()
+    if not rows:
+        return value
+    told = f"{len(rows)} of {len(value)} estimates lost their image's contrast or colours"
+    if settings.on_collapse == "raise":
+        raise RideError(
+            f"{told} (images {', '.join(map(str, rows[:10]))}{', …' if rows[10:] else ''} of the "
+            "batch); use another preset, more refits, or on_collapse='input'"
+        )
+    if settings.on_collapse == "input":
+        return torch.where(which.view(-1, 1, 1, 1), cut_to_range(images), value)
+    warnings.warn(
+        "an estimate lost its image's contrast or colours: Estimate.collapsed tells which; "
+        "on_collapse decides what becomes of it",
+        CollapseWarning,
+        stacklevel=3,
+    )
+    return value
 
 
 def _merge(whole: Estimate, part: Estimate, rows: Tensor) -> Estimate:

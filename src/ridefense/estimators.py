@@ -108,7 +108,8 @@ class Estimator(Settings, NetworkPurifier):
         "paper": σ is 0.5 in normalised pixels, weights and Adam's state are carried over between
         rounds, x_est is the mean of 16 samples without dropout; pixels in (0, 1), so a sigmoid.
         "released": what the release does where it departs from the text.
-        "fast": the paper's objective at a hundredth of its work, see docs/schedule.md.
+        "fast": the paper's objective at a hundredth of its work, see docs/schedule.md. Not for
+        photographs: one in ten loses its contrast or its colours.
         "warm": as little again, from weights fitted on other images. It brings outside data, and
         a purifier that is nearly fixed; both make it another defence than the paper's.
 

@@ -19,6 +19,8 @@ CHOICES = {
     "init": ("uniform", "xavier", "kaiming", "pretrained"),
     "decay": ("constant", "cosine"),
     "output": ("eval", "last"),
+    "refit_when": ("constant", "collapsed"),
+    "on_collapse": ("keep", "input", "raise"),
     "engine": ("auto", "eager", "native", "cuda"),
 }
 
@@ -55,8 +57,12 @@ class Settings:
         normalisation: where given, the network works on images normalised so, else on [0, 1].
         crop: where given, each step fits a random crop of this many pixels a side; a smaller image
             is fitted whole. Not with a fixed input.
-        refits: how often an image whose estimate collapsed to a constant is fitted again, with
-            other random numbers.
+        refits: how often an image whose estimate collapsed is fitted again, with other random
+            numbers.
+        refit_when: which estimates are: those that are "constant", or all that are "collapsed", so
+            also those of little contrast or without their colours (`collapse.py`).
+        on_collapse: what becomes of an estimate that is collapsed after all refits: "keep" returns
+            it with a `CollapseWarning`, "input" the image itself in its place, "raise" an error.
         check_descent: whether Theorem 1's condition is measured at every round (Eqs. 11-13).
         engine: what executes the loop; "auto" takes the fastest that can.
     """
@@ -83,6 +89,8 @@ class Settings:
     normalisation: Normalisation | None = None
     crop: int | None = None
     refits: int = 0
+    refit_when: Literal["constant", "collapsed"] = "constant"
+    on_collapse: Literal["keep", "input", "raise"] = "keep"
     check_descent: bool = False
     engine: EngineName = "auto"
 
