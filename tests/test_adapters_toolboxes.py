@@ -88,6 +88,7 @@ def ours(purify):
     return correct(model(purify), images, labels), correct(model(purify), attacked, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("purify", [Median(3), QUICK], ids=["Median", "RIDE"])
 @pytest.mark.parametrize(("attack", "margin"), TOOLBOXES.values(), ids=TOOLBOXES)
 def test_toolboxes_break_it_as_our_own_bpda_does(attack, margin, purify):
@@ -215,6 +216,7 @@ def test_attacks_that_ask_outside_the_range_need_the_cut():
     assert torch.equal(cut(wide), defended(wide.clamp(0, 1)))
 
 
+@pytest.mark.slow
 def test_the_classifier_goes_to_onnx_and_the_defended_does_not(tmp_path):
     images, _ = digits(5)
     defended = model()

@@ -264,6 +264,7 @@ def test_unknown_names_and_missing_files_are_named(tmp_path):
     refused(lambda: load("torchvision:lenet"), "lenet", "list_models")
 
 
+@pytest.mark.slow
 def test_trained_weights_are_found_in_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("RIDEFENSE_DATA", raising=False)
     refused(lambda: load("cifar10-resnet18"), "train-classifier cifar10-resnet18")

@@ -51,6 +51,7 @@ def evaluation(classifier, out, *more):
     return ("evaluate", "--classifier", classifier, "--out", out, *some, *steps, *more)
 
 
+@pytest.mark.slow
 def test_evaluate_keeps_records_and_prints_the_table(cli, classifier, tmp_path):
     code, out, _ = cli(*evaluation(classifier, tmp_path, "--purifier", "none", "--eps", 0.3))
     assert code == 0
@@ -138,6 +139,7 @@ def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier
     assert attack["eps"] == 0.1
 
 
+@pytest.mark.slow
 def test_report_makes_an_audits_page_anew(cli, classifier, tmp_path):
     made = ("audit", "--classifier", classifier, "--purifier", "blur:1", "--images", 2,
             "--budget", "quick", "--eps", 0.3, "--out", tmp_path)  # fmt: skip
@@ -151,6 +153,7 @@ def test_report_makes_an_audits_page_anew(cli, classifier, tmp_path):
     assert (tmp_path / "audit.md").read_bytes() == page
 
 
+@pytest.mark.slow
 def test_train_classifier_writes_weights_that_load(cli, tmp_path):
     out = tmp_path / "cnn.safetensors"
     code, _, err = cli("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", out,
@@ -287,6 +290,7 @@ def test_rows_that_fail_their_checks_have_an_exit_code_of_their_own(
     assert "further from the clean one than" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(classifier, tmp_path):
     code = (
         "import signal; from ridefense.cli import main\n"

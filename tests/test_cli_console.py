@@ -69,6 +69,7 @@ def talkative(monkeypatch):
     monkeypatch.setattr(console, "PAUSE", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("talkative")
 def test_evaluate_says_what_it_is_at(tmp_path, capsys):
     classifier = weights(tmp_path)
@@ -80,6 +81,7 @@ def test_evaluate_says_what_it_is_at(tmp_path, capsys):
     assert "BPDA: " not in told.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("talkative")
 def test_purify_and_training_say_their_rounds_and_epochs(tmp_path, capsys, monkeypatch):
     tiny = {"steps": 2, "rounds": 2, "samples": 1, "refits": 0}

@@ -36,6 +36,7 @@ def digit(tmp_path):
 # --- Rivals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rivals_are_evaluated(classifier, tmp_path, capsys):
     named = "--purifier jpeg:75 --purifier resize-and-pad --purifier activation-pruning"
     asked = f"--images 2 --attack bpda --steps 1 --eps 0.1 --out {tmp_path}"

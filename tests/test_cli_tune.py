@@ -44,6 +44,7 @@ def searched(inputs, tmp_path, capsys):
     return out, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_is_the_library_search(inputs, searched, tmp_path):
     out, told = searched
     search = tuning.Search(
@@ -82,6 +83,7 @@ def test_the_printed_command_reports_the_preset_on_other_images(searched, tmp_pa
     assert not ours & theirs
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_to_the_same_end(inputs, tmp_path):
     more = ("--eps", "0.1", "--steps", "2", "--engine", "eager")
     code = "from ridefense.cli import main; main()"
