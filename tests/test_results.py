@@ -216,7 +216,7 @@ def test_recorded_attacks_are_values():
     assert RecordedThreat.of(noise(0.1).settings()).is_noise
 
 
-@pytest.mark.parametrize("missing", ["name", "knows", "norm", "eps", "attack"])
+@pytest.mark.parametrize("missing", ["name", "knows", "asks", "norm", "eps", "attack"])
 def test_an_incomplete_attack_is_refused(missing):
     recorded = bpda(0.1).settings()
     del recorded[missing]

@@ -32,6 +32,7 @@ def threat(**changes):
     recorded = {
         "name": "BPDA",
         "knows": "classifier, purifier",
+        "asks": "gradients",
         "norm": "Linf",
         "eps": 0.1,
         "attack": {"type": "PGD"},
@@ -58,24 +59,19 @@ def test_words_tell_the_number_of_the_command_line(name, number):
 
 
 @pytest.mark.parametrize(
-    ("attack", "name", "known", "undefended", "told"),
+    ("asks", "name", "known", "undefended", "told"),
     [
-        ({"type": "PGD"}, "BPDA", "classifier, purifier", False, "classifier, purifier"),
-        ({"type": "PGD"}, "PGD", "classifier", False, "classifier"),
-        ({"type": "PGD"}, "PGD", "classifier", True, "everything"),
-        ({"type": "Square"}, "Square Identity", "classifier, purifier", False, "queries"),
-        ({"type": "Square"}, "Square Identity", "classifier, purifier", True, "queries"),
-        (
-            {"attack": "HopSkipJumpAttack()"},
-            "HopSkipJumpAttack Identity",
-            "classifier, purifier, seed",
-            False,
-            "decisions, seed",
-        ),
+        ("gradients", "BPDA", "classifier, purifier", False, "classifier, purifier"),
+        ("gradients", "PGD", "classifier", False, "classifier"),
+        ("gradients", "PGD", "classifier", True, "everything"),
+        ("queries", "Square Identity", "classifier, purifier", False, "queries"),
+        ("queries", "Square Identity", "classifier, purifier", True, "queries"),
+        ("decisions", "HopSkipJump Identity", "classifier, purifier, seed", False,
+         "decisions, seed"),
     ],
-)
-def test_words_tell_what_an_attacker_knows(attack, name, known, undefended, told):
-    recorded = threat(attack=attack, name=name, knows=known)
+)  # fmt: skip
+def test_words_tell_what_an_attacker_knows(asks, name, known, undefended, told):
+    recorded = threat(asks=asks, name=name, knows=known)
     assert words.knows(recorded, undefended) == told
     assert "Identity" not in words.attack_name(recorded)
 

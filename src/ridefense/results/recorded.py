@@ -1,13 +1,11 @@
 """A recorded attack as values: what it is, what it knew, what it was allowed."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self, get_args
 
+from ridefense.attacks.base import Asks
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-
-Asks = Literal["gradients", "queries", "decisions", "nothing"]
-"""What an attack asks of the model: gradients, losses ("queries"), classes ("decisions")."""
 
 Ball = tuple[str, float]
 """A norm and a radius ε, pixels in [0, 1]."""
@@ -20,7 +18,8 @@ class RecordedThreat:
     Attributes:
         name: as the field calls it, with the gradient mode: "BPDA", "APGD FrozenWeights".
         knows: "classifier", "classifier, purifier" or "classifier, purifier, seed".
-        asks: what the attack asks of the model that it attacks.
+        asks: what the attack asks of the model: gradients, losses ("queries"), classes
+            ("decisions") or nothing.
         norm: "Linf" or "L2".
         eps: the radius, pixels in [0, 1].
         attack: the attack's settings; "type" is its class.
@@ -48,7 +47,7 @@ class RecordedThreat:
             threat = cls(
                 name=_is(recorded["name"], str),
                 knows=_is(recorded["knows"], str),
-                asks=recorded["asks"],
+                asks=_ASKS[recorded["asks"]],
                 norm=_is(recorded["norm"], str),
                 eps=float(_is(recorded["eps"], (int, float))),
                 attack=attack | {"type": _is(attack["type"], str)},
@@ -111,6 +110,9 @@ UNATTACKED = RecordedThreat(
     gradient=None,
 )
 """What is done to clean images."""
+
+
+_ASKS: dict[str, Asks] = {asks: asks for asks in get_args(Asks)}
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> Any:
