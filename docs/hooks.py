@@ -42,8 +42,9 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 def _help() -> Iterator[str]:
     """What --help says of each command, under a heading."""
-    for name, command in get_command(app).commands.items():
-        context = command.context_class(
-            command, info_name=f"ridefense {name}", terminal_width=_WIDTH, max_content_width=_WIDTH
-        )
+    root = get_command(app)
+    parent = root.context_class(root, info_name="ridefense", **root.context_settings)
+    width = {"terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    for name, command in root.commands.items():
+        context = command.context_class(command, info_name=name, parent=parent, **width)
         yield f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"

@@ -225,6 +225,11 @@ class Count(HTMLParser):
         self.inside &= tag != "article"
 
 
+def test_it_shows_the_help_that_every_command_prints(site):
+    shown = (site / "reference" / "command" / "index.html").read_text()
+    assert shown.count("-h, --help") == len(get_command(app).commands)
+
+
 @pytest.mark.parametrize("module", PUBLIC)
 def test_the_reference_has_every_public_name(site, module):
     reference = "".join(path.read_text() for path in (site / "reference").rglob("*.html"))
