@@ -129,7 +129,6 @@ def test_blocks_are_found_wherever_they_are():
     found = example()
     assert [t.title for t in found.tables] == ["Table plain"]
     assert [f.title for f in found.figures] == ["Drawn plain"]
-    assert [g.title for g in found.galleries] == ["Shown plain"]
     levels = {block.title: level for block, level in found.walk()}
     assert (levels["Part plain"], levels["Table plain"], levels["Shown plain"]) == (2, 3, 2)
 

@@ -25,7 +25,6 @@ class Link:
 
     Attributes:
         page: path of the page relative to this one, without a suffix; each renderer adds its own.
-            It may end in "#" and the `slug` of a title on that page.
         title: what the link says; a cell's link says the cell's text instead.
         html_only: the page exists in HTML alone. The other renderings leave the link out.
     """
@@ -36,8 +35,7 @@ class Link:
 
     def to(self, suffix: str) -> str:
         """The link's target, quoted, in the rendering of this suffix, ".html" or ".md"."""
-        page, mark, anchor = self.page.partition("#")
-        return f"{quote(page)}{suffix if page else ''}{mark}{anchor}"
+        return quote(self.page) + suffix
 
 
 @dataclass(frozen=True)
@@ -244,10 +242,6 @@ class Document:
     @property
     def figures(self) -> list[Figure]:
         return [block for block, _ in self.walk() if isinstance(block, Figure)]
-
-    @property
-    def galleries(self) -> list[Gallery]:
-        return [block for block, _ in self.walk() if isinstance(block, Gallery)]
 
 
 def _walk(blocks: Sequence[Block], level: int) -> Iterator[tuple[Block, int]]:
