@@ -13,7 +13,7 @@ import torch
 from evaluations import GRAY, TINY, WHITE, declare, long, numbers
 from ridefense import Defended, InputError, Median, TVChambolle, Unchanged
 from ridefense.attacks import FGSM, PGD, Attack
-from ridefense.evaluate import CLEAN, Here, Processes, Threat, evaluate_chunk, protocol, read, run
+from ridefense.evaluate import CLEAN, Processes, Threat, evaluate_chunk, protocol, read, run
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.gradients import Identity, Unrolled
 from ridefense.noise import derive
@@ -325,11 +325,11 @@ COUNTED = []
 
 
 def test_gray_box_images_are_found_once_for_all_defences_of_a_classifier(folder, tmp_path):
-    here, threats = Here(GrayBoxImages()), (Threat(attack=Counted(eps=0.1)),)
+    shared, threats = GrayBoxImages(), (Threat(attack=Counted(eps=0.1)),)
     COUNTED.clear()
     for number, purifier in enumerate((Unchanged(), Median(3))):
         evaluation = declare(folder, purifier=purifier, threats=threats, limit=4)
-        found = run(evaluation, tmp_path / str(number), workers=here)
+        found = run(evaluation, tmp_path / str(number), shared=shared)
         assert len(COUNTED) == 4
         alone = run(evaluation, tmp_path / f"alone-{number}")
         COUNTED[:] = COUNTED[:4]
@@ -343,7 +343,7 @@ def test_gray_box_images_are_found_once_for_all_defences_of_a_classifier(folder,
     )
     for number, evaluation in enumerate(others, 2):
         COUNTED.clear()
-        run(evaluation, tmp_path / str(number), workers=here)
+        run(evaluation, tmp_path / str(number), shared=shared)
         assert len(COUNTED) >= 4
 
 

@@ -13,6 +13,7 @@ from ridefense import InputError, RideError, threads
 from ridefense.attacks import PGD, Attack
 from ridefense.cli import machine
 from ridefense.evaluate import Chunk, Cluster, Here, Processes, Threat, chunks_of, run
+from ridefense.evaluate.protocol import EvaluationWork
 from ridefense.evaluate.workers import Bench, Died, spread
 from ridefense.gradients import Surrogate, imitator
 
@@ -75,7 +76,7 @@ def test_a_chunk_is_computed_on_one_thread_however_many_there_are(folder):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        ((_, [(_, images)]),) = Here().map(evaluation, chunks_of(evaluation, 1)[1:])
+        ((_, [(_, images)]),) = Here().map(EvaluationWork(evaluation), chunks_of(evaluation, 1)[1:])
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

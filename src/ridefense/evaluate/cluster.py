@@ -27,7 +27,7 @@ class Cluster:
         self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
     ) -> Found[C, R]:
         ray = _connected(self.address)
-        needs = {"num_cpus": 1}
+        needs = {"num_cpus": 1.0}
         unit = "GPU" if work.device.startswith("cuda") else "CPU"
         there = int(ray.cluster_resources().get(unit, 0))
         if not there:
@@ -60,7 +60,8 @@ class _Actor(Generic[C, R]):
 
     def answer(self) -> Answer[R]:
         try:
-            return self.ray.get(self.pending)
+            found: Answer[R] = self.ray.get(self.pending)
+            return found
         except self.ray.exceptions.RayError as error:  # what it raised itself is an answer
             raise Died(str(error).splitlines()[0]) from error
 

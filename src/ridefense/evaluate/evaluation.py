@@ -44,9 +44,12 @@ class Threat:
 
     @property
     def knows(self) -> Knowledge:
+        """What the attacker knows of the defence."""
         if self.gradient is None:
             return "classifier"
-        return "classifier, purifier" + ("" if self.purifier_seed is None else ", seed")
+        if self.purifier_seed is None:
+            return "classifier, purifier"
+        return "classifier, purifier, seed"
 
     @property
     def name(self) -> str:

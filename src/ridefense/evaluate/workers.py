@@ -29,6 +29,7 @@ from ridefense.errors import InputError, RideError
 from ridefense.evaluate.records import packed
 
 C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 R = TypeVar("R")
 
 Outcome = tuple[R, dict[str, Tensor]]
@@ -41,7 +42,7 @@ Progress = Callable[[C, float], None]
 """Called with a chunk and the fraction of it that is done."""
 
 
-class Work(Protocol[C, R]):
+class Work(Protocol[C_contra, R]):
     """Something declared that is computed chunk by chunk, as an evaluation or certificates.
 
     It is pickled, and so are its chunks, on the way to other processes.
@@ -57,7 +58,7 @@ class Work(Protocol[C, R]):
         ...
 
     def compute(
-        self, chunk: C, progress: Callable[[float], None] | None = None
+        self, chunk: C_contra, progress: Callable[[float], None] | None = None
     ) -> list[Outcome[R]]:
         """The rows of a chunk: a pure function. `progress` is told the fraction that is done."""
         ...
@@ -126,10 +127,10 @@ class Died(Exception):
     """A worker ended without an answer."""
 
 
-class Worker(Protocol[C, R]):
+class Worker(Protocol[C_contra, R]):
     """Someone who prepares when created, and then computes one chunk after another."""
 
-    def begin(self, chunk: C) -> None:
+    def begin(self, chunk: C_contra) -> None:
         """Start to compute."""
         ...
 
@@ -263,7 +264,8 @@ class _Process(Generic[C, R]):
 
     def answer(self) -> Answer[R]:
         try:
-            return self.connection.recv()
+            found: Answer[R] = self.connection.recv()
+            return found
         except (EOFError, OSError) as error:
             self.process.join()
             raise Died(f"exit code {self.process.exitcode}") from error
@@ -290,5 +292,6 @@ def _serve(connection: Connection, bench: Bench[C, R], number: int) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
     os._exit(1)
