@@ -1,9 +1,11 @@
 """Check the GPU engine's kernels against eager in float64, then time them; needs an NVIDIA GPU.
 
-    python benchmarks/gpu.py --out gpu.json [--networks mnist cifar10 imagenet] [--runs 5]
+    python benchmarks/gpu.py --out gpu.json [--networks mnist cifar10 imagenet] [--seconds 120]
 
 Three kinds of rows: "check", errors of one run beside the oracle; "step", the time of a step;
-"schedule", a whole `paper` schedule with its quality. Without a GPU it exits with status 3.
+"schedule", a whole `paper` schedule with its quality. The most valuable come first, and the file is
+written anew after each, so that a run that is cut off keeps what it has. Without a GPU it exits
+with status 3, after a failed check with status 1.
 """
 
 import argparse
@@ -11,14 +13,16 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ridefense import RIDE, datasets
-from ridefense.engines.eager import EagerFits
+from ridefense.files import write_atomically
 from ridefense.noise import Keys
 
 NO_GPU = 3
@@ -27,34 +31,58 @@ DATA = {"mnist": "digits", "cifar10": "foolbox-cifar10", "imagenet": "foolbox-im
 BATCHES = {"mnist": (1, 132, 1056), "cifar10": (1, 132, 528), "imagenet": (1, 8, 32)}
 WHOLE = {"mnist": (1056, 64), "cifar10": (264, 16), "imagenet": (16, 0)}
 STEPS = {"mnist": 400, "cifar10": 200, "imagenet": 40}
-# Of an error relative to the norm of what was expected. Coarse operands flip a few ReLUs, which
-# shows in gradients far above the rounding itself.
-TOLERANCE = {"float32": 1e-4, "tf32": 5e-2, "float16": 5e-2, "bfloat16": 1.5e-1}
+PRECISIONS = ("float16", "bfloat16", "tf32", "float32")
+
+Row = dict[str, object]
+Job = Callable[[], Row]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--networks", nargs="+", default=list(DATA), choices=DATA)
-    parser.add_argument("--precisions", nargs="+", default=["float16"], choices=TOLERANCE)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing later")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA device is present: nothing was checked or timed")
         return NO_GPU
-    rows = []
-    for network in options.networks:
-        rows += [check(network, p, alone) for p in TOLERANCE for alone in (False, True)]
-        for precision in options.precisions:
-            for count in BATCHES[network]:
-                rows.append(step(network, precision, count, options.runs))
-        count = BATCHES[network][-1]
-        rows += [step(network, "float16", count, options.runs, tiles) for tiles in variants()]
-        rows += [schedule(network, "cuda", WHOLE[network][0])]
-        if WHOLE[network][1]:
-            rows += [schedule(network, engine, WHOLE[network][1]) for engine in ("cuda", "eager")]
-    options.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    return measure(jobs(options.networks, options.runs), options.out, options.seconds, machine())
+
+
+def measure(work: Iterator[Job], out: Path, seconds: float, about: Row) -> int:
+    """Do the jobs in their order, and write what there is after each; the exit status."""
+    began, rows = time.monotonic(), []
+    for job in work:
+        if time.monotonic() - began > seconds:
+            print(f"{seconds:g} s are over: the rest is left out")
+            break
+        rows.append(job())
+        print(rows[-1], flush=True)
+        write_atomically(
+            out, (json.dumps({"machine": about, "rows": rows}, indent=1) + "\n").encode()
+        )
     return 0 if all(row.get("passed", True) for row in rows) else 1
+
+
+def jobs(networks: list[str], runs: int) -> Iterator[Job]:
+    """What is measured, the most valuable first."""
+    for network in networks:
+        yield from (partial(check, network, "float16", alone) for alone in (True, False))
+    for network in networks:
+        yield partial(schedule, network, "cuda", WHOLE[network][0])
+    for network in networks:
+        if WHOLE[network][1]:
+            yield partial(schedule, network, "cuda", WHOLE[network][1])
+            yield partial(schedule, network, "eager", WHOLE[network][1])
+    for network in networks:
+        yield from (partial(step, network, "float16", count, runs) for count in BATCHES[network])
+    for network in networks:
+        for precision in PRECISIONS[1:]:
+            yield from (partial(check, network, precision, alone) for alone in (True, False))
+    for network in networks:
+        for tiles in variants():
+            yield partial(step, network, "float16", BATCHES[network][-1], runs, tiles)
 
 
 def variants() -> list:
@@ -85,54 +113,34 @@ def keys_of(images: Tensor) -> Keys:
     return Keys.of(0, None, len(images), images.device)
 
 
-def check(network: str, precision: str, alone: bool) -> dict[str, object]:
-    """Losses, every layer's gradient and the output of a first step; repeats of some steps.
-
-    A result that changes between runs, or with its neighbours, is a race.
-    """
+def check(network: str, precision: str, alone: bool) -> Row:
+    """The engine's own check of itself, see `ridefense/engines/cuda/verification.py`."""
     from ridefense.engines.cuda.plan import Tiles
+    from ridefense.engines.cuda.verification import examine
 
-    images = pictures(network, 3)[..., :72, :72]
+    images = pictures(network, 1)[..., :72, :72]
     # Without matrix units products are unrolled: small tiles keep that short.
-    small = {"tiles": Tiles(pixels=32, depth=16, rows=32)} if precision == "float32" else {}
-    options = {"precision": precision, "alone": alone} | small
-    settings, fits = fits_of(network, images, **options)
-    oracle = EagerFits(settings, images.double(), keys_of(images))
-    expected = oracle.fit(images.double(), range(1), [1e-4])
-    errors = {"loss": error(fits.fit(images, range(1), [1e-4]), expected)}
-    sizes = [9 * c_in * c_out + c_out for c_in, c_out in settings.network.convolutions]
-    for layer, parts in enumerate(
-        zip(fits.moments[0].split(sizes, 1), oracle.moments[0].split(sizes, 1), strict=True), 1
-    ):
-        errors[f"gradient {layer}"] = error(*parts)
-    for dropout in (False, True):
-        value = fits.output(images, 1, 4, dropout=dropout)
-        expected = oracle.output(images.double(), 1, 4, dropout=dropout)
-        errors[f"output, dropout {dropout}"] = error(value, expected)
-    twice = [fits_of(network, images, **options)[1] for _ in range(2)]
-    one = fits_of(network, images[:1], **options)[1]
-    for f, own in ((twice[0], images), (twice[1], images), (one, images[:1])):
-        f.fit(own, range(150), [1e-3] * 150)
-    same = torch.equal(twice[0].weights, twice[1].weights)
-    same &= torch.equal(twice[0].weights[:1], one.weights)
-    row = {
+    tiles = Tiles(pixels=32, depth=16, rows=32) if precision == "float32" else None
+    found = examine(
+        RIDE.preset("paper", network=network),
+        tuple(images.shape[-2:]),
+        images.device,
+        precision=precision,
+        alone=alone,
+        tiles=tiles,
+    )
+    return {
         "kind": "check",
         "network": network,
         "precision": precision,
         "persistent": alone,
-        "errors": errors,
-        "repeats": same,
-        "passed": same and max(errors.values()) < TOLERANCE[precision],
+        "errors": found.errors,
+        "repeats": found.repeats,
+        "passed": found.reason is None,
     }
-    print(row, flush=True)
-    return row
 
 
-def error(value: Tensor, expected: Tensor) -> float:
-    return float((value.double() - expected).norm() / expected.norm())
-
-
-def step(network: str, precision: str, count: int, runs: int, tiles=None) -> dict[str, object]:
+def step(network: str, precision: str, count: int, runs: int, tiles=None) -> Row:
     """Milliseconds of a step of so many images, by the device's own clock."""
     images = pictures(network, count)
     torch.cuda.reset_peak_memory_stats()
@@ -148,7 +156,7 @@ def step(network: str, precision: str, count: int, runs: int, tiles=None) -> dic
         times.append(begin.elapsed_time(end) / steps)
     one = settings.flops(*images.shape[-2:]) / settings.total_steps
     median = statistics.median(times)
-    row = {
+    return {
         "kind": "step",
         "network": network,
         "precision": precision,
@@ -159,11 +167,9 @@ def step(network: str, precision: str, count: int, runs: int, tiles=None) -> dic
         "teraflops": one * count / median / 1e9,
         "megabytes_an_image": torch.cuda.max_memory_allocated() / count / 1e6,
     }
-    print(row, flush=True)
-    return row
 
 
-def schedule(network: str, engine: str, count: int) -> dict[str, object]:
+def schedule(network: str, engine: str, count: int) -> Row:
     """A whole `paper` schedule on images with noise of ±0.1, and how near it comes to them."""
     images = pictures(network, count)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -177,7 +183,7 @@ def schedule(network: str, engine: str, count: int) -> dict[str, object]:
     torch.cuda.synchronize()
     seconds = time.perf_counter() - began
     distances = (result.value - images).abs().flatten(1).mean(dim=1)
-    row = {
+    return {
         "kind": "schedule",
         "network": network,
         "engine": result.engine,
@@ -188,11 +194,9 @@ def schedule(network: str, engine: str, count: int) -> dict[str, object]:
         "distance_deviation": float(distances.std()),
         "distance_before": float((noisy - images).abs().mean()),
     }
-    print(row, flush=True)
-    return row
 
 
-def machine() -> dict[str, object]:
+def machine() -> Row:
     """What the figures were taken on."""
     properties = torch.cuda.get_device_properties(0)
     return {
