@@ -73,6 +73,7 @@ SCALED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", SCALED.values(), ids=SCALED)
 def test_no_scale_of_the_outputs_hides_a_classifier(change):
     kept, seen = searched(Outputs(change))
@@ -82,6 +83,7 @@ def test_no_scale_of_the_outputs_hides_a_classifier(change):
     assert all(s.moved for s in seen)
 
 
+@pytest.mark.slow
 @given(
     power=st.floats(-6, 5),
     shift=st.floats(-50, 50),
@@ -164,6 +166,7 @@ BLIND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", BLIND.values(), ids=BLIND)
 @pytest.mark.parametrize("attack", [PGD(eps=0.15, steps=3), APGD(eps=0.15, steps=3)])
 def test_outputs_without_a_gradient_are_told_of_every_image_that_keeps_its_class(change, attack):
@@ -171,6 +174,7 @@ def test_outputs_without_a_gradient_are_told_of_every_image_that_keeps_its_class
     assert disabled(kept, seen) == sum(kept)
 
 
+@pytest.mark.slow
 def test_answers_take_the_place_of_a_gradient_that_is_missing():
     for name in ("rounded to 0.1", "detached"):
         kept, seen = searched(Outputs(BLIND[name]), PGD(eps=0.3, steps=5, step_size=0.1))
@@ -185,6 +189,7 @@ def test_constant_outputs_are_told():
             assert {"no gradient", "constant", "not moved"} <= {*one.failures(1.0)}
 
 
+@pytest.mark.slow
 def test_a_purifier_whose_derivative_is_zero_is_told():
     class Levels(Filter):
         def apply(self, images):
@@ -338,6 +343,7 @@ def attacked(done):
     return [row for row in done.rows if row.attack != "none"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_finds_out_scaled_logits(tmp_path):
     scaled = evaluated(f"{__name__}:times_100", tmp_path / "scaled", 0.3)
     bare = evaluated("digits-cnn", tmp_path / "bare", 0.3)
@@ -347,6 +353,7 @@ def test_an_evaluation_finds_out_scaled_logits(tmp_path):
     assert all(row.search is None for row in scaled.rows if row.attack == "none")
 
 
+@pytest.mark.slow
 def test_reports_say_where_an_attack_could_not_work(tmp_path):
     done = evaluated(f"{__name__}:decisions", tmp_path / "run", 0.05)
     assert sum(row.predictions[0] == row.label for row in attacked(done)) > 6
@@ -359,6 +366,7 @@ def test_reports_say_where_an_attack_could_not_work(tmp_path):
     assert not any(FAILURES[name] in text for name in DISABLING)
 
 
+@pytest.mark.slow
 def test_a_classifier_left_in_training_mode_is_evaluated_in_eval_mode(tmp_path):
     left = evaluated(f"{__name__}:left_in_training", tmp_path / "left", 0.15)
     bare = evaluated("digits-cnn", tmp_path / "bare", 0.15)

@@ -101,6 +101,7 @@ def test_a_compiled_defence_is_the_defence(classifier, images, compiled, engine,
     assert torch.equal(faster(images, seed=3), twin(images, seed=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -117,6 +118,7 @@ def test_every_defence_is_opaque(classifier, images, compiled, model):
             assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_function_around_it_is_compiled_without_it(classifier, images, compiled):
     model = Defended(classifier, PURIFY)
     function, graphs = compiled(lambda x: (model(2 * x - x, seed=1) + 1).softmax(1))
@@ -179,6 +181,7 @@ def test_what_cannot_be_right_is_refused_in_one_line(classifier, images, purifie
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dynamo", [True, False])
 def test_no_exporter_keeps_one_inputs_result(classifier, images, dynamo):
@@ -218,6 +221,7 @@ def _in_child(queue, model, images):
     queue.put([t.tolist() for t in (model(images, seed=2), model(images))])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize("engine", ["eager", "native"])

@@ -93,8 +93,7 @@ class Defended(nn.Module):
         """
         from ridefense import opaque  # imports PyTorch's compiler
 
-        logits: Tensor = opaque.forward(self, images, ids, seed)
-        return logits
+        return opaque.forward(self, images, ids, seed)
 
     def views(
         self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
@@ -105,8 +104,7 @@ class Defended(nn.Module):
         """
         from ridefense import opaque
 
-        logits: Tensor = opaque.views(self, images, ids, seed)
-        return logits
+        return opaque.views(self, images, ids, seed)
 
     def _views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         seed = self._seed_of_call(images, seed)
@@ -328,12 +326,9 @@ def as_purifier(purifier: Purifier | Call) -> Purifier:
 @cache
 def _tell_undeclared(name: str, undeclared: tuple[str, ...]) -> None:
     """Say once what is assumed of a purifier."""
-    taken = {name: value for name, value in Adapted.ASSUMED.items() if name in undeclared}
-    if taken:
-        told = ", ".join(
-            f"{attribute} is taken to be {value}" for attribute, value in taken.items()
-        )
-        _log.info("purifier %s does not declare all of its attributes: %s", name, told)
+    if undeclared:
+        taken = ", ".join(f"{attribute}={Adapted.ASSUMED[attribute]}" for attribute in undeclared)
+        _log.warning("purifier %s does not say what it is; assumed: %s", name, taken)
 
 
 def source_of(purifier: Purifier) -> object:

@@ -30,7 +30,9 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     try:
         found = unwrapped(classifier(images))
     except Exception as error:
-        if isinstance(error, RideError) or is_about_memory(error):
+        # torch.utils.checkpoint ends what it repeats by an exception of its own.
+        repeated = type(error).__module__ == "torch.utils.checkpoint"
+        if isinstance(error, RideError) or is_about_memory(error) or repeated:
             raise
         what = f"classifier {name_of(classifier)} on images {list(images.shape)}"
         raise usercode.failed(what, error) from error
