@@ -121,13 +121,7 @@ class Smoothed:
             InputError: for images, numbers or a model that cannot be used, an n so small that it
                 certifies nothing, and logits that are not finite.
         """
-        bounds.check_alpha(alpha)
-        _check_count("n0", n0)
-        _check_count("n", n)
-        if (needed := bounds.draws_for(0.0, self.sigma, alpha)) > n:
-            raise InputError(
-                f"n is {n}, which certifies nothing at alpha {alpha:g}; use {needed} or more"
-            )
+        self.check(n0, n, alpha)
         found = []
         for row, (image, key) in enumerate(self._each(images, ids)):
             done = row * (n0 + n)
@@ -137,6 +131,44 @@ class Smoothed:
             report = _from(progress, done + n0, len(images) * (n0 + n))
             found.append(self._certificate(image, key, seed, candidate, n, alpha, report))
         return found
+
+    def check(self, n0: int, n: int, alpha: float) -> None:
+        """Refuse numbers that `certify` cannot use.
+
+        Raises:
+            InputError: for counts that are not positive, an alpha outside (0, 1), and an n so small
+                that it certifies nothing.
+        """
+        bounds.check_alpha(alpha)
+        _check_count("n0", n0)
+        _check_count("n", n)
+        if (needed := bounds.draws_for(0.0, self.sigma, alpha)) > n:
+            raise InputError(
+                f"n is {n}, which certifies nothing at alpha {alpha:g}; use {needed} or more"
+            )
+
+    def check_independence(self, images: Tensor) -> None:
+        """Refuse a model that mixes the draws of a batch, for which certificates do not hold.
+
+        Args:
+            images: float [N, C, H, W]; the first is shown in three draws, together and alone.
+
+        Raises:
+            InputError: if a draw's logits depend on the other draws by more than rounding.
+        """
+        image, key = next(self._each(images[:1], None))
+        whole, single = (
+            Smoothed(self.model, self.sigma, path=self.path, batch=size) for size in (3, 1)
+        )
+        (together,) = whole._drawn_logits(image, key, 0, "select", 3)
+        alone = list(single._drawn_logits(image, key, 0, "select", 3))
+        difference = (torch.cat(alone) - together).abs().max()
+        if difference > 1e-2 * (1 + together.abs().max()):
+            raise InputError(
+                "the logits of a noisy image depend on the others in its batch, so that no "
+                "certificate would hold; use a purifier and a classifier that treat each image "
+                "by itself"
+            )
 
     def predict(
         self,
@@ -205,19 +237,25 @@ class Smoothed:
     def _votes(self, image: Tensor, key: int, seed: int, phase: Phase, n: int) -> Iterator[Tensor]:
         return (votes for votes, _ in self._drawn(image, key, seed, phase, n))
 
-    @torch.no_grad()
     def _drawn(
         self, image: Tensor, key: int, seed: int, phase: Phase, n: int
     ) -> Iterator[tuple[Tensor, int]]:
         """Classes of n draws, int64, in batches; and how many classes there are."""
+        for logits in self._drawn_logits(image, key, seed, phase, n):
+            yield logits.argmax(dim=1), logits.shape[1]
+
+    @torch.no_grad()
+    def _drawn_logits(
+        self, image: Tensor, key: int, seed: int, phase: Phase, n: int
+    ) -> Iterator[Tensor]:
+        """Logits of n draws, [draws, classes], in batches."""
         keys = Keys.of(derive(seed, "smoothing", phase), [key], 1, image.device)
         purifier_seed = derive(seed, "purifier", phase, key)
         for start in range(0, n, self.batch):
             draws = range(start, min(start + self.batch, n))
             noise = keys.normal(Stream.SMOOTHING, draws, image.numel()).view(-1, *image.shape)
             noisy = (image + self.sigma * noise).to(image.dtype)
-            logits = self._logits(noisy, draws, purifier_seed)
-            yield logits.argmax(dim=1), logits.shape[1]
+            yield self._logits(noisy, draws, purifier_seed)
 
     def _logits(self, noisy: Tensor, draws: Sequence[int], purifier_seed: int) -> Tensor:
         """Of one image's draws, [draws, classes]; each has the purifier's randomness of its own."""

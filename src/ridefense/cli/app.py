@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from ridefense.cli import console, options
 from ridefense.cli.audit import audit
+from ridefense.cli.certify import certify
 from ridefense.cli.evaluate import evaluate
 from ridefense.cli.listing import listing
 from ridefense.cli.purify import purify
@@ -49,6 +50,7 @@ app.command()(purify)
 app.command()(evaluate)
 app.command()(tune)
 app.command()(audit)
+app.command()(certify)
 app.command()(reproduce)
 app.command()(report)
 app.command()(train_classifier)

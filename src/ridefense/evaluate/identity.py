@@ -52,10 +52,19 @@ _NOTES = {"preset", "dataset.title", "dataset.images", "dataset.preparation"}
 @cache
 def known() -> Mapping[str, type]:
     """The setting classes of ridefense by name; their defaults belong to the schema."""
-    from ridefense import attacks, estimators, filters, gradients, images, networks, rivals
+    from ridefense import (
+        attacks,
+        denoisers,
+        estimators,
+        filters,
+        gradients,
+        images,
+        networks,
+        rivals,
+    )
 
     found: dict[str, type] = {}
-    for package in (attacks, estimators, filters, gradients, images, networks, rivals):
+    for package in (attacks, denoisers, estimators, filters, gradients, images, networks, rivals):
         for name in getattr(package, "__all__", vars(package)):
             value = getattr(package, name)
             if (

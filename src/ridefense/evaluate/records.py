@@ -75,6 +75,8 @@ class RecordFolder(Generic[R]):
             InputError: where the file is missing or damaged.
         """
         path = self.folder / image_path(row.key)
+        if UNREADABLE in row.faults:
+            return {}
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
@@ -183,7 +185,9 @@ class Records(Generic[R]):
         if row.key in self:
             raise InputError(f"there is a row for {row.key} already; each is written once")
         line = row.line()
-        write_atomically(self.folder / image_path(row.key), packed(images))
+        path = self.folder / image_path(row.key)
+        if images:
+            write_atomically(path, packed(images))
         if self._provenance is not None:  # with the first row that it is about
             self._declared["provenance"].append(self._provenance)
             write_atomically(self.folder / self.kind.declaration, _as_json(self._declared))

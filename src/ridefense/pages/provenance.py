@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ridefense.evaluate import RunFolder
+from ridefense.evaluate.records import RecordFolder
 
 
-def made_by(runs: Iterable[RunFolder]) -> dict[str, str]:
+def made_by(runs: Iterable[RecordFolder[Any]]) -> dict[str, str]:
     """The commands, dates, machines and versions of some runs: each value once, in their order.
 
     Returns:

@@ -1,0 +1,174 @@
+"""Certificates of a data set's images: declared, recorded image by image, resumable."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from ridefense import classifiers, threads
+from ridefense.certify.smoothing import ABSTAIN, Certificate, Path, Smoothed
+from ridefense.datasets import Dataset
+from ridefense.describe import Plain
+from ridefense.errors import InputError
+from ridefense.evaluate.declaration import Declaration
+from ridefense.evaluate.lines import UNREADABLE, Line
+from ridefense.evaluate.provenance import provenance, versions
+from ridefense.evaluate.records import Kind, RecordFolder
+from ridefense.evaluate.running import Progress
+from ridefense.evaluate.workers import Here, Outcome, Workers
+from ridefense.filters import Unchanged
+from ridefense.noise import check_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateRow(Line):
+    """What was certified of one image; see `smoothing.Certificate`.
+
+    Attributes:
+        prediction: the class, -1 where it abstains or the image could not be decoded.
+        radius: ℓ2, [0, 1] pixels.
+        candidate, hits, drawn, bound: as in `Certificate`.
+        seconds: wall time.
+    """
+
+    prediction: int
+    radius: float
+    candidate: int
+    hits: int
+    drawn: int
+    bound: float
+    seconds: float
+
+
+CERTIFICATES = Kind("certify.json", CertificateRow, "certify")
+"""Folders of certificates."""
+
+CertificateFolder: TypeAlias = RecordFolder[CertificateRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certification(Declaration):
+    """A defended classifier on images, to be certified by randomised smoothing.
+
+    Attributes:
+        sigma: standard deviation of the noise, in [0, 1] pixels.
+        n0, n, alpha: as `Smoothed.certify` takes them.
+        path: as `Smoothed` takes it. Without a purifier, "raw" shows the classifier noisy pixels
+            beyond [0, 1].
+        seed: of all random numbers.
+        batch: images a chunk, the unit of work. It changes no number.
+    """
+
+    sigma: float
+    n0: int = 100
+    n: int = 10_000
+    alpha: float = 0.001
+    path: Path = "raw"
+    seed: int = 0
+    batch: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
+        self.smoothed(nn.Identity()).check(self.n0, self.n, self.alpha)
+
+    def smoothed(self, classifier: nn.Module) -> Smoothed:
+        """The classifier behind the purifier, under noise."""
+        bare = isinstance(self.purifier, Unchanged)
+        model = classifier if bare else self.purifier.behind(classifier)
+        return Smoothed(model, self.sigma, path=self.path)
+
+    def declared(self) -> Plain:
+        """What `certify.json` says: everything that decides the numbers."""
+        own = ("sigma", "n0", "n", "alpha", "path", "seed", "device")
+        settings = self.subject() | {name: getattr(self, name) for name in own}
+        image = classifiers.readable(self.loaded()[0], 1)
+        settings["dataset"]["values"] = image.numel()
+        return {"settings": settings, "versions": versions(), "attacks": {}}
+
+    def compute(
+        self, chunk: int, progress: Callable[[float], None] | None = None
+    ) -> list[Outcome[CertificateRow]]:
+        """The certificates of the images from a place on; they keep no images."""
+        images, classifier = self.loaded()
+        part = images[chunk : chunk + self.batch]
+        with threads.single():
+            found: list[Outcome[CertificateRow]] = []
+            for n in range(len(part)):
+                found.append((self._row(part[[n]], self.smoothed(classifier)), {}))
+                if progress:
+                    progress((n + 1) / len(part))
+        return found
+
+    def _row(self, image: Dataset, smoothed: Smoothed) -> CertificateRow:
+        began = time.perf_counter()
+        found = Certificate(ABSTAIN, 0.0, -1, 0, 0, 0.0)
+        faults: tuple[str, ...] = (UNREADABLE,)
+        with suppress(InputError):  # it cannot be decoded
+            image.bytes  # noqa: B018
+            faults = ()
+        if not faults:
+            (found,) = smoothed.certify(
+                image.images.to(self.device),
+                n0=self.n0,
+                n=self.n,
+                alpha=self.alpha,
+                ids=image.ids.tolist(),
+                seed=self.seed,
+            )
+        return CertificateRow(
+            image=int(image.ids),
+            seed=self.seed,
+            label=int(image.labels),
+            faults=faults,
+            seconds=time.perf_counter() - began,
+            **asdict(found),
+        )
+
+
+def certify(
+    certification: Certification,
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+    workers: Workers = Here(),  # noqa: B008 (it is frozen)
+) -> CertificateFolder:
+    """Certify, or resume an earlier run of the same declaration.
+
+    Args:
+        workers: where images are certified; this process alone writes.
+
+    Raises:
+        InputError: if the declaration cannot be carried out, or is not that of the folder.
+        RideError: if the folder cannot be written to, or workers die again and again.
+    """
+    declared = certification.declared()
+    with CERTIFICATES.open(folder, declared, provenance(certification.device)) as records:
+        images, classifier = certification.loaded()
+        certification.smoothed(classifier).check_independence(
+            classifiers.readable(images, 1).to(certification.device)
+        )
+        ids, size = images.ids.tolist(), certification.batch
+
+        def missing(start: int) -> list[int]:
+            keys = [("none", certification.seed, i) for i in ids[start : start + size]]
+            return [image for *_, image in (key for key in keys if key not in records)]
+
+        todo = [start for start in range(0, len(ids), size) if missing(start)]
+        done = len(ids) - sum(len(ids[start : start + size]) for start in todo)
+
+        def move(start: int, fraction: float) -> None:
+            if progress:
+                progress("images", done + fraction * len(ids[start : start + size]), len(ids))
+
+        for _, outcomes in workers.map(certification, todo, move if progress else None):
+            for row, kept in outcomes:
+                if row.key not in records:
+                    records.append(row, kept)
+            done += len(outcomes)
+        if progress:
+            progress("done", len(ids), len(ids))
+    return CERTIFICATES.read(folder)

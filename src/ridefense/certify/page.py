@@ -1,0 +1,201 @@
+"""The page of certificates: certified accuracy against radius, beside what others published."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ridefense.certify.certification import CERTIFICATES
+from ridefense.certify.published import RADII, Published, published
+from ridefense.certify.results import CertificationResult
+from ridefense.datasets import family
+from ridefense.files import write_atomically
+from ridefense.pages import (
+    NOTHING,
+    Block,
+    Cell,
+    Column,
+    Document,
+    Figure,
+    Table,
+    Text,
+    made_by,
+    number,
+    percent,
+    share,
+)
+from ridefense.pages import write as write_document
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+LOG = "log.tsv"
+"""Name of the field's log in a folder of certificates."""
+
+_STEPS = 60  # of a curve
+
+
+def read_certificates(folder: str | os.PathLike[str]) -> list[CertificationResult]:
+    """The certificates at or below a folder, by name.
+
+    Raises:
+        InputError: where there are none, or one is damaged.
+    """
+    folder = Path(folder)
+    paths = CERTIFICATES.find(folder)
+    named = [(path.relative_to(folder).as_posix(), CERTIFICATES.read(path)) for path in paths]
+    return [CertificationResult(n if n != "." else folder.name, found) for n, found in named]
+
+
+def write(folder: str | os.PathLike[str]) -> list[Path]:
+    """Write the page of all certificates at or below a folder, and the log of each.
+
+    Returns:
+        The page's files.
+
+    Raises:
+        InputError: where there are none, or one is damaged.
+        RideError: where it cannot be written to.
+    """
+    results = read_certificates(folder)
+    for result in results:
+        write_atomically(result.folder.folder / LOG, result.log().encode())
+    return write_document(page(results), folder, "certify")
+
+
+def page(results: Sequence[CertificationResult]) -> Document:
+    """The page of some certificates."""
+    found = [result for result in results if result.rows]
+    titles = {result.folder.settings["dataset"]["title"] for result in results}
+    blocks: list[Block] = [*_unfinished(results)]
+    if found:
+        blocks += [_table(found), _figure(found), *_published(found), _notes(found)]
+    return Document(
+        title="Certified accuracy: " + ", ".join(sorted(titles)),
+        subtitle="Randomised smoothing in ℓ2: no perturbation within the radius changes the "
+        "smoothed prediction.",
+        blocks=tuple(blocks),
+        provenance=made_by(result.folder for result in results),
+    )
+
+
+def _unfinished(results: Iterable[CertificationResult]) -> Iterable[Block]:
+    missing = [
+        f"{_name(r)}: {len(r.folder.rows)} of {r.declared} images are certified."
+        for r in results
+        if len(r.folder.rows) < r.declared
+    ]
+    if missing:
+        yield Text(tuple(missing), "answer")
+
+
+def _table(results: Sequence[CertificationResult]) -> Table:
+    interval = [Column(f"r {radius:g}", "interval") for radius in RADII]
+    columns: list[str | Column] = [
+        *("Defence", "Classifier", Column("σ", "number"), Column("n", "number")),
+        *interval,
+        Column("Average radius", "number"),
+        Column("Abstains", "interval"),
+        Column("Certified but wrong", "interval"),
+        Column("Draws/s", "number"),
+    ]
+    rows: list[list[str | Cell]] = [
+        [
+            Cell(result.title, (_settings(result),)),
+            Cell(result.classifier),
+            number(result.sigma),
+            number(len(result.rows)),
+            *(share(result.certified(radius)) for radius in RADII),
+            number(result.average_radius, f"{result.average_radius:.3f}"),
+            share(result.abstentions),
+            share(result.wrong),
+            number(result.draws_per_second, f"{result.draws_per_second:.0f}"),
+        ]
+        for result in results
+    ]
+    text = (
+        "Images classified right with a certified ℓ2 radius of at least r, pixels in [0, 1]; "
+        "95% Clopper-Pearson intervals over n images. Draws/s are those of one worker."
+    )
+    return Table("Certified accuracy", columns, rows, text)
+
+
+def _figure(results: Sequence[CertificationResult]) -> Figure:
+    def draw() -> "Drawing":
+        from ridefense.pages.drawing import Point, curves
+
+        reach = max((row.radius for r in results for row in r.rows), default=0.0) or 1.0
+        radii = [reach * step / _STEPS for step in range(_STEPS + 1)]
+        drawn = {}
+        for result in results:
+            shares = [result.certified(radius) for radius in radii]
+            drawn[_name(result)] = [
+                Point(radius, 100 * s.fraction, 100 * s.interval[0], 100 * s.interval[1])
+                for radius, s in zip(radii, shares, strict=True)
+            ]
+        others = {
+            f"{p.method} ({p.source})": [
+                Point.at(x, 100 * y) for x, y in zip(p.radii, p.shares, strict=True)
+            ]
+            for p in _beside(results)
+        }
+        return curves(
+            {"": drawn | others},
+            "ℓ2 radius",
+            "certified accuracy, %",
+            dashed=tuple(others),
+            y_range=(-3, 103),
+        )
+
+    return Figure("Certified accuracy against radius", draw, "Bands: 95% intervals.")
+
+
+def _published(results: Sequence[CertificationResult]) -> Iterable[Table]:
+    beside = _beside(results)
+    if not beside:
+        return
+    columns: list[str | Column] = [
+        "Method",
+        "Source",
+        Column("σ"),
+        *(Column(f"r {r:g}", "number") for r in RADII),
+    ]
+    rows: list[list[str | Cell]] = []
+    for entry in beside:
+        at = dict(zip(entry.radii, entry.shares, strict=True))
+        cells = [number(at[r], percent(at[r], 0)) if r in at else NOTHING for r in RADII]
+        sigma = "best of several" if entry.sigma is None else f"{entry.sigma:g}"
+        rows.append([entry.method, entry.source, sigma, *cells])
+    yield Table("Published", columns, rows, "On other classifiers and other images.")
+
+
+def _beside(results: Sequence[CertificationResult]) -> list[Published]:
+    found = [
+        entry
+        for result in results
+        for entry in published(family(result.folder.settings["dataset"]["name"]), result.sigma)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _notes(results: Sequence[CertificationResult]) -> Text:
+    alpha = results[0].folder.settings["alpha"]
+    d = max(result.values for result in results)
+    told = [
+        f"A certificate is wrong with probability at most {alpha:g}, over the draws of its image.",
+        "Certificates are about the smoothed classifier, which answers by the vote of many noisy "
+        "draws, and not about the classifier that sees each image once.",
+        f"In ℓ∞ a radius r implies r / √{d}: 1.0 implies {1 / math.sqrt(d):.3f}, far below "
+        "the radii of attacks in ℓ∞.",
+    ]
+    return Text(tuple(told), "list")
+
+
+def _name(result: CertificationResult) -> str:
+    return f"{result.title}, {result.classifier}, σ {result.sigma:g}"
+
+
+def _settings(result: CertificationResult) -> str:
+    settings = result.folder.settings
+    return f"n {settings['n']}, {settings['path']} pixels"

@@ -1,0 +1,185 @@
+"""Certificates of a data set: records, resumption, log, page and command."""
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from evaluations import weights
+from processes import wait_until
+from ridefense import InputError
+from ridefense.certify import (
+    CERTIFICATES,
+    Certification,
+    CertificationResult,
+    Smoothed,
+    certify,
+    page,
+    read_certificates,
+    write,
+)
+from ridefense.denoisers import ContrastBlur, NonLocalMeans, OrientedLines
+from ridefense.evaluate import Processes
+from ridefense.filters import Unchanged
+from ridefense.pages import as_html
+from ridefense.rivals import JPEG
+
+
+def declare(**changes):
+    settings = {
+        "dataset": "digits",
+        "classifier": "digits-cnn",
+        "purifier": OrientedLines(),
+        "sigma": 0.5,
+        "n": 200,
+        "limit": 6,
+        "batch": 2,
+    }
+    return Certification(**(settings | changes))
+
+
+def numbers(rows):
+    return [replace(row, seconds=0.0) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certified")
+    certify(declare(), folder / "lines")
+    certify(declare(purifier=Unchanged()), folder / "none")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return {result.name: result for result in read_certificates(folder)}
+
+
+def test_a_denoiser_certifies_more_than_the_classifier_alone(results):
+    lines, none = results["lines"], results["none"]
+    assert lines.certified(0.0).fraction > none.certified(0.0).fraction
+    assert lines.average_radius > none.average_radius
+
+
+def test_certified_accuracy_falls_with_the_radius_and_adds_up(results):
+    for result in results.values():
+        shares = [result.certified(radius).fraction for radius in (0.0, 0.25, 0.5, 1.0, 9.0)]
+        assert shares == sorted(shares, reverse=True)
+        assert shares[-1] == 0
+        parts = [result.certified(0.0), result.abstentions, result.wrong]
+        assert sum(part.correct for part in parts) == len(result.rows)
+
+
+def test_processes_and_batches_change_no_number(folder, tmp_path):
+    expected = numbers(CERTIFICATES.read(folder / "lines").rows)
+    assert numbers(certify(declare(batch=3), tmp_path, workers=Processes(2)).rows) == expected
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path):
+    command = (
+        "from test_certify import certify, declare; import sys; "
+        "certify(declare(batch=1), sys.argv[1])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", command, str(tmp_path)])
+    journal = tmp_path / "records.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = len(CERTIFICATES.read(tmp_path).rows)
+    assert begun >= 2
+    resumed = certify(declare(), tmp_path)
+    assert numbers(resumed.rows) == numbers(CERTIFICATES.read(folder / "lines").rows)
+
+
+@pytest.mark.parametrize("changes", [{"sigma": 0.25}, {"n": 300}, {"seed": 1}, {"path": "clipped"}])
+def test_a_folder_of_other_settings_is_refused(folder, changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        certify(declare(**changes), folder / "lines")
+
+
+def test_the_log_is_the_fields(folder, results):
+    write(folder)
+    rows = list(csv.DictReader(io.StringIO((folder / "lines/log.tsv").read_text()), delimiter="\t"))
+    assert list(rows[0]) == ["idx", "label", "predict", "radius", "correct", "time"]
+    for row, own in zip(rows, results["lines"].rows, strict=True):
+        assert (int(row["idx"]), int(row["label"])) == (own.image, own.label)
+        assert 0 <= own.radius - float(row["radius"]) < 0.001
+        assert int(row["correct"]) == (own.prediction == own.label)
+        assert (row["predict"], float(row["radius"])) == ("-1", 0.0) or own.radius > 0
+
+
+def test_the_page_shows_curves_and_what_others_published(results):
+    found = as_html(page(list(results.values())))
+    for told in ("Certified accuracy", "Published", "Cohen et al. 2019", "no purifier"):
+        assert told in found
+
+
+def test_an_unfinished_folder_says_so(folder):
+    result = read_certificates(folder)[0]
+    few = CertificationResult("few", replace(result.folder, rows=result.folder.rows[:2]))
+    assert "2 of 6 images are certified" in as_html(page([few]))
+
+
+class Mixing(nn.Module):
+    """Subtracts the mean of its batch, as a batch normalisation in training mode."""
+
+    def forward(self, images):
+        return (images - images.mean(dim=0)).flatten(1)[:, :10]
+
+
+def test_a_model_that_mixes_draws_is_refused():
+    image = torch.rand(1, 1, 8, 8)
+    with pytest.raises(InputError, match="batch"):
+        Smoothed(Mixing(), 0.5).check_independence(image)
+    Smoothed(nn.Flatten(), 0.5).check_independence(image)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sigma": -1.0}, "sigma is -1"),
+        ({"n": 3}, "n is 3"),
+        ({"n0": 0}, "n0 is 0"),
+        ({"alpha": 0.0}, "alpha is 0"),
+        ({"purifier": JPEG()}, "JPEG"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused_before_any_work(changes, named):
+    with pytest.raises(InputError, match=named):
+        declare(**changes)
+
+
+@pytest.mark.parametrize(
+    "denoiser", [ContrastBlur(), OrientedLines(), NonLocalMeans(strength=0.8, patch=5)]
+)
+def test_denoisers_bring_a_noisy_digit_nearer_to_the_clean_one(denoiser):
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.zeros(1, 1, 28, 28)
+    clean[..., 4:24, 13:16] = 1
+    noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
+    found = denoiser.raw(noisy)
+    assert (found - clean).square().mean() < 0.75 * (noisy.clamp(0, 1) - clean).square().mean()
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_the_command_certifies_and_names_what_is_wrong(tmp_path):
+    from ridefense.cli.app import app
+
+    run = CliRunner().invoke
+    words = ["certify", "--sigma", "0.5", "--purifier", "lines", "--images", "2", "--n", "100"]
+    words += ["--classifier", weights(tmp_path), "--out", str(tmp_path / "out")]
+    assert run(app, words).exit_code == 0
+    assert (tmp_path / "out/certify.html").exists()
+    assert (tmp_path / "out/lines-sigma-0.5/log.tsv").exists()
+    failed = run(app, ["certify", "--sigma", "0.5", "--n", "2"])
+    assert isinstance(failed.exception, InputError)
+    assert "n is 2" in str(failed.exception)
