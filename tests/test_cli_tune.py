@@ -72,7 +72,7 @@ def test_the_printed_command_reports_the_preset_on_other_images(searched, tmp_pa
     assert "RIDE" in capsys.readouterr().out
     (reported,) = find(tmp_path / "report")
     reported = read(reported)
-    assert [attack["attack"]["attack"] for attack in reported.attacks.values()] == ["FGSM"]
+    assert [attack["attack"]["type"] for attack in reported.attacks.values()] == ["FGSM"]
     assert {attack["eps"] for attack in reported.attacks.values()} == {0.2}
     best = RIDE.preset(str(out / "preset.json"), network="mnist")
     recorded = reported.settings["purifier"]

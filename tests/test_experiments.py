@@ -318,7 +318,7 @@ def test_cost_is_of_what_is_left(made, tmp_path, clock):
     assert seconds(cases, tmp_path) == 0
     path = run_folder(tmp_path, "a") / "records.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    dropped = next(line for line in lines if json.loads(line)["attack"] == WHITE.label)
+    dropped = next(line for line in lines if json.loads(line).get("attack") == WHITE.label)
     path.write_bytes(b"".join(line for line in lines if line != dropped))
     assert seconds(cases, tmp_path) == (whole - 4 * 101) / 4
 
