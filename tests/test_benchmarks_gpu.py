@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def load(name):
     return module
 
 
-gpu = load("gpu")
+gpu, paper = load("gpu"), load("gpu_paper")
 
 
 def test_rows_are_written_as_they_are_measured(tmp_path):
@@ -54,7 +55,30 @@ def test_checks_come_before_schedules_and_those_before_variants():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("sys.argv", ["gpu.py", "--out", str(tmp_path / "gpu.json")])
-    assert gpu.main() == gpu.NO_GPU
+@pytest.mark.parametrize("module", [gpu, paper], ids=["gpu", "gpu_paper"])
+def test_without_a_gpu_it_says_so(module, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", "--out", str(tmp_path / "out")])
+    assert module.main() == module.NO_GPU == 3
     assert "no CUDA device is present" in capsys.readouterr().out
+
+
+def test_paper_scale_experiments_are_the_full_schedule():
+    found = dict(paper.experiments("cpu"))
+    assert next(iter(found)) == "cifar10-bpda"
+    assert {e.purifier.total_steps for e in found.values()} == {10_000}
+    assert [t.attack.eps for t in found["cifar10-bpda"].threats] == [0.031, 0.05]
+    assert found["cifar10-bpda"].limit == 200
+
+
+def test_a_run_that_is_cut_off_goes_on(monkeypatch, tmp_path, capsys):
+    digits = dict(paper.experiments("cpu"))["digits-bpda"]
+    digits = replace(digits, threats=digits.threats[:1])
+    monkeypatch.setattr(paper, "experiments", lambda device: iter([("digits", digits)]))
+    command = ["gpu_paper.py", "--out", str(tmp_path), "--device", "cpu", "--dry-run"]
+    monkeypatch.setattr("sys.argv", [*command, "--seconds", "-1"])
+    assert paper.main() == 0
+    assert "the time is over at digits" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", command)
+    for _ in range(2):
+        assert paper.main() == 0
+        assert "digits: 4 rows" in capsys.readouterr().out
