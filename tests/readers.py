@@ -123,11 +123,11 @@ _SETTINGS = {
     "dataset": {"name": "digits", "title": "Digits", "split": "test", "images": 2,
                 "classes": list("0123456789")},
     "classifier": {"name": "digits-cnn", "weights": "00"},
-    "preset": "fast", "purifier": {"type": "RIDE", "steps": 1, "sigma": [0.1]},
+    "preset": "fast", "purifier": {"type": "RIDE", "steps": 1, "sigma": 0.1},
     "seeds": [0], "draws": 3,
 }  # fmt: skip
-_ATTACK = {"name": "BPDA", "knows": "classifier", "norm": "Linf", "eps": 0.1, "gradient": None,
-          "attack": {"attack": "PGD", "steps": 1}}  # fmt: skip
+_ATTACK = {"name": "PGD", "knows": "classifier", "asks": "gradients", "norm": "Linf", "eps": 0.1,
+          "gradient": None, "attack": {"type": "PGD", "eps": 0.1, "steps": 1}}  # fmt: skip
 DECLARED = {"settings": _SETTINGS, "versions": {"torch": "2"}, "attacks": {"pgd-1": _ATTACK}}
 
 
