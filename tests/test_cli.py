@@ -87,7 +87,7 @@ def test_attacks_by_name(cli, classifier, tmp_path, attack, knows, type_):
     assert cli(*evaluation(classifier, tmp_path, "--attack", attack))[0] == 0
     (made,) = read(tmp_path / "median").attacks.values()
     assert made["knows"] == knows
-    assert made["attack"]["attack"] == type_
+    assert made["attack"]["type"] == type_
     assert made["attack"]["step_size"] == pytest.approx(0.1 if attack == "fgsm" else 0.02)
 
 
