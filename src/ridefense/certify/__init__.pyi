@@ -1,5 +1,5 @@
 from .certification import CERTIFICATES, CertificateRow, Certification, certify
-from .page import page, read_certificates, write
+from .reporting import page, read_certificates, write
 from .results import CertificationResult
 from .smoothing import ABSTAIN, Certificate, Smoothed
 

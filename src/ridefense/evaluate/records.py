@@ -255,7 +255,10 @@ RUNS = Kind("run.json", Row, "evaluate")
 RunFolder: TypeAlias = RecordFolder[Row]
 """The folder of an evaluation."""
 
-read, find = RUNS.read, RUNS.find
+read = RUNS.read
+"""Reads the run folder of an evaluation, see `RecordFolder`."""
+find = RUNS.find
+"""All run folders at or below a folder."""
 
 
 def _as_json(declared: Plain) -> bytes:

@@ -57,3 +57,4 @@ class _Catalogue(Mapping[str, "Experiment"]):
 
 
 EXPERIMENTS: Mapping[str, "Experiment"] = _Catalogue()
+"""The experiments by name; a module is imported when its experiment is first looked up."""
