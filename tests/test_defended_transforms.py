@@ -83,6 +83,7 @@ def compiled():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "native"])
 @pytest.mark.parametrize(
     "gradient", [Identity(), FrozenWeights(), Trajectory(), Unrolled()], ids=lambda g: g.name

@@ -270,6 +270,7 @@ def test_collapsed_fits_are_fitted_again_with_other_numbers(pictures):
     assert torch.equal(result.x[0], images)
 
 
+@pytest.mark.slow
 def test_theorem_1_holds_where_the_loss_falls(pictures):
     """Eqs. 11-13: no round raises the loss, so L_RIDE does not increase."""
     settings = replace(

@@ -30,6 +30,7 @@ def finished(folder):
     return run(declare(folder), folder / "run")
 
 
+@pytest.mark.slow
 def test_there_is_a_row_for_every_image_attack_and_seed(folder, finished):
     images, _ = declare(folder).load()
     expected = {
@@ -41,6 +42,7 @@ def test_there_is_a_row_for_every_image_attack_and_seed(folder, finished):
     assert all(row.label == labels[row.image] for row in finished.rows)
 
 
+@pytest.mark.slow
 def test_rows_say_what_the_defended_classifier_does(folder, finished):
     """Against the classifier, the purifier and numpy, called directly on the kept images."""
     evaluation = declare(folder)
@@ -155,6 +157,7 @@ def killed(folder, rows):
     return read(folder / "run")
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_numbers(folder):
     undisturbed = run(long(folder), folder / "long")
     (folder / "killed").mkdir()
@@ -179,6 +182,7 @@ def test_what_is_finished_is_not_computed_again(folder, finished, monkeypatch):
     assert run(declare(folder), finished.folder).rows == finished.rows
 
 
+@pytest.mark.slow
 def test_a_partly_recorded_chunk_is_completed(folder, finished, tmp_path):
     """Rows of which only some of a chunk are there, in another order than they were made."""
     run(declare(folder), tmp_path)
@@ -230,6 +234,7 @@ def faulty(folder, fault):
     return evaluate_chunk(evaluation, chunk)
 
 
+@pytest.mark.slow
 def test_nan_is_told_and_replaced_by_the_clean_pixels(folder):
     (first, images), *others = faulty(folder, "nan")
     assert first.faults == ("nan",)
@@ -279,6 +284,7 @@ class Sideways:
         return images.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
+@pytest.mark.slow
 def test_a_purifier_may_give_images_of_any_layout(tmp_path):
     wide = {"dataset": "foolbox-imagenet", "classifier": "efficientnet-lite0"}
     evaluation = declare(tmp_path, **wide, purifier=Sideways(), threats=(), limit=2, draws=1)

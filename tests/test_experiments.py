@@ -143,6 +143,7 @@ class Counted(PGD):
         return super().__call__(model, images, labels, **keys)
 
 
+@pytest.mark.slow
 def test_a_gray_box_attack_is_run_once_for_all_cases(made, tmp_path):
     gray = Threat(attack=Counted(eps=0.2, steps=2))
     white = Threat(attack=Counted(eps=0.1, steps=2), gradient=Identity())

@@ -16,6 +16,7 @@ STILL = replace(TINY, alpha=1.0, suppression="off", normalisation=None)
 """A DAE: x^(t) is x, bit for bit, as it is not normalised."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_a_defence_that_updates_nothing_overwrites_nothing(norm):
     data = datasets.load("digits", limit=4)
