@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from ridefense import usercode
 from ridefense.describe import Plain, describe, describe_by_weights
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
@@ -303,7 +304,8 @@ class Adapted(Before, nn.Module):
         return found
 
     def forward(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
-        return self.adapted(images, ids=ids, seed=seed)
+        what = f"purifier {self.name} on images {list(images.shape)}"
+        return usercode.call(what, lambda: self.adapted(images, ids=ids, seed=seed))
 
     def _declared(self, name: str) -> bool:
         return bool(getattr(self.adapted, name, self.ASSUMED[name]))

@@ -1,16 +1,12 @@
 """What a classifier returns, checked: logits [N, classes], at least two classes."""
 
-import re
 from collections.abc import Mapping
 from typing import NoReturn
 
-import torch
 from torch import Tensor, nn
 
 from ridefense import usercode
-from ridefense.errors import InputError, RideError
-
-_NO_MEMORY = re.compile("out of memory|can't allocate memory|alloc_cpu", re.IGNORECASE)
+from ridefense.errors import InputError
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
@@ -27,15 +23,8 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
         UserCodeError: if it raises an error. Errors of ridefense and errors about memory, after
             which callers try smaller batches, are raised as they are.
     """
-    try:
-        found = unwrapped(classifier(images))
-    except Exception as error:
-        # torch.utils.checkpoint ends what it repeats by an exception of its own.
-        repeated = type(error).__module__ == "torch.utils.checkpoint"
-        if isinstance(error, RideError) or is_about_memory(error) or repeated:
-            raise
-        what = f"classifier {name_of(classifier)} on images {list(images.shape)}"
-        raise usercode.failed(what, error) from error
+    what = f"classifier {name_of(classifier)} on images {list(images.shape)}"
+    found = unwrapped(usercode.call(what, lambda: classifier(images)))
     if not isinstance(found, Tensor) or (
         found.ndim != 2
         or len(found) != len(images)
@@ -58,13 +47,6 @@ def name_of(classifier: nn.Module) -> str:
     """What an error calls a classifier: the name that it was loaded by, or else its type."""
     name = getattr(getattr(classifier, "info", None), "name", None)
     return name if isinstance(name, str) else type(classifier).__name__
-
-
-def is_about_memory(error: Exception) -> bool:
-    """Whether an error says that there is too little memory; a smaller batch may help."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def _refuse(name: str, found: object, count: int) -> NoReturn:

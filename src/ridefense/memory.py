@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-_ALLOCATOR = re.compile("DefaultCPUAllocator|not enough memory|can't allocate memory", re.I)
+_ALLOCATOR = re.compile(
+    "alloc_?cpu|CPUAllocator|not enough memory|allocate memory|out of memory", re.I
+)
 _STATUS = Path("/proc/self/status")  # Linux's
 
 

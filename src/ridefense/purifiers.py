@@ -193,4 +193,4 @@ def _own(name: str) -> "Purifier":
     except (TypeError, ValueError):  # it needs images: it is a purifier itself
         made = as_purifier(found)
         return as_purifier(UserFunction(name)) if inspect.isfunction(found) else made
-    return as_purifier(usercode.call(name, found))
+    return as_purifier(usercode.call(f"{name}()", found))

@@ -57,18 +57,29 @@ def load(name: str) -> object:
     return found
 
 
-def call(name: str, function: Callable[[], T]) -> T:
-    """The result of a function without arguments.
+def call(what: str, function: Callable[[], T]) -> T:
+    """The result of the user's code.
+
+    Args:
+        what: is called, for the error, as "lab:denoiser()".
+        function: makes the call.
 
     Raises:
-        UserCodeError: if the function raises another exception than a `RideError`.
+        UserCodeError: if it raises an error. Errors of ridefense and errors about memory, after
+            which callers try smaller batches, are raised as they are.
     """
     try:
         return function()
     except RideError:
         raise
     except (Exception, SystemExit) as error:
-        raise failed(f"{name}()", error) from error
+        from ridefense.memory import is_exhausted
+
+        # torch.utils.checkpoint ends what it repeats by an exception of its own.
+        repeated = type(error).__module__ == "torch.utils.checkpoint"
+        if repeated or is_exhausted(error):
+            raise
+        raise failed(what, error) from error
 
 
 def failed(what: str, error: BaseException) -> UserCodeError:

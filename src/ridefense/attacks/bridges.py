@@ -23,7 +23,8 @@ from ridefense.attacks.objective import Objective
 from ridefense.defended import Defended, is_randomised
 from ridefense.errors import InputError, RideError
 from ridefense.images import cut_to_range
-from ridefense.logits import is_about_memory, logits_of
+from ridefense.logits import logits_of
+from ridefense.memory import is_exhausted
 from ridefense.noise import derive
 
 _ATTEMPTS = 10
@@ -121,7 +122,7 @@ def _told(name: str, image: Tensor) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, RideError) or is_about_memory(error):
+        if isinstance(error, RideError) or is_exhausted(error):
             raise
         raise InputError(
             f"{name} fails on an image {list(image.shape[1:])} ({usercode.explained(error)}); "

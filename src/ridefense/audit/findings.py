@@ -96,4 +96,4 @@ def read_plan(path: Path) -> Plain:
             return plan
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
-    raise InputError(f"{path} cannot be read; pass what was given to audit as --out")
+    raise InputError(f"{path} cannot be read; pass the folder of an audit")

@@ -24,7 +24,7 @@ def called(name: str) -> Classifier:
         raise InputError(
             f"{name} is a {type(make).__name__}; name a function that returns the classifier"
         )
-    made = usercode.call(name, make)
+    made = usercode.call(f"{name}()", make)
     if isinstance(made, Classifier):
         made.info = replace(made.info, name=name)
         return made.frozen()
@@ -34,4 +34,4 @@ def called(name: str) -> Classifier:
             "to logits"
         )
     info = Info(name=name, architecture=name, dataset="")
-    return usercode.call(name, Classifier(_AS_IT_IS, made, info).frozen)
+    return usercode.call(f"{name}()", Classifier(_AS_IT_IS, made, info).frozen)

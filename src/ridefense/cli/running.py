@@ -25,8 +25,6 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 _INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate")
-"""What PyTorch's errors of memory say, some of which have no type of their own."""
 
 
 def run(words: list[str]) -> int:
@@ -105,11 +103,19 @@ def _tell(error: Exception, words: list[str]) -> None:
         text = f"{error}{hint}"
     elif isinstance(error, RideError):
         text = str(error)
-    elif isinstance(error, MemoryError) or any(told in str(error) for told in _NO_MEMORY):
+    elif _is_about_memory(error):
         text = f"out of memory ({_first_line(error)}); use smaller or fewer images{hint}"
     else:
         text = usercode.explained(error) + hint
     say(f"error: {text}")
+
+
+def _is_about_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ridefense.memory import is_exhausted
+
+    return is_exhausted(error)
 
 
 def _first_line(error: Exception) -> str:

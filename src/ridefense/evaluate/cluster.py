@@ -31,7 +31,7 @@ class Cluster:
         unit = "GPU" if work.device.startswith("cuda") else "CPU"
         there = int(ray.cluster_resources().get(unit, 0))
         if not there:
-            raise InputError(f"the Ray cluster has no {unit}; add one or choose another --device")
+            raise InputError(f"the Ray cluster has no {unit}; add one or choose another device")
         count = self.count or there
         if unit == "GPU":
             needs["num_gpus"] = 1 / math.ceil(count / there)
@@ -83,6 +83,6 @@ def _connected(address: str) -> Any:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"no Ray cluster at {address} ({reason}); start one by ray start --head, "
-                "or leave out --ray"
+                "or work without a cluster"
             ) from error
     return ray
