@@ -88,13 +88,15 @@ def evaluate(
             device=device,
         )
     shown, _ = next(iter(declared.values())).load()
-    say(f"{shown.title}: {shown.preparation}")
+    untold = [f"{shown.title}: {shown.preparation}"]  # until something is done: all may be refused
     faulty, shared = 0, GrayBoxImages()
     for number, (name, evaluation) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"
         with bar("rows") as move:
 
             def progress(doing: str, done: float, total: float, title: str = title) -> None:
+                while untold and done:
+                    say(untold.pop())
                 move(f"{title}: {doing}", done, total)
 
             computed = machine.workers(workers, ray)

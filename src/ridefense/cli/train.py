@@ -61,8 +61,6 @@ def train_classifier(
         attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
     device = machine.device(device)
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
-    for data in (learned, tested):
-        say(f"{data.split} split of {data.title}: {data.preparation}")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 
     def progress(done: int, total: int, loss: float) -> None:
@@ -86,4 +84,6 @@ def train_classifier(
     classifiers.save(trained, out)
     checkpoint.unlink(missing_ok=True)
     info = trained.info
+    say(f"trained on {learned.title}, train split: {learned.preparation}")
+    say(f"tested on {tested.title}, test split: {tested.preparation}")
     say(f"wrote {out}: {info.correct} of {info.n} right on {info.tested_on}")

@@ -75,8 +75,10 @@ def read(root: Path, split: str, sizing: Sizing | None = None) -> Dataset:
     notes = _missing(part, classes, labels)
     if kind and kind != wanted(split)[0]:
         notes = (f"its {kind} split", *notes)
-    pruned = {p.relative_to(root): what for t in tree.walk() for p, what in t.pruned.items()}
-    notes += tuple(f"without {path} ({what})" for path, what in pruned.items())
+    pruned: dict[str, list[Path]] = {}
+    for path, what in (item for below in tree.walk() for item in below.pruned.items()):
+        pruned.setdefault(what, []).append(path.relative_to(root))
+    notes += tuple(f"without {listed(map(str, p), 2)} ({what})" for what, p in pruned.items())
     preparation = prepare(headers, sizing, left_out, notes)
     return Dataset(
         name=str(root),
