@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import typer.core
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from typer.main import get_command
@@ -41,10 +43,15 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 
 def _help() -> Iterator[str]:
-    """What --help says of each command, under a heading."""
-    root = get_command(app)
-    parent = root.context_class(root, info_name="ridefense", **root.context_settings)
-    width = {"terminal_width": _WIDTH, "max_content_width": _WIDTH}
-    for name, command in root.commands.items():
-        context = command.context_class(command, info_name=name, parent=parent, **width)
-        yield f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+    """What --help says of the whole and of each command, under a heading."""
+    group = cast(typer.core.TyperGroup, get_command(app))
+    for name, command in {"": group, **group.commands}.items():
+        context = command.context_class(
+            command,
+            info_name=f"ridefense {name}".rstrip(),
+            terminal_width=_WIDTH,
+            max_content_width=_WIDTH,
+            help_option_names=["-h", "--help"],
+        )
+        heading = f"## {name}\n\n" if name else ""
+        yield f"{heading}```text\n{command.get_help(context)}\n```\n"

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 import ridefense
 
 SOURCES = str(Path(ridefense.__file__).parents[1])
@@ -28,3 +31,10 @@ def run(*words: object, prefix: tuple[str, ...] = (), **options) -> subprocess.C
     env = environment(**options.pop("env", {}))
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120} | options
     return subprocess.run([*prefix, *COMMAND, *map(str, words)], env=env, check=False, **options)
+
+
+def digit() -> Tensor:
+    """An image [1, 28, 28] with a bright square."""
+    image = torch.zeros(1, 28, 28)
+    image[:, 8:20, 8:20] = 0.8
+    return image

@@ -37,13 +37,6 @@ ENVIRONMENTS = {
 """Values of environment variables; None leaves one out."""
 
 
-def digit():
-    """An image [1, 28, 28] with a bright square."""
-    image = torch.zeros(1, 28, 28)
-    image[:, 8:20, 8:20] = 0.8
-    return image
-
-
 def lines(told):
     """The lines of bytes in whatever encoding."""
     return told.decode("latin-1").splitlines()
@@ -221,7 +214,7 @@ def mapped(process):
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="there is no /proc")
 @pytest.mark.parametrize("library", ["pydantic_core", "libtorch_cpu", "_multiarray_umath"])
 def test_ctrl_c_during_imports_is_one_line(tmp_path, library):
-    save_image(digit(), tmp_path / "in.png")
+    save_image(commands.digit(), tmp_path / "in.png")
     # pytest's own children may ignore Ctrl-C, which a process inherits.
     code = (
         "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"

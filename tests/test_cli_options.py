@@ -148,6 +148,17 @@ def test_no_radii(text):
         options.radius(text)
 
 
+@pytest.mark.parametrize("number", [0, 7, 2**32, 2**128 - 1])
+def test_seeds(number):
+    assert options.seed(str(number)) == number
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1.5", str(2**128), "9" * 5000, "²"])
+def test_no_seeds(text):
+    with pytest.raises(InputError, match="seed is"):
+        options.seed(text)
+
+
 def test_devices_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.device(None) == machine.device("cpu") == "cpu"

@@ -27,6 +27,7 @@ HEAVY = {
 
 COMMANDS = (
     "audit",
+    "certify",
     "evaluate",
     "list",
     "purify",
@@ -91,6 +92,7 @@ def test_an_error_of_the_words_needs_nothing_heavy(words):
     assert not imported_by(*words) & HEAVY
 
 
+@pytest.mark.slow
 def test_the_package_needs_nothing_until_a_name_is_used():
     assert not imported("import ridefense\nridefense.__version__") & HEAVY
     estimators = imported("from ridefense import RIDE, DAE, Defended, InputError")
@@ -98,17 +100,18 @@ def test_the_package_needs_nothing_until_a_name_is_used():
     assert not estimators & (HEAVY - imported("import torch") - {"safetensors"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridefense", "ridefense.attacks", "ridefense.experiments"])
 def test_every_public_name_is_there(name):
     code = f"import {name} as m\nassert all(hasattr(m, n) for n in m.__all__)\nassert m.__all__"
     imported(f"{code}\nassert set(m.__all__) <= set(dir(m))")
 
 
+@pytest.mark.slow
 def test_a_command_imports_what_it_uses(tmp_path):
     from ridefense.imagefiles import save_image
-    from test_cli_environment import digit
 
-    save_image(digit(), tmp_path / "in.png")
+    save_image(commands.digit(), tmp_path / "in.png")
     filtered = imported_by(
         "purify", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--purifier", "median"
     )

@@ -56,7 +56,7 @@ def test_actors_of_a_ray_cluster_find_the_same_numbers(evaluation, folder, alone
 
 
 def test_a_cluster_without_the_device_is_told(folder, ray_here):  # noqa: F811
-    with pytest.raises(InputError, match="has no GPU; add one or choose another --device"):
+    with pytest.raises(InputError, match="has no GPU; add one or choose another device"):
         list(Cluster().map(declare(folder, device="cuda"), []))
 
 

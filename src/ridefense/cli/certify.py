@@ -25,7 +25,11 @@ def certify(
     alpha: Annotated[float, typer.Option(help="probability that a certificate is wrong")] = 0.001,
     path: Annotated[
         Literal["raw", "clipped"],
-        typer.Option(help="noisy pixels beyond [0, 1]: for the purifier, or clipped before it"),
+        options.one_of(
+            "path",
+            ("raw", "clipped"),
+            "noisy pixels beyond [0, 1]: for the purifier, or clipped before it",
+        ),
     ] = "raw",
     images: options.Images = 100,
     seed: options.Seed = 0,

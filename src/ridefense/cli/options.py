@@ -71,6 +71,17 @@ def radius(text: str) -> float:
     return eps
 
 
+def seed(text: str) -> int:
+    """A seed: a whole number of at most 128 bits.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not (text.isdecimal() and len(text) < 40 and int(text) < 2**128):
+        raise InputError(f"seed is {text!r}; use a whole number from 0 to 2**128 - 1")
+    return int(text)
+
+
 def _purifier(text: str) -> str:
     purifiers.lookup(text)
     return text
@@ -146,7 +157,10 @@ Steps = Annotated[
     typer.Option(min=1, help="of pgd and bpda [10], of held [50], of apgd [100]"),
 ]
 Images = Annotated[int, typer.Option(min=1, help="how many, drawn from the test split")]
-Seed = Annotated[int, typer.Option(min=0, max=2**128 - 1, help="of all random numbers")]
+Seed = Annotated[
+    int,
+    typer.Option(parser=seed, metavar="SEED", help="of all random numbers, from 0 to 2**128 - 1"),
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda  [cuda if there is a GPU]")]
 WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that share the work  [1]")]
 RayAddress = Annotated[

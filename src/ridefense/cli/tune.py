@@ -56,11 +56,11 @@ def tune(
     ] = None,
     debug: options.Debug = False,
 ) -> None:
-    """Search settings of an estimator (Eq. 6).
+    """Search settings of an estimator.
 
-    Each combination θ of a grid of settings is evaluated, and the best is written as a preset. It
-    has the lowest loss: the cross-entropy on purified images, averaged over clean images and each
-    attack. The images that will be reported are held out of the search.
+    Each combination θ of a grid of settings is evaluated (Eq. 6), and the best is written as a
+    preset. It has the lowest loss: the cross-entropy on purified images, averaged over clean images
+    and each attack. The images that will be reported are held out of the search.
 
     A grid file names the values of each setting, as learning_rate = [0.002, 0.004], and all
     combinations are tried; or it lists every θ by itself. By default α is 0.8, 0.9 and 0.95, and σ
