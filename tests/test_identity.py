@@ -96,7 +96,9 @@ PURIFIERS = [
 # --- Writing and reading --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [*attacks(), *GRADIENTS, *PURIFIERS], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [*attacks(), *GRADIENTS, *PURIFIERS], ids=lambda v: type(v).__name__
+)
 def test_what_is_written_is_read_with_all_settings(value):
     written = json.loads(json.dumps(identity.identity(value)))
     assert identity.expanded(written) == json.loads(json.dumps(describe(value)))
