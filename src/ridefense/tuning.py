@@ -49,6 +49,7 @@ class Search(Evaluation):
         draws: of the defence's randomness on each image; the loss is that of the first.
     """
 
+    purifier: Estimator
     reported: Evaluation
     draws: int = 1
 

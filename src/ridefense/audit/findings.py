@@ -52,7 +52,7 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
     """
     folder = Path(folder)
     declared = read_plan(folder / "audit.json")
-    found = {}
+    found: dict[str, DefenceResult] = {}
     for name, planned in declared["planned"].items():
         if (folder / name / "run.json").exists():
             run = read(folder / name)

@@ -48,9 +48,9 @@ def radius(probability: float, sigma: float) -> float:
 
 def rounded_down(value: float, digits: int = DIGITS) -> float:
     """The largest multiple of 10^-digits that is not above `value`."""
-    scale = 10**digits
-    found = math.floor(value * scale) / scale
-    return found if found <= value else (math.floor(value * scale) - 1) / scale
+    scale = float(10**digits)
+    found: int = math.floor(value * scale)
+    return found / scale if found / scale <= value else (found - 1) / scale
 
 
 def largest_radius(n: int, sigma: float, alpha: float = 0.001) -> float:

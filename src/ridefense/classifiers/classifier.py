@@ -86,7 +86,7 @@ class Classifier(nn.Sequential):
         self.sizing = sizing
 
     def forward(self, input: Tensor) -> Tensor:
-        found = unwrapped(super().forward(input))
+        found = unwrapped(self.network(self[0](input)))
         return cast(Tensor, found)  # what it is instead, `logits_of` says
 
     @property
@@ -155,7 +155,7 @@ def read(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no safetensors file ({error}); download it again") from error
-    about = {"architecture": architecture or "", "dataset": ""}
+    about: dict[str, Any] = {"architecture": architecture or "", "dataset": ""}
     if _INFO in metadata:
         about = _checked(metadata[_INFO], path)
     info = Info(name=name or str(path), **about)
@@ -181,7 +181,7 @@ def _checked(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
     types = get_type_hints(Info)
     del types["name"]
     try:
-        about = json.loads(text)
+        about: dict[str, Any] = json.loads(text)
         if about.keys() == types.keys() and all(isinstance(about[k], types[k]) for k in types):
             return about
     except (ValueError, AttributeError):

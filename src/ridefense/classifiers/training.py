@@ -10,8 +10,9 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def train(
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"no architecture {architecture!r}; use {' or '.join(ARCHITECTURES)}")
-    if adversarial is not None and "eps" not in {field.name for field in fields(adversarial)}:
+    if adversarial is not None and not _has_radius(adversarial):
         raise InputError(
             f"adversarial is {type(adversarial).__name__}, whose eps cannot grow; use PGD or FGSM"
         )
@@ -124,13 +125,19 @@ def train(
     return run.result(test)
 
 
+def _has_radius(attack: Attack) -> bool:
+    """Whether its eps is a setting, which can be replaced."""
+    return is_dataclass(attack) and "eps" in {field.name for field in fields(attack)}
+
+
 def _grown(attack: Attack, share: float) -> Attack:
     """The attack in a part of its ball, by steps of that part."""
-    grown = replace(attack, eps=share * attack.eps)
+    settings: Any = attack  # a dataclass, see `_has_radius`
+    grown = replace(settings, eps=share * attack.eps)
     length = getattr(attack, "step_size", None)
-    if length is None or grown.step_size != length:  # it follows eps by itself
-        return grown
-    return replace(grown, step_size=share * length)
+    if length is not None and grown.step_size == length:  # it does not follow eps by itself
+        grown = replace(grown, step_size=share * length)
+    return cast(Attack, grown)
 
 
 def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 100) -> int:
@@ -196,7 +203,7 @@ class _Run:
         if not math.isfinite(value := loss.item()):
             raise InputError(f"the loss is {value} at step {self.step}; use another start or seed")
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         # A shorter memory at first, so that the average forgets the first weights.
         decay = min(recipe.average, (1 + self.step) / (10 + self.step))
@@ -245,8 +252,12 @@ class _Run:
         )
         classifier = self.classifier.cpu().to(memory_format=torch.contiguous_format).frozen()
         if test is not None:
-            counts = {"correct": count_correct(classifier, test), "n": len(test)}
-            classifier.info = replace(classifier.info, tested_on=test.title, **counts)
+            classifier.info = replace(
+                classifier.info,
+                tested_on=test.title,
+                correct=count_correct(classifier, test),
+                n=len(test),
+            )
         return classifier
 
 

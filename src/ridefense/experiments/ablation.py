@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ridefense.attacks import FGSM, PGD
 from ridefense.estimators import DAE, DIP, IDIP, RIDE, Estimator
@@ -41,14 +42,14 @@ def history(setup: Setup, purifier: Estimator, images: int = 50) -> Evaluation:
     )
 
 
-def _ride(setup: Setup, **changes: object) -> Evaluation:
+def _ride(setup: Setup, **changes: Any) -> Evaluation:
     return history(setup, setup.estimator(ablation_data(setup), **changes))
 
 
 def kinds(setup: Setup, *estimators: type[Estimator], dropout: tuple[bool, ...] = (True,)) -> Cases:
     """The histories of estimators, with dropout and without."""
     data = ablation_data(setup)
-    dry = {"network": replace(NETWORKS[data], dropout=0.0)}
+    dry: dict[str, Any] = {"network": replace(NETWORKS[data], dropout=0.0)}
     return {
         f"fit-{kind.__name__.lower()}{'' if wet else '-no-dropout'}": history(
             setup, setup.estimator(data, kind=kind, **({} if wet else dry))

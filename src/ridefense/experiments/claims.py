@@ -34,7 +34,7 @@ def _theorem_1_cases(setup: Setup) -> Cases:
 
 
 def _theorem_1(results: ExperimentResults) -> Iterator[Block]:
-    rows = []
+    rows: list[list[str | Cell]] = []
     for what, attack in (("clean", CLEAN), ("attacked", attack_of(results, "fit-theorem"))):
         found = histories(results.rows("fit-theorem", attack))
         objectives = [history.objective for _, history in found if history.objective]
@@ -55,7 +55,7 @@ def _theorem_1(results: ExperimentResults) -> Iterator[Block]:
         rose = sum(values[1] > values[0] for values in objectives if len(values) > 1)
         counts = ((sum(held), len(held)), (rose, len(objectives)), (sum(falls), len(falls)))
         cells = [number(k / max(1, n), f"{k} of {n}") for k, n in counts]
-        rows.append((what, number(len(objectives)), *cells))
+        rows.append([what, number(len(objectives)), *cells])
     columns = (
         "Images",
         Column("n", "number"),
@@ -67,7 +67,7 @@ def _theorem_1(results: ExperimentResults) -> Iterator[Block]:
 
 
 def _output(results: ExperimentResults) -> Iterator[Block]:
-    rows = []
+    rows: list[list[str | Cell]] = []
     for name, title in NAMES.items():
         for what, attack in (("clean", CLEAN), ("attacked", attack_of(results, name))):
             found = histories(results.rows(name, attack))
@@ -78,7 +78,7 @@ def _output(results: ExperimentResults) -> Iterator[Block]:
                 ]
                 points = 100 * (shares[0].fraction - shares[1].fraction)
                 between = number(points, f"{points:+.1f}")
-                rows.append((title, what, number(len(found)), *map(share, shares), between))
+                rows.append([title, what, number(len(found)), *map(share, shares), between])
     columns = (
         "Estimator",
         "Images",
@@ -182,7 +182,7 @@ def _cost(results: ExperimentResults) -> Iterator[Block]:
         fitted = [row for row in case.run.rows if row.engine]
         times = [row.purify_seconds for row in fitted]
         if times:
-            engines = sorted({row.engine for row in fitted})
+            engines = sorted({row.engine for row in fitted if row.engine})
             peaks = [row.peak_megabytes for row in fitted if row.peak_megabytes]
             steps = case.purifier["steps"] * case.purifier["rounds"]
             median = statistics.median(times)

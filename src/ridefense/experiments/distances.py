@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from ridefense.attacks import PGD
 from ridefense.attacks.descent import Ascent
 from ridefense.attacks.norms import project
+from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.estimators import Estimator
 from ridefense.evaluate import Evaluation, Row, Threat
@@ -36,14 +37,15 @@ class OverwrittenPGD(PGD):
 
     def climb(self, run: Ascent, images: Tensor) -> Tensor:
         objective = run.objective
-        purifier = getattr(objective.model, "purifier", None)
-        if not isinstance(purifier, Estimator):
-            raise InputError(f"{type(objective.model).__name__} updates no image; use an estimator")
+        model = objective.model
+        purifier = model.purifier if isinstance(model, Defended) else None
+        if not isinstance(model, Defended) or not isinstance(purifier, Estimator):
+            raise InputError(f"{type(model).__name__} updates no image; use an estimator")
         for step in range(self.steps):
             seed = objective.seed_of((run.index, step))
             found = purifier.estimate(images, ids=objective.ids, seed=seed)
             estimate = found.value.requires_grad_()
-            loss = cross_entropy(objective.model.classifier(estimate), objective.labels)
+            loss = cross_entropy(model.classifier(estimate), objective.labels)
             (gradient,) = torch.autograd.grad(loss, estimate)
             moved = found.x[-1] + self.step_length * run.norm.steepest(gradient)
             images = project(run.norm, moved, run.centre, self.eps)

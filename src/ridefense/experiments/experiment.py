@@ -232,7 +232,7 @@ def _plan(path: Path, folder: Path) -> Plain:
         return identity.read_declaration(path)["attacks"] if path.exists() else {}
 
     try:
-        plan = json.loads(path.read_bytes())
+        plan: Plain = json.loads(path.read_bytes())
         kinds = {"scale": str, "planned": dict, "refused": dict}
         if plan.keys() - {"format"} != kinds.keys():
             raise ValueError(f"it has {', '.join(plan)}")

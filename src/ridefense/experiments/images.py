@@ -17,6 +17,7 @@ from ridefense.filters import Median, TVChambolle
 from ridefense.gradients import Identity
 from ridefense.pages import Block, Figure
 from ridefense.pages.drawing import Point, Shown, curves, grid
+from ridefense.purifier import Purifier
 
 _CLASSES = 5  # of the highest scores, whose curves are drawn
 _MOMENTS = 8  # reconstructions that are shown
@@ -54,6 +55,7 @@ def _trajectory(index: int) -> Callable[[ExperimentResults], Iterator[Block]]:
 def _of_one(name: str, run: RunFolder, row: Row, threat: str) -> Iterator[Block]:
     kept, classes = run.images(row), run.settings["dataset"]["classes"]
     past = row.history
+    assert past is not None  # `histories` gives rows that have one
     title = f"{name}, image {row.image}"
     likeliest = kept["scores"].max(dim=0).values.topk(_CLASSES).indices.tolist()
     chosen = dict.fromkeys([row.label, *likeliest])
@@ -115,7 +117,7 @@ def _grids(data: DataName) -> Callable[[Setup], Cases]:
         preset = setup.pick(
             smoke="paper", laptop="paper" if data == "mnist" else "fast", paper="paper"
         )
-        purifiers = {
+        purifiers: dict[str, Purifier] = {
             "median-3": Median(3),
             "tv-chambolle-0.1": TVChambolle(0.1),
             f"ride-{preset}": setup.estimator(data, preset),

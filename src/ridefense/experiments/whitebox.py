@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from ridefense.attacks import PGD
+from ridefense.attacks.norms import NormName
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import matrix
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
@@ -49,7 +50,7 @@ def through(purifier: Purifier, data: DataName, draws: int = 10) -> tuple[Threat
     """Attacks on a rival: through its exact derivative if it has one, with EOT if it is random."""
     gradient = best_gradient(purifier)
     eot = draws if purifier.is_randomised and not isinstance(purifier, DefenseGAN) else 1
-    balls = [("Linf", eps) for eps in RADII[data]]
+    balls: list[tuple[NormName, float]] = [("Linf", eps) for eps in RADII[data]]
     if isinstance(purifier, DefenseGAN | JPEG | TVMinimisation | CropEnsemble):
         balls.append(("L2", ball(data, 0.005)))
     return tuple(
