@@ -187,7 +187,7 @@ def test_timms_models_are_loaded_by_name(tmp_path):
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     network = timm.create_model("resnet10t", num_classes=7).eval()
-    timm.models.save_for_hf(network, tmp_path / "model", model_args={"num_classes": 7})
+    timm.models._hub.save_for_hf(network, tmp_path / "model", model_args={"num_classes": 7})
     ours = load(f"timm:local-dir:{tmp_path / 'model'}")
     x = images(2, 3, 64)
     torch.testing.assert_close(ours(x), network(IMAGENET.normalise(x)))

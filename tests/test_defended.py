@@ -308,7 +308,8 @@ def test_a_purifier_keeps_its_mode(classifier):
 
 def test_it_cannot_be_exported(classifier, pictures):
     model = Defended(classifier, Median(3))
-    with pytest.raises(Exception, match="cannot be exported"):
+    # PyTorch 2.6 exports strictly: its compiler meets the opaque call first.
+    with pytest.raises(Exception, match="cannot be exported|disable"):
         torch.export.export(model, (pictures(2),))
 
 

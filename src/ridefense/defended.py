@@ -209,7 +209,7 @@ def _check_pixels(images: Tensor) -> None:
         raise InputError("a Defended cannot be traced; export its classifier")
     try:
         images.data_ptr()
-        images.detach().flatten()[:1].sum().item()
+        bool(images.detach().flatten()[:1].sum().isnan())  # PyTorch 2.6 exports .item() itself
         torch.empty(0).requires_grad_()  # as purifiers do that fit networks
     except RuntimeError as error:  # of an exporter, or a transform of torch.func
         raise InputError(
