@@ -290,6 +290,7 @@ def smooth(count, seed):
     return F.interpolate(small, size=(12, 12), mode="bilinear")
 
 
+@pytest.mark.slow
 def test_a_surrogate_of_a_blur_has_the_gradient_of_a_blur():
     blur, images = GaussianBlur(0.8), smooth(8, seed=1)
     network = train_surrogate(blur, smooth(48, seed=0), width=12, epochs=150)

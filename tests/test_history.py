@@ -52,6 +52,7 @@ def mean_absolute(a, b):
     return (a.double() - b.double()).abs().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [CLEAN, GRAY.label])
 def test_a_history_is_what_a_callback_sees(evaluation, finished, attack):
     data, classifier = evaluation.load()

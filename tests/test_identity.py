@@ -225,6 +225,7 @@ def published(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_published_folder_is_read(published):
     folders, rows = find(published), 0
     for folder in folders:
@@ -237,6 +238,7 @@ def test_every_published_folder_is_read(published):
     assert rows > 100_000
 
 
+@pytest.mark.slow
 def test_settings_that_were_removed_are_dropped_and_others_kept(published):
     for folder in find(published):
         old = json.loads((folder / "run.json").read_bytes())["settings"]["purifier"]
@@ -245,6 +247,7 @@ def test_settings_that_were_removed_are_dropped_and_others_kept(published):
         assert {k: new.get(k) for k in kept} == kept  # settings added since have their defaults
 
 
+@pytest.mark.slow
 def test_every_attack_of_an_experiment_is_found_in_its_published_folder(published):
     looked_for = 0
     for experiment in EXPERIMENTS.values():
@@ -293,6 +296,7 @@ def the_same():
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_schema_1_wrote_is_resumed_without_computing_a_row(old, monkeypatch):
     before, lines = read(old), (old / "records.jsonl").read_bytes()
 

@@ -53,6 +53,7 @@ def refused(call, *words):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
 def test_lossless_files_are_read_exactly(tmp_path, channels, suffix):

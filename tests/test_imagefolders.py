@@ -20,6 +20,7 @@ def write_folder(root, groups, shape=(3, 8, 6)):
     return images
 
 
+@pytest.mark.slow
 def test_a_folder_of_classes_is_read_as_torchvision_reads_it(tmp_path):
     from torchvision.datasets import ImageFolder
 

@@ -61,6 +61,7 @@ def test_splits_are_known_by_their_usual_names(kind):
     assert {kind_of(name) for name in (*others, "test проверка", "images")} == {None}
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(data=st.data())
 def test_labels_are_right_whatever_the_names_and_levels(tmp_path_factory, data):
@@ -297,6 +298,7 @@ def test_sizes_that_are_none_are_refused(size):
     refused(lambda: load("digits", size=size), "size")
 
 
+@pytest.mark.slow
 def test_known_data_sets_can_be_resized():
     for name in ("digits", "foolbox-mnist"):
         data = load(name, limit=2, size=14)

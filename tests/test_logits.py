@@ -74,6 +74,7 @@ def test_anything_else_is_described_with_its_remedy(output, words):
     refused(lambda: logits_of(models[1], IMAGES), "classifier mine")
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_whatever_is_returned_is_logits_or_one_line(data):
     shapes = st.lists(st.integers(0, 4), max_size=4)
@@ -146,6 +147,7 @@ def test_a_classifier_is_frozen_in_eval_mode_whatever_its_train_does():
     assert torch.equal(frozen(IMAGES), frozen(IMAGES))
 
 
+@pytest.mark.slow
 def test_labels_beyond_the_classes_are_not_counted_as_wrong():
     digits = load("digits", limit=30)
     refused(lambda: count_correct(Returns(lambda x: x.flatten(1)[:, :3]), digits), "3 classes")

@@ -12,6 +12,7 @@ from ridefense.memory import peak_megabytes
 pytest.importorskip("resource", reason="the system does not tell")
 
 
+@pytest.mark.slow
 def test_the_peak_grows_by_what_is_held_and_stays():
     """In a process of its own, whose peak other tests have not raised."""
     source = (
@@ -24,6 +25,7 @@ def test_the_peak_grows_by_what_is_held_and_stays():
     assert after > held - 5  # the system counts in batches
 
 
+@pytest.mark.slow
 def test_a_row_tells_it(tmp_path):
     found = run(declare(tmp_path, limit=2), tmp_path / "run").rows
     assert all(100 < row.peak_megabytes <= peak_megabytes() for row in found)

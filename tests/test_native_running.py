@@ -25,6 +25,7 @@ ridefense_native = pytest.importorskip("ridefense_native", reason="ridefense-nat
 BASE = Settings(network=Network(channels=(1, 16, 32, 16, 1)), steps=10, rounds=2, engine="native")
 
 
+@pytest.mark.slow
 def test_progress_counts_up_to_the_end(pictures):
     images = pictures(2, height=40, width=40).float()
     settings = replace(BASE, steps=1, rounds=1)
@@ -74,6 +75,7 @@ def test_an_error_in_progress_ends_the_fit(pictures):
     assert fits.weights is before
 
 
+@pytest.mark.slow
 def test_interrupt_ends_a_fit_at_once():
     program = """
 import signal, threading, time, torch
@@ -167,6 +169,7 @@ def test_arrays_to_be_filled_are_refused_where_a_copy_would_be():
             ridefense_native.draw_normals(own, 0, 0, wrong)
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told():
     source = (
         "import resource, torch; from ridefense import RIDE, RideError;"

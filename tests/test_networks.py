@@ -177,6 +177,7 @@ def test_bad_networks(arguments, names):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_pretrained_weights_are_shared_and_denoise(name):
     """They bring noisy images nearer to the clean ones than the noise had left them."""

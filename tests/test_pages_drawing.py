@@ -25,6 +25,7 @@ def drawn():
     ]
 
 
+@pytest.mark.slow
 def test_figures_depend_on_data_alone():
     for once, again in zip(drawn(), drawn(), strict=True):
         assert as_svg(once) == as_svg(again)

@@ -238,6 +238,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_csv_and_pandas_have_the_same_numbers(folder):
     results = read_results(folder)
     lines = list(csv.DictReader(io.StringIO(results.to_csv())))

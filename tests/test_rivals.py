@@ -126,6 +126,7 @@ DEFENDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEFENDED)
 def test_clean_digits_pass_and_a_strong_attack_breaks_through(name):
     make, eps = DEFENDED[name]

@@ -24,6 +24,7 @@ def digits(count):
     return datasets.load("digits", limit=count)
 
 
+@pytest.mark.slow
 def test_generator_that_ships_makes_digits():
     generator, classifier = load_generator(), classifiers.load("digits-cnn")
     latent = torch.randn(300, LATENT, generator=torch.Generator().manual_seed(0))
@@ -55,6 +56,7 @@ def test_weights_survive_a_file(tmp_path):
     assert describe(named) != describe(other)  # records tell them apart
 
 
+@pytest.mark.slow
 def test_training_approaches_what_it_is_shown():
     images = torch.zeros(40, 1, 28, 28)
     images[:, :, 8:20, 4:16] = 1
@@ -98,6 +100,7 @@ def test_descent_is_that_of_torchs_optimiser_and_the_best_restart_is_kept():
         torch.testing.assert_close(got, made[errors.argmin()], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_more_descent_comes_nearer():
     images = digits(6).images
 
@@ -132,6 +135,7 @@ def test_contract(dtype):
     assert QUICK.is_dynamic
 
 
+@pytest.mark.slow
 def test_clean_digits_pass_and_a_strong_attack_breaks_through():
     data, classifier = digits(50), classifiers.load("digits-cnn")
     model = Defended(classifier, DefenseGAN(restarts=4, steps=80))
