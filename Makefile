@@ -1,6 +1,7 @@
 # make demo         RIDE against its rivals on real digits: a table and a page, within ten minutes
 # make check        the tests for development, within two minutes
-# make test         all tests, with the coverage of branches
+# make test         all tests
+# make coverage     all tests, with the coverage of branches and its floor
 # make test-oldest  the tests for development with the oldest versions of all dependencies
 # make lint         style and types
 # make docs         the documentation as a site, in site/
@@ -13,7 +14,7 @@ OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo check test test-oldest lint docs bench native clean
+.PHONY: demo check test coverage test-oldest lint docs bench native clean
 
 demo: $(VENV)/installed
 	$(BIN)/ridefense evaluate --dataset digits --classifier digits-cnn \
@@ -25,6 +26,9 @@ check: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2
 
 test: $(VENV)/tested
+	$(BIN)/python -m pytest -n 2 -m ''
+
+coverage: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2 -m '' --cov
 
 test-oldest: $(OLDEST)/installed
