@@ -228,11 +228,11 @@ def test_step_size_follows_eps_unless_it_is_given():
 def test_settings_are_plain():
     attack = PGD(eps=0.1, loss=margin, eot=5)
     settings = json.loads(json.dumps(attack.settings()))
-    assert settings["attack"] == attack.name == "PGD"
+    assert settings["type"] == attack.name == "PGD"
     assert settings["loss"] == "margin"
     assert settings["step_size"] == pytest.approx(0.02)
     assert settings["purifier_seed"] is None
-    assert Unattacked().settings() == {"attack": "Unattacked"}
+    assert Unattacked().settings() == {"type": "Unattacked"}
     with pytest.raises(InputError, match="settings of a partial cannot be recorded"):
         PGD(eps=0.1, loss=functools.partial(margin)).settings()
     with pytest.raises(InputError, match=r"loss is .*<lambda>, which records cannot tell"):

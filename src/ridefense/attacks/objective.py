@@ -179,7 +179,8 @@ class Objective:
             not_finite=~finite.all(dim=0),
         )
         if not differentiate:
-            return answers
+            # Values are compared from point to point, some of which may look squashed by chance.
+            return replace(answers, saturated=answers.saturated & ~_are_squashed(seen))
         if not shown.requires_grad:
             raise InputError(
                 f"what {type(self.model).__name__} shows its classifier is not connected to its "

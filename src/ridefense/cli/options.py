@@ -71,12 +71,13 @@ def radius(text: str) -> float:
     return eps
 
 
-def seed(text: str) -> int:
-    """A seed: a whole number of at most 128 bits.
+def seed(given: str | int) -> int:
+    """A seed: a whole number of at most 128 bits. Typer parses the default, a number, too.
 
     Raises:
         InputError: for anything else.
     """
+    text = str(given)
     if not (text.isdecimal() and len(text) < 40 and int(text) < 2**128):
         raise InputError(f"seed is {text!r}; use a whole number from 0 to 2**128 - 1")
     return int(text)
