@@ -235,7 +235,7 @@ def test_settings_are_plain():
     assert Unattacked().settings() == {"type": "Unattacked"}
     with pytest.raises(InputError, match="settings of a partial cannot be recorded"):
         PGD(eps=0.1, loss=functools.partial(margin)).settings()
-    with pytest.raises(InputError, match=r"loss is .*<lambda>, which records cannot tell"):
+    with pytest.raises(InputError, match="<lambda>"):
         PGD(eps=0.1, loss=lambda logits, labels: margin(logits, labels)).settings()
     own = PGD(eps=0.1, loss=cross_entropy).settings()["loss"]
     assert own == "test_attacks_edges.cross_entropy"  # not the library's
