@@ -402,6 +402,40 @@ def test_shards_in_a_folder_of_their_split_are_read_in_order(tmp_path):
     assert torch.equal(data.bytes[:, 0], torch.from_numpy(pixels(30, (28, 28))[:8]))
 
 
+@pytest.mark.parametrize("there", [[1], [0, 2]])
+def test_a_missing_file_of_a_numbered_split_is_named(tmp_path, there):
+    for shard in there:
+        digits_in(tmp_path / "own" / "test" / f"000{shard}.parquet")
+    missing = min({0, 1} - {*there})
+    refused(lambda: load(str(tmp_path / "own")), f"lacks test/000{missing}.parquet")
+
+
+def test_shards_that_name_other_classes_are_refused(tmp_path):
+    for shard, classes in enumerate((DIGITS, DIGITS[::-1])):
+        digits_in(tmp_path / "own" / f"test-0000{shard}-of-00002.parquet", names=classes)
+    refused(lambda: load(str(tmp_path / "own")), "test-00000", "test-00001", "classes")
+
+
+def test_images_beside_tables_are_counted(tmp_path):
+    digits_in(tmp_path / "own" / "test.parquet")
+    (tmp_path / "own" / "cat").mkdir()
+    (tmp_path / "own" / "cat" / "a.png").write_bytes(encoded(pixels(1, (4, 4))[0])["bytes"])
+    data = load(str(tmp_path / "own"))
+    assert len(data) == 4
+    assert dict(data.prepared.left_out) == {"image files beside the tables (as cat/a.png)": 1}
+
+
+def test_bare_labels_that_lack_class_0_are_refused(tmp_path):
+    features = hub.Features({"image": hub.Image(), "label": hub.Value("int64")})
+    for first in (0, 1):
+        path = tmp_path / str(first) / "test.parquet"
+        path.parent.mkdir()
+        rows = {"image": [encoded(a) for a in pixels(3, (4, 4))], "label": range(first, first + 3)}
+        hub.Dataset.from_dict(rows, features=features).to_parquet(path)
+    assert load(f"{tmp_path}/0:image,label").labels.tolist() == [0, 1, 2]
+    refused(lambda: load(f"{tmp_path}/1:image,label"), "labels 1 to 3", "count them from 0")
+
+
 def test_splits_with_other_classes_are_refused(tmp_path):
     digits_in(tmp_path / "mnist" / "train.parquet", names=DIGITS[::-1])
     digits_in(tmp_path / "mnist" / "test.parquet")

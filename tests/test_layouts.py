@@ -187,6 +187,7 @@ def test_no_image_is_dropped_or_doubled_in_silence(tmp_path_factory, files):
         (["val/cat/a", "test/dog/a"], ("other classes", "lacks")),
         (["train/test/cat/a", "train/train/cat/a"], ("splits inside a split",)),
         (["train/cat/a", "cat/a"], ("train", "beside cat")),
+        (["caf\u00e9/a", "cafe\u0301/a"], ("two classes", "Unicode")),
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(tmp_path, files, words):
@@ -304,3 +305,29 @@ def test_known_data_sets_can_be_resized():
         data = load(name, limit=2, size=14)
         assert data.bytes.shape == (2, 1, 14, 14)
         assert "resized to 14×14" in data.preparation
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ([f"s{n}/a" for n in (1, 2, 10)], "classes in the order of names: s1, s10, s2"),
+        ([f"s{n:02}/a" for n in (1, 2, 10)], ""),
+        (["cat/a", "cat/thumbs/a", "dog/a"], "1 from folders inside a class (as cat/thumbs/a.png)"),
+        (["cat/images/a", "dog/images/a"], ""),
+    ],
+)
+def test_what_could_be_meant_otherwise_is_told(tmp_path, files, told):
+    for name in files:
+        put(tmp_path / f"{name}.png")
+    assert ", ".join(load(str(tmp_path)).prepared.notes) == told
+
+
+def test_a_folder_without_images_that_may_be_a_class_is_named(tmp_path):
+    for label in ("bee", "cat"):
+        put(tmp_path / label / "0.png")
+    for label in ("ant", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.npy").write_bytes(b"array")
+    data = load(str(tmp_path))
+    assert data.classes == ("bee", "cat")
+    assert dict(data.prepared.left_out) == {".npy in ant, dog, without images": 2}

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
@@ -310,4 +310,6 @@ def _centre(image: Image.Image, rows: int, columns: int) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its message is an object's address
+        return "in no format that is read"
     return " ".join(str(error).split()) or type(error).__name__

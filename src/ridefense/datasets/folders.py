@@ -1,5 +1,7 @@
 """Folders of images as data sets: which files are used, and their labels."""
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from ridefense.datasets.splits import Kind, wanted
 from ridefense.datasets.tree import scan
 from ridefense.errors import InputError
 from ridefense.imagefiles import Header, Sizing, header, opened, readable_suffixes
+
+_NUMBERED = re.compile(r"(\D*)(\d{1,9})(\D*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def read(root: Path, split: str, sizing: Sizing | None = None) -> Dataset:
             f"{part.path} holds no images{why}; put .png, .jpg or other image files there"
         )
     left_out.update({_reason(why, found, root): len(found) for why, found in rejected.items()})
-    notes = _missing(part, classes, labels)
+    notes = (*_missing(part, classes, labels), *_order(classes), *_deeper(part, paths))
     if kind and kind != wanted(split)[0]:
         notes = (f"its {kind} split", *notes)
     pruned: dict[str, list[Path]] = {}
@@ -131,6 +135,13 @@ def _labels(
         missing = ", ".join(f"{k} lacks {listed(whole - n)}" for k, n in names.items() if n)
         raise InputError(f"the splits of {root} have other classes: {missing}; make them equal")
     labels = _numbered(root, whole) or {name: i for i, name in enumerate(sorted(whole))}
+    forms: dict[str, str] = {}
+    for name in sorted(whole):
+        if forms.setdefault(unicodedata.normalize("NFC", name), name) != name:
+            raise InputError(
+                f"{root} has two classes {name!r}, whose names differ only in how Unicode writes "
+                "them; keep one"
+            )
     by_label = {label: name for name, label in labels.items()}
     return tuple(by_label.get(i, str(i)) for i in range(max(by_label) + 1)), labels
 
@@ -176,6 +187,24 @@ def _missing(part: Part, classes: Sequence[str], labels: Sequence[int]) -> tuple
     if not classes or not named:
         return ()
     return (f"none of class {listed(named)}",)
+
+
+def _order(classes: Sequence[str]) -> tuple[str, ...]:
+    """A note on names whose numbers are not in the order of the labels, as s1, s10, s2."""
+    parts = [_NUMBERED.fullmatch(name) for name in classes]
+    found = [(part[1], part[3], int(part[2])) for part in parts if part]
+    if len(found) < len(classes) or len({part[:2] for part in found}) != 1:
+        return ()
+    return (f"classes in the order of names: {listed(classes, 3)}",) * (found != sorted(found))
+
+
+def _deeper(part: Part, paths: Iterable[Path]) -> tuple[str, ...]:
+    """A note on images in folders inside a class that holds images itself, as thumbnails."""
+    mixed = {group.path for group in part.groups.values() if group.files}
+    deeper = [p for p in paths if p.parent not in mixed and mixed.intersection(p.parents)]
+    if not deeper:
+        return ()
+    return (f"{len(deeper)} from folders inside a class (as {deeper[0].relative_to(part.path)})",)
 
 
 def _headers(paths: Iterable[Path]) -> tuple[dict[Path, Header], dict[str, list[Path]]]:

@@ -152,9 +152,15 @@ def _beside(tree: Tree, used: Iterable[str]) -> Counter[str]:
     """What a folder holds beside these sub-folders, counted by reasons."""
     used = set(used)
     found = Counter(tree.others)
+    named: dict[str, list[str]] = {}
     for name, folder in tree.folders.items():
         if name not in used:
-            found += folder.left_out
+            for why in folder.left_out:
+                named.setdefault(why, []).append(name)
+    # A folder may have been meant as a class, which moves the labels of those after it.
+    for why, names in named.items():
+        count = sum(tree.folders[name].left_out[why] for name in names)
+        found[f"{why} in {listed(names, 2)}, without images"] = count
     for path in tree.files:
         found[f"beside the folders ({path.suffix.lower()})"] += 1
     return found

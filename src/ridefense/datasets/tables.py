@@ -17,7 +17,7 @@ from ridefense.datasets.preparation import Preparation, prepare
 from ridefense.datasets.splits import kind_of
 from ridefense.errors import InputError
 from ridefense.extras import package
-from ridefense.imagefiles import Sizing, header, opened
+from ridefense.imagefiles import Sizing, header, named_as_image, opened
 
 _SHARD = re.compile(r"(?P<split>.+)-(?P<k>\d{5})-of-(?P<n>\d{5})(?P<version>-[0-9a-f]{8,})?")
 
@@ -90,10 +90,18 @@ class _Rows:
 def parquet_files(folder: Path) -> list[Path]:
     """A folder's Parquet files at any depth, without hidden ones and second links to one file."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            found.setdefault(os.path.realpath(path), path)
+    for path in _visible(folder, "*.parquet"):
+        found.setdefault(os.path.realpath(path), path)
     return sorted(found.values())
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds by this name at any depth, sorted, without what is hidden."""
+    return [
+        path
+        for path in sorted(folder.rglob(pattern))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def local(folder: Path, splits: Sequence[str], columns: Columns) -> Table:
@@ -126,6 +134,10 @@ def local(folder: Path, splits: Sequence[str], columns: Columns) -> Table:
             )
     strange = (path for name in found if kind_of(name) is None for path in found[name])
     left_out = {str(path.relative_to(folder)): 1 for path in strange if path not in paths}
+    if beside := [path for path in _visible(folder, "*") if named_as_image(path)]:
+        left_out[f"image files beside the tables (as {beside[0].relative_to(folder)})"] = len(
+            beside
+        )
     return Table(encoded, labels, classes, left_out)
 
 
@@ -148,6 +160,14 @@ def _one_copy(folder: Path, split: str, paths: Iterable[Path]) -> list[Path]:
     if others:
         raise InputError(f"{folder} has its {split} split twice: {first} and {others[0]}; keep one")
     files = next(iter(copies.values()))
+    if files[0].stem.isdecimal():
+        numbers = {int(path.stem): path for path in files}
+        if missing := sorted(set(range(max(numbers))) - set(numbers)):
+            first = files[0].with_stem(f"{missing[0]:0{len(files[0].stem)}}")
+            raise InputError(
+                f"{folder} lacks {first.relative_to(folder)} of its {split} split; "
+                "download it again"
+            )
     if shard := _SHARD.fullmatch(files[0].stem):
         there = {int(match["k"]) for path in files if (match := _SHARD.fullmatch(path.stem))}
         if missing := sorted(set(range(int(shard["n"]))) - there):
@@ -161,8 +181,14 @@ def _one_copy(folder: Path, split: str, paths: Iterable[Path]) -> list[Path]:
 def _rows(paths: Sequence[Path], columns: Columns) -> tuple[Encoded, Tensor, tuple[str, ...]]:
     parquet, arrow = package("pyarrow.parquet", "data"), package("pyarrow", "data")
     try:
-        table = arrow.concat_tables([parquet.read_table(path) for path in paths])
-        image, label, classes = _columns(_features(table.schema), columns)
+        parts = [parquet.read_table(path) for path in paths]
+        image, label, classes = found = _columns(_features(parts[0].schema), columns)
+        for path, part in zip(paths, parts, strict=True):
+            if _columns(_features(part.schema), columns) != found:
+                raise InputError(
+                    f"and {path} name other classes or columns; files of a split need the same"
+                )
+        table = arrow.concat_tables(parts)
         images, labels = table[image], table[label].to_pylist()
         if images.type.field("bytes").type not in (arrow.binary(), arrow.large_binary()):
             raise ValueError("has images that are not bytes")
@@ -312,6 +338,11 @@ def _labelled(
     """Labels as a tensor, and the classes; those of bare numbers are named by them."""
     numbers = [n for n in labels if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
     if classes is None:
+        if len(there := set(numbers)) > 1 and there == set(range(1, len(there) + 1)):
+            raise InputError(
+                f"has labels 1 to {len(there)}, which could be counted from 1 or lack class 0; "
+                "count them from 0, or name the classes"
+            )
         classes = tuple(map(str, range(max(numbers, default=-1) + 1)))
     if len(numbers) < len(labels) or max(numbers, default=-1) >= len(classes):
         raise ValueError("has labels that are missing or out of range")
