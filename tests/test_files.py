@@ -38,6 +38,15 @@ def test_a_symbolic_link_is_followed(tmp_path):
     assert target.read_bytes() == b"new"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
+def test_a_private_file_stays_private(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_atomically(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_no_regular_file_is_refused_and_left_alone(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -6,6 +6,7 @@ survives a power cut: the file and the name in its folder are synchronised to th
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ def write_atomically(path: FilePath, content: bytes) -> None:
     """Write a file as a whole: after a kill or an error it is as it was before.
 
     The content is written to `<name>.partial` in the same folder, which then takes the file's
-    name. Missing folders are created; a symbolic link is followed.
+    name and its permissions. Missing folders are created; a symbolic link is followed.
 
     Raises:
         InputError: if the path is not UTF-8 or is no regular file.
@@ -42,6 +43,8 @@ def write_atomically(path: FilePath, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            with suppress(OSError):  # there is none yet, or the file system has no permissions
+                shutil.copymode(target, partial)
             os.replace(partial, target)
         except BaseException:
             with suppress(OSError):
