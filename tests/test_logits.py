@@ -10,6 +10,7 @@ from torch import nn
 
 from ridefense import Defended, Median
 from ridefense.classifiers import Classifier, Info, count_correct, probe
+from ridefense.classifiers.probing import check_classes
 from ridefense.datasets import load
 from ridefense.errors import InputError
 from ridefense.images import MNIST
@@ -63,6 +64,8 @@ def test_logits_are_taken_as_they_are_or_as_an_attribute(output):
         (LOGITS.argmax(1), ("a tensor int64 [3]", "[3, classes]")),
         (LOGITS.round().long(), ("a tensor int64 [3, 5]", "before argmax")),
         (LOGITS.numpy(), ("a ndarray", "[3, classes]")),
+        (LOGITS.to_sparse(), ("a tensor sparse_coo [3, 5]", "dense")),
+        (LOGITS.to("meta"), ("a tensor [3, 5] on meta", "device of the images")),
     ],
 )
 def test_anything_else_is_described_with_its_remedy(output, words):
@@ -151,3 +154,49 @@ def test_a_classifier_is_frozen_in_eval_mode_whatever_its_train_does():
 def test_labels_beyond_the_classes_are_not_counted_as_wrong():
     digits = load("digits", limit=30)
     refused(lambda: count_correct(Returns(lambda x: x.flatten(1)[:, :3]), digits), "3 classes")
+
+
+class Stopped(BaseException):
+    pass
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [Stopped, Mute, StopIteration, SystemExit])
+def test_whatever_a_classifier_raises_is_contained(error):
+    def fails(images):
+        raise error
+
+    refused(lambda: logits_of(Returns(fails), IMAGES), "Returns", error.__name__)
+
+
+def test_ctrl_c_is_not_taken_for_an_error_of_the_classifier():
+    def interrupted(images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        logits_of(Returns(interrupted), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: nn.functional.dropout(x.flatten(1), 0.5),
+        lambda x: x.flatten(1) + torch.randn(len(x), 64),
+        lambda x: nn.functional.batch_norm(x, None, None, training=True).flatten(1),
+        lambda x: x.flatten(1) * x.mean(),
+    ],
+)
+def test_a_classifier_that_depends_on_chance_or_on_the_batch_is_warned_of(forward):
+    with pytest.warns(RuntimeWarning, match="classifier Returns answers the same image different"):
+        probe(Returns(forward), torch.stack([IMAGES[0], IMAGES[1] ** 4]))
+
+
+def test_labels_of_few_images_do_not_hide_that_there_are_more_classes():
+    digits = load("digits")
+    few = digits[digits.labels < 3][:4]
+    refused(lambda: check_classes(few, "lab:three", 3), "3 classes")
+    check_classes(few, "lab:ten", 10)

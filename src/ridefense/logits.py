@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from ridefense import usercode
@@ -30,6 +31,8 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
         or len(found) != len(images)
         or found.shape[1] < 2
         or not found.is_floating_point()
+        or found.layout != torch.strided
+        or found.device != images.device
     ):
         _refuse(name_of(classifier), found, len(images))
     return found
@@ -56,6 +59,8 @@ def _refuse(name: str, found: object, count: int) -> NoReturn:
         made = f"{_described(found)}"
         if found.ndim == 2 and len(found) == count and found.shape[1] == 1:
             remedy = "return two logits, one a class: torch.cat([torch.zeros_like(z), z], dim=1)"
+        elif found.is_floating_point() and found.ndim == 2 and len(found) == count:
+            remedy = "return a dense tensor on the device of the images"
         elif found.ndim == 2 and len(found) == count and found.shape[1] > 1:
             remedy = "return the logits, before argmax or rounding"
     elif isinstance(found, Mapping):
@@ -76,7 +81,8 @@ def _described(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     kind = "" if value.is_floating_point() else f"{value.dtype} ".removeprefix("torch.")
-    return f"a tensor {kind}{list(value.shape)}"
+    layout = "" if value.layout == torch.strided else f"{value.layout} ".removeprefix("torch.")
+    return f"a tensor {kind}{layout}{list(value.shape)} on {value.device}".removesuffix(" on cpu")
 
 
 def _wrapping(key: str) -> str:

@@ -46,9 +46,9 @@ def load(name: str) -> object:
         raise InputError(
             f"no module {error.name} is installed or in {here}; correct {name!r}"
         ) from error
-    except RideError:
+    except (RideError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise failed(f"import of {module_name}", error) from error
     try:
         found: object = getattr(module, attribute)
@@ -70,9 +70,9 @@ def call(what: str, function: Callable[[], T]) -> T:
     """
     try:
         return function()
-    except RideError:
+    except (RideError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         from ridefense.memory import is_exhausted
 
         # torch.utils.checkpoint ends what it repeats by an exception of its own.
@@ -89,7 +89,11 @@ def failed(what: str, error: BaseException) -> UserCodeError:
 
 def explained(error: BaseException) -> str:
     """An exception in one line: its type, its message, and the line of the user's code if any."""
-    told = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    try:
+        message = str(error)
+    except Exception:  # an exception's own `__str__` may fail
+        message = ""
+    told = " ".join(f"{type(error).__name__}: {message}".split()).removesuffix(":")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
     if isinstance(error, SyntaxError) or not own:

@@ -1,5 +1,7 @@
 """Whether a classifier and a data set fit together, asked before anything else is done."""
 
+import warnings
+from contextlib import suppress
 from itertools import product
 
 import torch
@@ -25,6 +27,9 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
         InputError: if it returns anything but finite logits [N, classes].
         UserCodeError: if it raises an error; the message names a shape of images that it takes, if
             there is one.
+
+    Warns:
+        RuntimeWarning: where the same image gets other logits in another call.
     """
     pair = images[:2] if len(images) > 1 else images.expand(2, -1, -1, -1)
     try:
@@ -39,7 +44,32 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
             f"classifier {name_of(classifier)} returned NaN or infinity for an image; "
             "check its weights and its normalisation"
         )
+    _warn_of_company(classifier, pair, logits)
     return logits.shape[1]
+
+
+def _warn_of_company(classifier: nn.Module, pair: Tensor, logits: Tensor) -> None:
+    """Warn where an image's logits depend on chance, or on the other images of its batch.
+
+    As those of dropout, or of batch normalisation by the batch's own statistics, that is on in eval
+    mode too: then no figure is a property of the image, and an attack is misled.
+    """
+    margin = 0.05 * float(logits.amax() - logits.amin())  # above the rounding of other batch sizes
+    with suppress(UserCodeError):  # some take no batch of one
+        for others, why in (
+            ([pair], "differently each time"),
+            (pair.split(1), "differently in another batch"),
+        ):
+            again = torch.cat([logits_of(classifier, images) for images in others])
+            if again.shape != logits.shape or float((again - logits).abs().max()) > margin:
+                warnings.warn(
+                    f"classifier {name_of(classifier)} answers the same image {why}, in eval mode; "
+                    "figures of it are not reproducible, and attacks on it are weaker than they "
+                    "look: turn off its dropout, noise and batch statistics",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                return
 
 
 def check_classes(images: Dataset, classifier: str, classes: int) -> None:
@@ -51,13 +81,14 @@ def check_classes(images: Dataset, classifier: str, classes: int) -> None:
     Raises:
         InputError: for a label that the classifier does not have, and for another number of names.
     """
-    if int(images.labels.max()) >= classes:
+    found = images.classes
+    numbered = all(name.isdecimal() and int(name) == n for n, name in enumerate(found))
+    # A few images drawn of many may lack the labels that tell.
+    if int(images.labels.max()) >= classes or (numbered and len(found) > classes):
         raise InputError(
             f"{classifier} has {classes} classes, {images.title} has more; "
             "choose a classifier made for these images"
         )
-    found = images.classes
-    numbered = all(name.isdecimal() and int(name) == n for n, name in enumerate(found))
     if numbered or len(found) == classes:
         return
     missing = ", or add the missing ones empty" if len(found) < classes else ""
