@@ -10,11 +10,13 @@ from torch import nn
 
 from ridefense import DAE, DIP, IDIP, RIDE, Defended, Median, rivals
 from ridefense.attacks import APGD, FGSM, PGD, Square
+from ridefense.denoisers import ContrastBlur, NonLocalMeans, OrientedLines
 from ridefense.errors import InputError
 from ridefense.filters import GaussianBlur, TVBregman, TVChambolle, Unchanged
 
 PURIFIERS = [
     *(Unchanged(), Median(3), GaussianBlur(0.3), TVChambolle(), TVBregman()),
+    *(NonLocalMeans(), OrientedLines(), ContrastBlur()),
     *(rivals.JPEG(), rivals.BitDepth(), rivals.TVMinimisation(steps=5)),
     *(rivals.PixelDeflection(deflections=5), rivals.Wavelet(), rivals.ResizeAndPad()),
     *(
@@ -40,6 +42,15 @@ def test_purifiers_take_or_refuse_small_images(purify, shape, count, level):
     else:
         assert found.shape == images.shape
         assert 0 <= found.min() <= found.max() <= 1
+
+
+@pytest.mark.parametrize("purify", [NonLocalMeans(), TVChambolle(), TVBregman()])
+def test_filters_of_scikit_image_keep_the_axes_of_grey_images(purify):
+    step = torch.zeros(1, 1, 8, 12)
+    step[..., 4:] = 1
+    found = purify(step)
+    assert found.shape == step.shape
+    assert found[..., :3].max() < found[..., 5:].min()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

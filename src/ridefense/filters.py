@@ -154,6 +154,8 @@ def each_image(
     images: Tensor, denoise: Callable[..., np.ndarray], **settings: float | bool
 ) -> Tensor:
     """scikit-image's filter on every image by itself, all channels together."""
-    arrays = images.detach().cpu().float().numpy()
-    filtered = [denoise(array, channel_axis=0, **settings) for array in arrays]
-    return torch.from_numpy(np.stack(filtered)).to(images)
+    # Channels last: scikit-image drops axes of length one from some results, and would then move
+    # another axis to the place of the channels.
+    arrays = np.moveaxis(images.detach().cpu().float().numpy(), 1, -1)
+    filtered = [denoise(a, channel_axis=-1, **settings).reshape(a.shape) for a in arrays]
+    return torch.from_numpy(np.moveaxis(np.stack(filtered), -1, 1).copy()).to(images)

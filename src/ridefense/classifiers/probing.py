@@ -57,8 +57,8 @@ def _warn_of_company(classifier: nn.Module, pair: Tensor, logits: Tensor) -> Non
     margin = 0.05 * float(logits.amax() - logits.amin())  # above the rounding of other batch sizes
     with suppress(UserCodeError):  # some take no batch of one
         for others, why in (
-            ([pair], "differently each time"),
-            (pair.split(1), "differently in another batch"),
+            ((pair,), "differently each time"),
+            (torch.split(pair, 1), "differently in another batch"),
         ):
             again = torch.cat([logits_of(classifier, images) for images in others])
             if again.shape != logits.shape or float((again - logits).abs().max()) > margin:
