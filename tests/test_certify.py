@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,7 +88,8 @@ def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path):
         "from test_certify import certify, declare; import sys; "
         "certify(declare(batch=1), sys.argv[1])"
     )
-    process = subprocess.Popen([sys.executable, "-c", command, str(tmp_path)])
+    tests = Path(__file__).parent  # where the command finds this module
+    process = subprocess.Popen([sys.executable, "-c", command, str(tmp_path)], cwd=tests)
     journal = tmp_path / "records.jsonl"
     wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2)
     process.send_signal(signal.SIGKILL)
