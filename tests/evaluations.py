@@ -79,10 +79,10 @@ def here_or(name: str) -> Workers:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, workers, rows = [*sys.argv[1:], "", "inf"][:3]
+    folder, workers, rows = [*sys.argv[1:], "", ""][:3]
 
     def kill(doing: str, done: float, total: int) -> None:
-        if done > float(rows):
+        if rows and done > float(rows):
             os.kill(os.getpid(), signal.SIGKILL)
 
     run(long(Path(folder)), Path(folder, "run"), kill, here_or(workers))

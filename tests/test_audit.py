@@ -192,10 +192,10 @@ def test_a_radius_may_be_added_but_not_another_defence(tmp_path):
 
 
 def test_folders_that_are_no_audit_are_refused(tmp_path, median):
-    with pytest.raises(InputError, match="audit.json"):
+    with pytest.raises(InputError, match=r"audit\.json"):
         gather(tmp_path)
     (tmp_path / "audit.json").write_text("[]")
-    with pytest.raises(InputError, match="audit.json"):
+    with pytest.raises(InputError, match=r"audit\.json"):
         gather(tmp_path)
     declared = json.loads((median / "audit.json").read_text())
     (tmp_path / "audit.json").write_text(json.dumps(declared))

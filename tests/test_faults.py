@@ -16,6 +16,7 @@ from clusters import ray_here  # noqa: F401 (a fixture)
 from evaluations import GRAY, TINY, declare, long, numbers
 from processes import alive, children, wait_until
 from ridefense import RideError, Unchanged
+from ridefense.errors import UserCodeError
 from ridefense.evaluate import (
     CLEAN,
     UNREADABLE,
@@ -290,5 +291,5 @@ def test_a_memory_that_holds_no_image_is_told_with_the_size_of_the_image(folder,
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(folder):
-    with pytest.raises(RuntimeError, match="the sizes do not match"):
+    with pytest.raises(UserCodeError, match="the sizes do not match"):
         found_with(folder, 0, "other")

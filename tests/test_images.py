@@ -79,8 +79,8 @@ def test_the_bound_that_offends_is_seen(low, high, shown):
     [
         ((2, 28, 28, 1), "mnist", "(2, 28, 28, 1), with the channels last; pass images.permute(0,"),
         ((2, 32, 32, 3), "cifar10", "pass images.permute(0, 3, 1, 2)"),
-        ((2, 1, 28, 28), "cifar10", "images have 1 channels, the network 3; choose the preset"),
-        ((2, 1, 28, 28), "cifar10", "--network mnist has 1 channel"),
+        ((2, 1, 28, 28), "cifar10", "images have 1 channels, the network 3"),
+        ((2, 1, 28, 28), "cifar10", "mnist takes 1 channel"),
         ((2, 3, 28, 28), "mnist", "cifar10 and imagenet 3"),
     ],
 )

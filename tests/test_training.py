@@ -128,7 +128,7 @@ def test_what_is_saved_is_what_was_counted(plain, tmp_path):
 )
 def test_training_on_attacked_images_makes_attacks_weaker(plain, attack, gain):
     hardened = train("mnist-cnn", digits(1000), epochs=9, adversarial=attack, start=plain)
-    assert f'"attack": "{attack.name}", "eps": {attack.eps}' in hardened.info.training
+    assert f'"type": "{attack.name}", "eps": {attack.eps}' in hardened.info.training
     test = digits(100, "test")
     images, labels = test.images, test.labels
     robust = [

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
 
 from ridefense.errors import InputError
 from ridefense.estimators import RIDE, Estimator
@@ -10,6 +12,9 @@ from ridefense.evaluate import Evaluation, Threat
 from ridefense.filters import Unchanged
 from ridefense.names import ScaleName
 from ridefense.purifier import Purifier
+
+if TYPE_CHECKING:
+    from ridefense.classifiers import Classifier
 
 DataName = Literal["mnist", "cifar10", "imagenet"]
 
@@ -34,12 +39,32 @@ class DataSource:
     batch: int
 
 
+def untrained() -> "Classifier":
+    """A classifier of 10 classes of colour images with random weights, the same in every call."""
+    from torch import nn
+
+    from ridefense.classifiers import Classifier, Info
+    from ridefense.images import IMAGENET
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64, 10),
+        )
+    info = Info(name="untrained", architecture="untrained", dataset="nothing")
+    return Classifier(IMAGENET, network, info)
+
+
 SCALES: dict[ScaleName, dict[DataName, DataSource]] = {
-    # Data and weights that Python packages contain. The classifier was not trained on CIFAR-10's
-    # classes, and fits have two steps: this scale tests the code, and its numbers mean nothing.
+    # Data and weights that Python packages contain. No package has a classifier of CIFAR-10, and fits
+    # have two steps: this scale tests the code, and its numbers mean nothing.
     "smoke": {
         "mnist": DataSource("digits", "digits-cnn", 2),
-        "cifar10": DataSource("foolbox-cifar10", "efficientnet-lite0", 2),
+        "cifar10": DataSource("foolbox-cifar10", f"{__name__}:untrained", 2),
         "imagenet": DataSource("foolbox-imagenet", "efficientnet-lite0", 1),
     },
     "laptop": {
