@@ -60,7 +60,7 @@ def untrained() -> "Classifier":
 
 
 SCALES: dict[ScaleName, dict[DataName, DataSource]] = {
-    # Data and weights that Python packages contain. No package has a classifier of CIFAR-10, and fits
+    # Data and weights that Python packages contain. None has a classifier of CIFAR-10, and fits
     # have two steps: this scale tests the code, and its numbers mean nothing.
     "smoke": {
         "mnist": DataSource("digits", "digits-cnn", 2),
