@@ -309,7 +309,7 @@ def read_declaration(path: Path) -> Plain:
         raise InputError(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error!r}); restore it") from error
-    found: Plain = {"provenance": [], **declared}
+    found: Plain = {**declared, "provenance": declared.get("provenance", [])}
     told = found["provenance"]
     if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
         raise InputError(f"{path} has damaged provenance; restore it")
