@@ -255,10 +255,9 @@ class Averaged:
 
 
 def test_replicas_that_would_repeat_each_others_draws_are_refused():
-    # Without parameters nothing is sent to the device, which need not be there.
-    model = Defended(nn.Flatten(), PURIFY)
+    # What DataParallel calls on each module; `replicate` itself may look for a GPU first.
     with pytest.raises(InputError, match="put its classifier into DataParallel"):
-        nn.parallel.replicate(model, [0])
+        Defended(nn.Flatten(), PURIFY)._replicate_for_data_parallel()
 
 
 def test_it_prints_what_it_is_made_of(classifier):

@@ -206,7 +206,7 @@ def spread(
     waiting, deaths = deque(chunks), 0
     busy: dict[int, tuple[W, C | None]] = {}  # None: it is preparing
     try:
-        while waiting or any(chunk for _, chunk in busy.values()):
+        while waiting or any(chunk is not None for _, chunk in busy.values()):
             wanted = len(waiting) + sum(chunk is not None for _, chunk in busy.values())
             while len(busy) < min(count, wanted):
                 worker = hire()
@@ -217,7 +217,7 @@ def spread(
                     answer = worker.answer()
                 except Died as error:
                     worker.end()
-                    waiting.extend([chunk] if chunk else [])
+                    waiting.extend([] if chunk is None else [chunk])
                     deaths += 1
                     if deaths >= _PATIENCE * count:
                         raise RideError(
