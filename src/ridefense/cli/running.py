@@ -24,7 +24,7 @@ READER_GONE = 1
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-_INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
+_INTERRUPTED = "interrupted; finished results are kept, and the same command resumes"
 
 
 def run(words: list[str]) -> int:

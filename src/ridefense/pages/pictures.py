@@ -25,7 +25,7 @@ def as_webp(image: Tensor) -> bytes:
 def magnification(clean: list[Tensor], attacked: list[Tensor]) -> float:
     """By how much perturbations are multiplied so that the largest spans grey to black or white.
 
-    Two significant digits, at least 1: what is shown on a page is told there in full.
+    It is rounded to two significant digits, so that the page states the exact factor; at least 1.
     """
     pairs = zip(clean, attacked, strict=True)
     largest = max((_largest(one, other) for one, other in pairs), default=0.0)
