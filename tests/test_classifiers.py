@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from refusals import refused
 from ridefense.attacks import PGD
 from ridefense.classifiers import (
     ARCHITECTURES,
@@ -29,15 +30,6 @@ from ridefense.images import IMAGENET, MNIST
 
 def images(count=2, channels=3, side=32, seed=0):
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 def fresh(architecture="mnist-cnn", **info):

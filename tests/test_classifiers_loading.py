@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from refusals import refused
 from ridefense.classifiers import (
     Classifier,
     count_correct,
@@ -16,22 +17,12 @@ from ridefense.classifiers import (
     load,
 )
 from ridefense.datasets import load as load_dataset
-from ridefense.errors import InputError
 from ridefense.imagefiles import tensor
 from ridefense.images import IMAGENET
 
 
 def images(count=2, channels=3, side=32, seed=0):
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 # --- The user's own ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from disks import files_of_at_most
+from refusals import refused
 from ridefense.errors import InputError, RideError
 from ridefense.imagefiles import (
     PHOTOGRAPHS,
@@ -40,17 +41,6 @@ def files():
     """Valid files of every format that is read."""
     formats = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
     return [encoded(format) for format in formats] + [encoded("PNG", channels=1)]
-
-
-def refused(call, *words):
-    """The one line of the InputError that `call` raises."""
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-    return message
 
 
 @pytest.mark.slow

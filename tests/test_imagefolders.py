@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from image_tables import pixels
+from refusals import refused
 from ridefense.datasets import load
 from ridefense.imagefiles import load_image, save_image
-from test_datasets import pixels, refused
 
 
 def write_folder(root, groups, shape=(3, 8, 6)):

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from refusals import refused
 from ridefense.datasets import load
 from ridefense.datasets.splits import kind_of
 from ridefense.errors import InputError
-from test_datasets import refused
 
 CLASSES = ("ant", "bee", "cat")
 NAMES = {

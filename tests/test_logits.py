@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from refusals import refused
 from ridefense import Defended, Median
 from ridefense.classifiers import Classifier, Info, count_correct, probe
 from ridefense.classifiers.probing import check_classes
@@ -15,7 +16,6 @@ from ridefense.datasets import load
 from ridefense.errors import InputError
 from ridefense.images import MNIST
 from ridefense.logits import logits_of
-from test_datasets import refused
 
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LOGITS = IMAGES.flatten(1)[:, :5]
