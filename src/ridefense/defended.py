@@ -17,12 +17,20 @@ from ridefense.errors import InputError
 from ridefense.gradients import GradientMode, Identity
 from ridefense.logits import logits_of
 from ridefense.noise import Id, check_seed, derive
-from ridefense.purifier import Call, Position, Purifier, check_call, named, purified_by
+from ridefense.purifier import (
+    Call,
+    DefendedModel,
+    Position,
+    Purifier,
+    check_call,
+    named,
+    purified_by,
+)
 
 _log = logging.getLogger(__name__)
 
 
-class Defended(nn.Module):
+class Defended(DefendedModel):
     """Pixels in [0, 1] to logits, through a purifier.
 
     Args:
@@ -39,8 +47,6 @@ class Defended(nn.Module):
     """
 
     position: ClassVar[Position] = "before"
-    classifier: nn.Module
-    purifier: Purifier
 
     def __init__(
         self,
@@ -69,7 +75,7 @@ class Defended(nn.Module):
             )
         self.classifier = classifier
         self.purifier = purifier
-        self.gradient: GradientMode = Identity() if gradient is None else gradient
+        self.gradient = Identity() if gradient is None else gradient
         self.seed = check_seed(seed)
         self.training = classifier.training
         self._calls = 0
@@ -94,7 +100,7 @@ class Defended(nn.Module):
         """
         from ridefense import opaque  # imports PyTorch's compiler
 
-        return opaque.forward(self, images, ids, seed)
+        return opaque.call(self._forward, images, ids, seed)
 
     def views(
         self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
@@ -105,7 +111,14 @@ class Defended(nn.Module):
         """
         from ridefense import opaque
 
-        return opaque.views(self, images, ids, seed)
+        return opaque.call(self._views, images, ids, seed)
+
+    def _forward(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
+        seen = self._views(images, ids, seed)
+        if len(seen) == 1:
+            return seen[0]
+        mean = seen.mean(dim=0)
+        return seen[-1].detach() + (mean - mean.detach())
 
     def _views(self, images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
         seed = self._seed_of_call(images, seed)

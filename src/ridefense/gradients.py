@@ -16,7 +16,6 @@ import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,35 +27,11 @@ from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
 from ridefense.noise import Id, Keys
+from ridefense.purifier import GradientMode as GradientMode
 from ridefense.purifier import Purifier, purified_by
 from ridefense.settings import FitsNetworks, Settings, settings_for
 
 _log = logging.getLogger(__name__)
-
-
-class GradientMode(Protocol):
-    """How ∂(purified)/∂(input) is taken."""
-
-    @property
-    def name(self) -> str:
-        """As reports call it."""
-        return type(self).__name__
-
-    @property
-    def purifications(self) -> float:
-        """What a gradient costs, in runs of the purifier without one."""
-        return 1.0
-
-    def views(
-        self,
-        purify: Purifier,
-        images: Tensor,
-        *,
-        ids: Sequence[Id] | None = None,
-        seed: int = 0,
-    ) -> Tensor:
-        """Purified images [M, N, C, H, W], connected to `images` [N, C, H, W] as the mode says."""
-        raise NotImplementedError
 
 
 def sees_the_image(purifier: Purifier) -> bool:

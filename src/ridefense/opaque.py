@@ -1,4 +1,4 @@
-"""The calls that PyTorch's compilers must not look into.
+"""The call that PyTorch's compilers must not look into.
 
 A purifier may leave PyTorch (NumPy, the native engine), fit a network in thousands of steps, or
 count its calls. A compiler that traced it would take minutes or give other images. The classifier
@@ -8,39 +8,26 @@ Importing this module imports PyTorch's compiler, so it is imported where a call
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ridefense.noise import Id
 
-if TYPE_CHECKING:
-    from ridefense.defended import Defended
+_Function = Callable[[Tensor, Sequence[Id] | None, int | None], Tensor]
 
 
-def _views(model: "Defended", images: Tensor, ids: Sequence[Id] | None, seed: int | None) -> Tensor:
-    return model._views(images, ids, seed)
-
-
-def _forward(
-    model: "Defended", images: Tensor, ids: Sequence[Id] | None, seed: int | None
+def _call(
+    function: _Function, images: Tensor, ids: Sequence[Id] | None, seed: int | None
 ) -> Tensor:
-    seen = model._views(images, ids, seed)
-    if len(seen) == 1:
-        return seen[0]
-    mean = seen.mean(dim=0)
-    return seen[-1].detach() + (mean - mean.detach())
+    return function(images, ids, seed)
 
 
-_Call = Callable[["Defended", Tensor, Sequence[Id] | None, int | None], Tensor]
+call: Callable[[_Function, Tensor, Sequence[Id] | None, int | None], Tensor] = (
+    torch.compiler.disable(_call)  # type: ignore[no-untyped-call]  # PyTorch's
+)
+"""A function's result for (images, ids, seed), executed as it is under `torch.compile`.
 
-views: _Call = torch.compiler.disable(_views)  # type: ignore[no-untyped-call]  # PyTorch's
-"""`Defended.views`, executed as it is under `torch.compile`."""
-
-forward: _Call = torch.compiler.disable(_forward)  # type: ignore[no-untyped-call]  # PyTorch's
-"""`Defended.forward`, executed as it is under `torch.compile`.
-
-A caller returns its result at once: where a compiler goes on with a tensor that has a gradient,
+A caller returns the result at once: where a compiler goes on with a tensor that has a gradient,
 PyTorch warns.
 """

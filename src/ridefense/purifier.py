@@ -1,18 +1,15 @@
-"""What a purifier is: the protocol that attacks, evaluations and audits rely on."""
+"""What attacks, evaluations and audits rely on: a purifier, its derivative, and what it defends."""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
 from ridefense.noise import Id
-
-if TYPE_CHECKING:
-    from ridefense.defended import Defended
-    from ridefense.gradients import GradientMode
 
 Position = Literal["before", "inside"]
 """Where a defence acts: on the images before the classifier, or on the classifier's own layers."""
@@ -67,7 +64,7 @@ class Purifier(Protocol):
 
     def behind(
         self, classifier: nn.Module, gradient: "GradientMode | None" = None, seed: int = 0
-    ) -> "Defended":
+    ) -> "DefendedModel":
         """The classifier with this defence, from pixels to logits.
 
         Args:
@@ -76,6 +73,69 @@ class Purifier(Protocol):
                 defence inside a classifier has PyTorch's own derivative, whatever the mode.
             seed: of the randomness of calls that name no seed.
         """
+
+
+class GradientMode(Protocol):
+    """How ∂(purified)/∂(input) is taken."""
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return type(self).__name__
+
+    @property
+    def purifications(self) -> float:
+        """What a gradient costs, in runs of the purifier without one."""
+        return 1.0
+
+    def views(
+        self,
+        purify: Purifier,
+        images: Tensor,
+        *,
+        ids: Sequence[Id] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Purified images [M, N, C, H, W], connected to `images` [N, C, H, W] as the mode says."""
+        raise NotImplementedError
+
+
+class DefendedModel(nn.Module, ABC):
+    """A classifier with a defence, from pixels to logits; `ridefense.Defended` has the arguments.
+
+    Attributes:
+        classifier: pixels [N, C, H, W] in [0, 1] to logits [N, classes].
+        purifier: the defence.
+        gradient: how an attacker differentiates the purifier.
+        seed: of the randomness of calls that name no seed.
+    """
+
+    classifier: nn.Module
+    purifier: Purifier
+    gradient: GradientMode
+    seed: int
+
+    @abstractmethod
+    def forward(
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Logits [N, classes] of the purified images."""
+
+    @abstractmethod
+    def views(
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Logits of every view of the gradient mode, [M, N, classes]; the last is the real one."""
+
+    @abstractmethod
+    def purified(
+        self, images: Tensor, ids: Sequence[Id] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Purified images [N, C, H, W], detached."""
+
+    @abstractmethod
+    def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+        """Logits [N, classes] of purified images."""
 
 
 Call = Callable[..., Tensor]

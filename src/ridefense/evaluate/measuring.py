@@ -12,7 +12,6 @@ from ridefense.attacks import AttackOutcome
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
@@ -22,7 +21,7 @@ from ridefense.evaluate.rows import UNREADABLE, Row
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
-from ridefense.purifier import Purifier, purified_by
+from ridefense.purifier import DefendedModel, Purifier, purified_by
 
 FAULTS = {
     "nan": "the attack's image had NaN or infinity; those pixels were taken from the clean image",
@@ -308,7 +307,7 @@ def _predictions(
 
 
 @torch.no_grad()
-def _predict(model: Defended, purified: Tensor, ids: list[int], seed: int) -> list[int]:
+def _predict(model: DefendedModel, purified: Tensor, ids: list[int], seed: int) -> list[int]:
     logits = model.classified(purified, ids, seed)
     found: list[int] = torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1).tolist()
     return found
