@@ -10,7 +10,7 @@ from ridefense.pages import Block, Document, Link, Section, Text, made_by
 from ridefense.pages import write as write_document
 from ridefense.report.galleries import gallery
 from ridefense.report.tables import notes, table
-from ridefense.results import AttackResult, DefenceResult, Results, warnings, words
+from ridefense.results import AttackResult, DefenceResult, RecordedDefence, Results, warnings, words
 
 PAGE = "report"
 """Name of the page of a folder and of a run, without a suffix."""
@@ -165,7 +165,7 @@ def images_link(attack: AttackResult, folder: str = "") -> Link:
     return Link(f"{folder}/attacks/{attack.label}".lstrip("/"), html_only=True)
 
 
-def _run_link(defence: DefenceResult, title: str = "") -> Link:
+def _run_link(defence: RecordedDefence, title: str = "") -> Link:
     return Link(f"{defence.name}/{PAGE}", title, html_only=True)
 
 
@@ -190,5 +190,5 @@ def _images(defence: DefenceResult) -> list[Block]:
     return [gallery(strongest, f"Examples: {strongest.full_title}", _EXAMPLES)]
 
 
-def _made(defences: Iterable[DefenceResult]) -> dict[str, str]:
+def _made(defences: Iterable[RecordedDefence]) -> dict[str, str]:
     return made_by(defence.run for defence in defences)

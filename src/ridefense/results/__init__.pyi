@@ -4,6 +4,7 @@ from .defence import DefenceResult, WorstCase
 from .noting import notes, warnings
 from .paper import STATED, Stated, stated
 from .recorded import RecordedThreat
+from .recorded_defence import RecordedDefence
 from .statistics import (
     Accuracy,
     Comparison,
@@ -20,6 +21,7 @@ __all__ = [
     "AttackResult",
     "Comparison",
     "DefenceResult",
+    "RecordedDefence",
     "RecordedThreat",
     "Results",
     "Score",

@@ -4,21 +4,21 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from ridefense.attacks.diagnostics import DISABLING
+from ridefense.describe import Plain
 from ridefense.evaluate import CLEAN, Row
-from ridefense.results import words
+from ridefense.results import frames, words
 from ridefense.results.paper import Stated, stated
-from ridefense.results.recorded import UNATTACKED, RecordedThreat
+from ridefense.results.recorded import RecordedThreat
+from ridefense.results.recorded_defence import RecordedDefence
 from ridefense.results.statistics import Accuracy, Score, elects, score
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from ridefense.results.defence import DefenceResult
 
 Departure = Literal["schedule", "attack"]
 
@@ -37,12 +37,14 @@ class AttackResult:
         label: of the attack in its run folder; "none" for clean images.
         threat: the attack and its threat model.
         rows: by image, one row for each seed.
+        unattacked: the result on clean images; None where this is it.
     """
 
-    defence: "DefenceResult" = field(repr=False)
+    defence: RecordedDefence = field(repr=False)
     label: str
     threat: RecordedThreat
     rows: Mapping[int, list[Row]] = field(repr=False)
+    unattacked: "AttackResult | None" = field(default=None, repr=False)
 
     # --- What was done ---------------------------------------------------------------------------
 
@@ -158,11 +160,11 @@ class AttackResult:
     @cached_property
     def clean(self) -> "AttackResult":
         """The clean images among these: fewer are finished while a run goes on."""
-        clean = self.defence.clean
-        if self.is_clean or clean.rows.keys() == self.rows.keys():
+        clean = self.unattacked or self
+        if clean.rows.keys() == self.rows.keys():
             return clean
         shared = {image: clean.rows[image] for image in self.rows if image in clean.rows}
-        return AttackResult(defence=self.defence, label=CLEAN, threat=UNATTACKED, rows=shared)
+        return replace(clean, rows=shared)
 
     @property
     def distances(self) -> dict[str, float]:
@@ -271,8 +273,47 @@ class AttackResult:
     def _all(self) -> list[Row]:
         return [row for rows in self.rows.values() for row in rows]
 
+    @property
+    def record(self) -> Plain:
+        """The attack and its numbers as one flat record, a line of the CSV.
+
+        Raises:
+            InputError: where there is no row.
+        """
+        defence, score = self.defence, self.score
+        low, high = score.mean.interval
+        return {
+            "run": defence.name,
+            "dataset": defence.dataset["name"],
+            "split": defence.dataset["split"],
+            "classifier": defence.classifier,
+            "defence": defence.short_title,
+            "preset": defence.preset,
+            "label": self.label,
+            "attack": self.title,
+            "attacker_knows": self.knows,
+            "robustness_claim": not self.is_clean and not self.is_gray_box,
+            "norm": self.norm,
+            "eps": self.eps,
+            "finished": self.is_finished,
+            "n": score.mean.n,
+            "draws": score.draws,
+            "clean": self.clean.accuracy.fraction if self.clean.rows else None,
+            "accuracy": score.mean.fraction,
+            "low": low,
+            "high": high,
+            "sd": score.sd,
+            "majority": score.majority.fraction,
+            "worst_draw": score.worst.fraction,
+            "rounded": self.rounded.fraction if self.rounded else None,
+            "bare": self.bare.fraction,
+            "faulty_rows": sum(self.faults.values()),
+            "unmoved": self.unmoved,
+            "purify_seconds": self.purify_seconds,
+            "attack_seconds": self.attack_seconds,
+            "paper": self.stated.accuracy if self.stated else None,
+        }
+
     def to_pandas(self) -> "DataFrame":
         """A frame with a line for each row of the records; needs pandas."""
-        from ridefense.results.export import frame, plain_row
-
-        return frame([plain_row(row) for row in self._all])
+        return frames.frame([frames.row_record(row) for row in self._all])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ridefense.evaluate import find, read
-from ridefense.results import export, words
+from ridefense.results import export, frames, words
 from ridefense.results.attack import AttackResult
 from ridefense.results.defence import DefenceResult, WorstCase
 
@@ -37,11 +37,11 @@ class Results:
 
     def to_pandas(self) -> "DataFrame":
         """A frame with a line for each of `attacks`; needs pandas."""
-        return export.frame([export.plain_attack(attack) for attack in self.attacks])
+        return frames.frame([attack.record for attack in self.attacks])
 
     def to_csv(self) -> str:
         """A line for each of `attacks`, with a header."""
-        return export.csv_text([export.plain_attack(attack) for attack in self.attacks])
+        return frames.csv_text([attack.record for attack in self.attacks])
 
     def to_json(self) -> str:
         """All of it. The same records give the same bytes; there are no times and no dates."""

@@ -1,6 +1,5 @@
 """One defence, and everything that was done to it."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, UNREADABLE, Row, RunFolder
-from ridefense.results import words
+from ridefense.results import frames
 from ridefense.results.attack import AttackResult
 from ridefense.results.recorded import UNATTACKED, Ball, RecordedThreat
+from ridefense.results.recorded_defence import RecordedDefence
 from ridefense.results.statistics import Accuracy, picked, worst
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DefenceResult:
+class DefenceResult(RecordedDefence):
     """A run folder as a result: clean images and attacks, finished or not.
 
     Attributes:
@@ -28,8 +28,6 @@ class DefenceResult:
         planned: attacks by label that are to be run; those of the folder are added.
     """
 
-    name: str
-    run: RunFolder = field(repr=False)
     planned: Mapping[str, Plain] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -51,76 +49,6 @@ class DefenceResult:
                 f"{path} does not declare what a report needs ({error!r}); restore it"
             ) from error
         return result
-
-    # --- What the defence is ---------------------------------------------------------------------
-
-    @property
-    def purifier(self) -> Plain:
-        """Its recorded settings."""
-        found: Plain = self.run.settings["purifier"]
-        return found
-
-    @property
-    def dataset(self) -> Plain:
-        """The recorded settings of the images."""
-        found: Plain = self.run.settings["dataset"]
-        return found
-
-    @property
-    def preset(self) -> str | None:
-        """Of an estimator, its preset or "custom"; None for other purifiers."""
-        found: str | None = self.run.settings["preset"]
-        return found
-
-    @property
-    def classifier(self) -> str:
-        return str(self.run.settings["classifier"]["name"])
-
-    @property
-    def images(self) -> str:
-        """The data set's title and split."""
-        return f"{self.dataset['title']}, {self.dataset['split']} split"
-
-    @property
-    def short_title(self) -> str:
-        """As "RIDE", "median 3"; "none" for the bare classifier."""
-        return words.defence(self.purifier)
-
-    @property
-    def title(self) -> str:
-        """The defence, or "no purifier" with the name of the classifier."""
-        return f"no purifier, {self.classifier}" if self.is_undefended else self.short_title
-
-    @property
-    def is_undefended(self) -> bool:
-        return words.is_undefended(self.purifier)
-
-    @property
-    def declared(self) -> int:
-        """How many images were declared."""
-        return int(self.dataset["images"])
-
-    @cached_property
-    def unreadable(self) -> set[int]:
-        """The images that could not be decoded, which are not scored."""
-        return self.run.unreadable
-
-    @property
-    def expected(self) -> int:
-        """How many images a finished attack has."""
-        return self.declared - len(self.unreadable)
-
-    @property
-    def chance(self) -> float:
-        """The accuracy of the best guess that does not look: the most frequent class, or any."""
-        labels = {row.image: row.label for row in self.run.rows}
-        most = max(Counter(labels.values()).values(), default=0) / max(1, len(labels))
-        return max(most, self.random_guess)
-
-    @property
-    def random_guess(self) -> float:
-        """The accuracy of a random guess, 1 / classes."""
-        return 1 / max(1, len(self.dataset["classes"]))
 
     # --- What was done to it ---------------------------------------------------------------------
 
@@ -154,7 +82,8 @@ class DefenceResult:
         """The result under a label; without rows where nothing is finished."""
         threat = UNATTACKED if label == CLEAN else self.threats.get(label, UNATTACKED)
         rows = self._complete.get(label, {})
-        return AttackResult(defence=self, label=label, threat=threat, rows=rows)
+        clean = None if label == CLEAN else self.clean
+        return AttackResult(defence=self, label=label, threat=threat, rows=rows, unattacked=clean)
 
     @cached_property
     def _complete(self) -> dict[str, dict[int, list[Row]]]:
@@ -214,9 +143,7 @@ class DefenceResult:
 
     def to_pandas(self) -> "DataFrame":
         """A frame with a line for each attack, clean images first; needs pandas."""
-        from ridefense.results.export import frame, plain_attack
-
-        return frame([plain_attack(attack) for attack in (self.clean, *self.every) if attack.rows])
+        return frames.frame([attack.record for attack in (self.clean, *self.every) if attack.rows])
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ def _with_clean(attacks: Iterable[AttackResult]) -> Iterator[AttackResult]:
     for attack in attacks:
         if id(attack.defence) not in seen:
             seen.add(id(attack.defence))
-            if attack.defence.clean.rows:
-                yield attack.defence.clean
+            clean = attack.unattacked or attack
+            if clean.rows:
+                yield clean
         if attack.rows and not attack.is_clean:
             yield attack

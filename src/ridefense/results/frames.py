@@ -1,0 +1,58 @@
+"""Flat records as CSV and as a pandas frame."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ridefense.describe import Plain
+from ridefense.evaluate import Row
+from ridefense.extras import package
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def frame(records: Sequence[Plain]) -> "DataFrame":
+    """A pandas frame of flat records.
+
+    Raises:
+        InputError: where pandas is not installed.
+    """
+    found: DataFrame = package("pandas", "pandas").DataFrame.from_records(list(records))
+    return found
+
+
+def csv_text(records: Sequence[Plain]) -> str:
+    """Flat records as CSV with a header; empty without records."""
+    text = io.StringIO()
+    if records:
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return text.getvalue()
+
+
+def row_record(row: Row) -> Plain:
+    """A row of a run as one flat record, without its history."""
+    return {
+        "image": row.image,
+        "attack": row.attack,
+        "seed": row.seed,
+        "label": row.label,
+        "survival": row.predictions.count(row.label) / len(row.predictions),
+        "predictions": " ".join(map(str, row.predictions)),
+        "bare": row.bare,
+        "rounded": row.rounded,
+        "linf": row.linf,
+        "l2": row.l2,
+        "purified_clean": row.purified_clean,
+        "purified_final": row.purified_final,
+        "final_clean": row.final_clean,
+        "faults": " ".join(row.faults),
+        "refits": row.refits,
+        "engine": row.engine,
+        "purify_seconds": row.purify_seconds,
+        "attack_seconds": row.attack_seconds,
+        "peak_megabytes": row.peak_megabytes,
+    }
