@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ridefense import engines
-from ridefense.engines import Progress, eager
+from ridefense.engines import eager
+from ridefense.engines.base import Progress, fitted_size
 from ridefense.images import moving_with
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings
@@ -98,7 +99,7 @@ class _Segment:
         self, weights: Tensor, moments: Tensor, x: Tensor, differentiable: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Weights and moments after the steps, and the losses [N, steps]."""
-        size = engines.fitted_size(self.settings, x)
+        size = fitted_size(self.settings, x)
         losses = []
         for rate, step in zip(self.rates, self.steps, strict=False):
             draws = eager.draw(self.settings, self.keys, [step], size, x).at(0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ridefense.engines import Progress, Size, fitted_size, image_size, initial_state
+from ridefense.engines.base import Progress, Size, fitted_size, image_size, initial_state
 from ridefense.networks import Keep
 from ridefense.noise import Keys, Stream
 from ridefense.settings import Settings

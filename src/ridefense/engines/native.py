@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ridefense import threads
-from ridefense.engines import Progress, Size, fitted_size, image_size, initial_state
+from ridefense.engines.base import Progress, Size, fitted_size, image_size, initial_state
 from ridefense.errors import InputError, RideError
 from ridefense.networks import Network
 from ridefense.noise import Keys, Stream, binary_digits

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from triton.runtime import JITFunction
 
-from ridefense.engines import Progress, Size, image_size, initial_state
+from ridefense.engines.base import Progress, Size, image_size, initial_state
 from ridefense.engines.cuda import persistent, stacked
 from ridefense.engines.cuda.plan import PRECISIONS, STEPS, Plan, Tiles
 from ridefense.engines.cuda.state import State, packing

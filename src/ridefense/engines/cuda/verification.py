@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ridefense.engines import Size, image_size
+from ridefense.engines.base import Size, image_size
 from ridefense.engines.cuda.fits import CudaFits, plan_of
 from ridefense.engines.cuda.plan import Tiles
 from ridefense.engines.eager import EagerFits
