@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from io import BytesIO, StringIO
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,21 +12,15 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from markdown_it import MarkdownIt
 from PIL import Image
 
+from documents import HOSTILE, Page, drawing, example, rendered
 from ridefense.evaluate import RunFolder
 from ridefense.pages import (
-    NOTHING,
-    Card,
     Cell,
-    Column,
     Document,
     Figure,
-    Gallery,
     Link,
-    Picture,
-    Section,
     Table,
     Text,
     as_csv,
@@ -36,81 +29,11 @@ from ridefense.pages import (
     as_markdown,
     as_terminal,
     made_by,
-    number,
-    share,
     slug,
     write,
 )
-from ridefense.pages.drawing import Point, curves
-from ridefense.pages.markdown import escape
 from ridefense.pages.pictures import as_webp, magnification, perturbation
 from ridefense.results import Accuracy
-
-HOSTILE = "<b onload=x>*a* _b_ `c` [d](javascript:e) |\n# f & ![g](h) <script>i</script> \\"
-"""Text that HTML and Markdown would each take for theirs."""
-
-
-def drawing():
-    return curves({"": {"a": [Point(0.0, 1.0, 0.5, 2.0), Point(1.0, 2.0, 1.0, 3.0)]}}, "x", "y")
-
-
-def picture(value=0.5, **told):
-    return Picture("clean", as_webp(torch.full((1, 8, 8), value)), **told)
-
-
-def example(word="plain"):
-    rows = [
-        [word, number(4), share(Accuracy(3, 4), "a note")],
-        [Cell("RIDE", (word,), link=Link("ride/report")), number(2.5, "2.50 s"), NOTHING],
-        [Cell("images", link=Link("ride/images", html_only=True)), NOTHING, share(Accuracy(0, 4))],
-    ]
-    table = Table(
-        f"Table {word}", ["Defence", Column("n", "number"), Column("R", "interval")], rows, word
-    )
-    cards = (Card(word, 7, (picture(), picture(prediction=word, wrong=True)), failed=True),)
-    return Document(
-        f"Title {word}",
-        (
-            Text.of("the answer", word, style="answer"),
-            Section(
-                f"Part {word}",
-                (table, Figure(f"Drawn {word}", drawing, word), Text.of(word, "b", style="list")),
-                (Link("runs/a/report", f"The runs {word}"),),
-            ),
-            Gallery(f"Shown {word}", cards, word),
-        ),
-        subtitle=word,
-        links=(Link("../report", f"Up {word}"),),
-        provenance={"Command": f"ridefense {word}", "Date": "2026-01-02"},
-    )
-
-
-class Page(HTMLParser):
-    """A page's tags, attributes and text."""
-
-    VOID = ("meta", "img", "input", "br", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.links, self.text, self.open = [], set(), [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.links += [value for name, value in attrs if name in ("href", "src")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def text(document, width=200):
@@ -259,63 +182,6 @@ def test_the_script_is_one(tmp_path):
     path = tmp_path / "page.js"
     path.write_text(re.search(r"<script>(.*)</script>", as_html(example()), re.DOTALL)[1])
     subprocess.run([NODE, "--check", path], check=True)
-
-
-# --- Markdown ------------------------------------------------------------------------------------
-
-
-def rendered(text):
-    """As a reader of the Markdown sees it."""
-    page = Page(MarkdownIt("commonmark").enable("table").render(text))
-    return page, "".join(page.text)
-
-
-def test_markdown_has_links_figures_and_typed_columns():
-    told = as_markdown(example())
-    assert "| --- | ---: | --- |" in told
-    assert "![Drawn plain](drawn-plain.svg)" in told
-    assert "[Up plain](../report.md)" in told
-    assert "[RIDE](ride/report.md)" in told
-    assert "[The runs plain](runs/a/report.md)" in told
-    assert "images.md" not in told
-    assert "**the answer**" in told
-    assert "- Date: 2026-01-02" in told
-
-
-def test_markdown_escapes_what_a_record_says():
-    page, read = rendered(as_markdown(example(HOSTILE)))
-    plain = " ".join(HOSTILE.split())
-    assert {"b", "script", "em", "code"}.isdisjoint(page.tags)
-    assert page.tags.count("tr") == 4
-    assert page.tags.count("img") == 1  # the figure
-    assert not any("javascript" in link for link in page.links)
-    assert read.count(plain) >= 8
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "# a", "## a", "- a", "+ a", "* a", "1. a", "2) a", "===", "---", "> a", "~~~", "a_b_c",
-        "_a_", "[a]: b", "[a][b]", "![a](b)", "<https://a>", "&amp;", "a\\*b", "[91.5, 99.4] of 64",
-        "`a`", "***",
-    ],
-)  # fmt: skip
-def test_a_line_is_read_as_it_was_written(line):
-    page, read = rendered(escape(line))
-    assert read.strip() == line
-    assert page.tags == ["p"]
-
-
-@pytest.mark.parametrize("name", ["a]", "[a", "[a](b)", "![a]", "a]: b", "a][b", "`a", "a\\"])
-def test_a_name_with_brackets_is_one_link(name):
-    page, read = rendered(as_markdown(Document("t", (), links=(Link("b", name),))))
-    assert page.links == ["b.md"]
-    assert read.split("\n")[1] == name
-
-
-def test_what_is_plain_stays_plain():
-    for line in ("BPDA, ℓ∞ 0.1", "87.5% [71.0, 96.5] of 32", "cifar10_photographs", "0.3. More"):
-        assert escape(line) == line
 
 
 # --- The terminal, JSON and CSV ------------------------------------------------------------------

@@ -1,67 +1,23 @@
+"""What a report says of its records: the summary, its notes, JSON."""
+
 import json
-import re
-import shutil
-from html.parser import HTMLParser
 
 import pytest
 
 from evaluations import declare, numbers
-from ridefense import InputError, Median
+from reports import BAD, BPDA, GOOD, GRAY, MIXED, html, markdown, record, settings, two_runs
+from ridefense import InputError
 from ridefense.evaluate import RUNS, run
 from ridefense.experiments.blocks import matrix
-from ridefense.pages import as_html, as_markdown, as_terminal
-from ridefense.report import gallery, overview, summary, write
-from ridefense.results import STATED, Accuracy, clopper_pearson, read_results, stated
+from ridefense.pages import as_terminal
+from ridefense.report import summary
+from ridefense.results import Accuracy, clopper_pearson, read_results
 from test_records import images, row
-
-RIDE = {"type": "RIDE", "steps": 100, "rounds": 5, "learning_rate": 0.001, "sigma": [0.154]}
-BPDA = {
-    "name": "BPDA",
-    "knows": "classifier, purifier",
-    "asks": "gradients",
-    "norm": "Linf",
-    "eps": 0.1,
-    "attack": {"type": "PGD"},
-}
-GRAY = {**BPDA, "name": "PGD", "knows": "classifier"}
-
-
-def settings(purifier=RIDE, **dataset):
-    data = {"name": "digits", "title": "digits", "split": "test", "images": 4}
-    return {
-        "dataset": {**data, "classes": list("0123456789"), **dataset},
-        "classifier": {"name": "cnn", "weights": "ff"},
-        "preset": "fast" if purifier is RIDE else None,
-        "purifier": purifier,
-        "seeds": [0],
-        "draws": 2,
-    }
-
-
-def record(folder, predictions, attacks, purifier=RIDE, **dataset):
-    """A run of images of class 3: predictions by attack, then by image."""
-    attacks = {
-        label: attack | {"attack": {"eps": attack["eps"], **attack["attack"]}}
-        for label, attack in attacks.items()
-    }
-    declared = {"settings": settings(purifier, **dataset), "versions": {}, "attacks": attacks}
-    with RUNS.open(folder, declared) as records:
-        for attack, by_image in predictions.items():
-            for image, drawn in enumerate(by_image):
-                records.append(row(image, attack, predictions=drawn), images(image))
-    return folder
-
-
-GOOD, BAD, MIXED = (3, 3), (1, 1), (3, 1)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    attacked = {"none": [GOOD, GOOD, GOOD, BAD], "bpda": [GOOD, MIXED, BAD, BAD]}
-    record(tmp_path / "ride", attacked, {"bpda": BPDA})
-    bare = {"none": [GOOD[:1]] * 4, "bpda": [BAD[:1]] * 4}
-    record(tmp_path / "bare", bare, {"bpda": BPDA}, {"type": "Unchanged"})
-    return tmp_path
+    return two_runs(tmp_path)
 
 
 def labels(worst):
@@ -70,14 +26,6 @@ def labels(worst):
 
 def text(results, width=100):
     return as_terminal(summary(results), width)
-
-
-def markdown(results):
-    return as_markdown(summary(results))
-
-
-def html(results):
-    return as_html(overview(results))
 
 
 def test_a_line_counts_draws_images_and_votes(folder):
@@ -180,16 +128,6 @@ def test_unfinished_attacks_do_not_shrink_the_worst_case(tmp_path):
     assert "the worst of 2 attacks on each (1 more are not finished)." in markdown(results)
 
 
-def test_a_page_of_records_without_images_has_the_numbers(folder):
-    whole = html(read_results(folder))
-    for name in ("bare", "ride"):
-        shutil.rmtree(folder / name / "images")
-    page = html(read_results(folder))
-    assert "data:image/webp" in whole
-    assert "data:image/webp" not in page
-    assert "37.5%" in page
-
-
 def test_clean_images_alone_are_a_line(tmp_path):
     (line,) = read_results(record(tmp_path, {"none": [GOOD] * 4}, {})).attacks
     assert line.is_clean
@@ -253,119 +191,6 @@ def test_json_is_the_same_after_a_resume(tmp_path):
     )
 
 
-HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
-
-
-class Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.attributes = [], set()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.update(name for name, _ in attrs)
-
-
-def test_hostile_names_are_escaped_in_the_page(tmp_path):
-    attack = {**BPDA, "name": HOSTILE, "attack": {"type": HOSTILE, HOSTILE: HOSTILE}}
-    attacked = {"none": [GOOD], "x": [BAD]}
-    purifier = {"type": HOSTILE, "kernel": 3}
-    names = {"name": HOSTILE, "title": HOSTILE, "split": HOSTILE, "classes": [HOSTILE] * 10}
-    hostile = record(tmp_path / "<b>run", attacked, {"x": attack}, purifier, **names)
-    page = html(read_results(tmp_path))
-    assert hostile.name not in page
-    seen = Tags()
-    seen.feed(page)
-    assert seen.tags.count("script") == 1  # the page's own
-    assert "b" in seen.tags  # the page's own
-    assert not any(name.startswith("on") for name in seen.attributes)
-    assert page.count("&lt;script&gt;") >= 5
-
-
-def test_a_markdown_cell_cannot_end_its_row(tmp_path):
-    record(tmp_path, {"none": [GOOD], "x": [BAD]}, {"x": {**BPDA, "name": "a|b\n|c"}})
-    rows = [r for r in markdown(read_results(tmp_path)).splitlines() if r.startswith("|")]
-    assert len(rows) == 3
-    assert len({r.replace("\\|", "").count("|") for r in rows}) == 1
-
-
-def test_the_overview_needs_nothing_else_and_marks_failures(folder):
-    page = html(read_results(folder))
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
-    assert "<link" not in page
-    assert page.count('class="card failed"') == 4 + 2  # none: 4 wrong; RIDE: 2 in the first draw
-    # Of each image: clean, attacked, the perturbation and purified.
-    assert page.count("data:image/webp;base64,") == 2 * 4 * 4
-    assert "RIDE, preset fast, 5 rounds of 100 steps" in page
-
-
-def links(path):
-    """Where a page's links lead; all of them must be there."""
-    targets = re.findall(r'<a href="([^"#]+)"', path.read_text())
-    found = {(path.parent / target).resolve() for target in targets}
-    assert all(target.is_file() for target in found), found
-    return found
-
-
-def test_pages_lead_to_their_parts_and_back(folder):
-    paths = write(read_results(folder), folder)
-    assert {path.name for path in paths} == {"report.html", "report.md"}
-    for name in ("bare", "ride"):
-        page, images = folder / name / "report.html", folder / name / "attacks" / "bpda.html"
-        assert {page, images} <= links(folder / "report.html")
-        assert {folder / "report.html", images} == links(page)
-        assert links(images) == {page}
-    assert "](" not in (folder / "report.md").read_text()  # pages of runs are HTML alone
-
-
-def test_a_folder_that_is_a_run_has_one_page_without_a_name_for_it(tmp_path):
-    record(tmp_path, {"none": [GOOD] * 4, "bpda": [MIXED] * 4}, {"bpda": BPDA})
-    write(read_results(tmp_path), tmp_path)
-    assert links(tmp_path / "report.html") == {tmp_path / "attacks" / "bpda.html"}
-    assert links(tmp_path / "attacks" / "bpda.html") == {tmp_path / "report.html"}
-    page = (tmp_path / "report.html").read_text()
-    assert not re.search(r">\s*\.\s*<", page)
-    assert "<h1>RIDE: digits, test split</h1>" in page
-
-
-def test_the_perturbation_is_shown_with_its_scale(tmp_path):
-    run(declare(tmp_path, purifier=Median()), tmp_path / "run")
-    results = read_results(tmp_path)
-    for attack in results.attacks:
-        shown = gallery(attack, "")
-        (eps,) = {attack.eps}
-        titles = [[picture.title for picture in card.pictures] for card in shown.cards]
-        assert titles == [
-            ["clean", "attacked", f"perturbation ×{0.5 / eps:.2g}", "purified"]
-        ] * len(shown.cards)
-        assert f"times {0.5 / eps:.2g}" in shown.text
-
-
-def test_clean_images_have_no_perturbation(tmp_path):
-    (clean,) = read_results(record(tmp_path, {"none": [GOOD] * 4}, {})).attacks
-    for card in gallery(clean, "").cards:
-        assert [picture.title for picture in card.pictures] == ["clean", "purified"]
-
-
-def test_the_page_is_one_for_a_real_run(tmp_path):
-    run(declare(tmp_path, purifier=Median()), tmp_path / "run")
-    page = html(read_results(tmp_path))
-    assert "PGD with the gradient through the purifier as Identity, steps 2" in page
-    assert "FGSM with the gradient of the classifier alone" in page
-
-
-def test_attacks_by_queries_have_no_gradient(tmp_path):
-    square = {
-        **BPDA,
-        "name": "Square Identity",
-        "asks": "queries",
-        "attack": {"type": "Square", "queries": 5},
-    }
-    record(tmp_path, {"none": [GOOD], "square": [GOOD]}, {"square": square})
-    assert "Square by queries, queries 5" in html(read_results(tmp_path))
-
-
 @pytest.mark.parametrize("missing", ["dataset", "purifier", "seeds", "classifier"])
 def test_a_run_json_without_what_a_report_needs_is_told(folder, missing):
     path = folder / "ride" / "run.json"
@@ -384,26 +209,3 @@ def test_faults_and_refits_are_told(tmp_path):
     assert "RIDE: the purified image had NaN" in told
     assert "clean images: 1 of 1 rows" in told
     assert "fits collapsed and were begun again (clean images: 2 fits)" in told
-
-
-# --- The paper's figures -------------------------------------------------------------------------
-
-
-def test_figures_are_found_by_their_case():
-    assert stated("mnist", "RIDE", attack="BPDA", eps=0.1).accuracy == 0.98
-    assert stated("cifar10-jpeg75", "RIDE", attack="BPDA", eps=0.05).accuracy == 0.76
-    assert stated("mnist", "RIDE", attack="BPDA", eps=0.3) is None
-    assert stated("imagenet", "Median", 5, attack="FGSM", eps=0.015).accuracy == 0.281
-    assert stated("imagenet", "Median", attack="FGSM", eps=0.015).accuracy == 0.306
-    assert stated("imagenet", "Median", 4, attack="FGSM", eps=0.015).accuracy == 0.306
-    assert stated("imagenet", "RIDE", attack="PGD", eps=0.02).accuracy == 0.476
-    assert stated("imagenet", "Unchanged").accuracy == 0.775
-    assert stated("a folder", "RIDE", attack="BPDA", eps=0.1) is None
-
-
-def test_the_best_cells_of_the_appendix_are_the_first_table():
-    """As the paper says: Table 1 shows each filter at its best setting."""
-    for attack in ("FGSM", "PGD"):
-        cells = [f for f in STATED if f.defence == "Median" and f.attack == attack]
-        best = max(f.accuracy for f in cells if f.table == "Table 4")
-        assert best == next(f.accuracy for f in cells if f.table == "Table 1")
