@@ -34,7 +34,7 @@ class Part:
 def parts_of(tree: Tree) -> dict[Kind | None, Part]:
     """The parts of a folder by the split that they are; by None where it has no splits."""
     named = {name: kind for name in tree.folders if (kind := kind_of(name))}
-    filled = [name for name, folder in tree.folders.items() if folder.has_images]
+    filled = tree.filled
     others = [name for name in filled if name not in named]
     if named and others:
         # One folder "train" among others that hold images themselves is a class of trains.
@@ -46,7 +46,7 @@ def parts_of(tree: Tree) -> dict[Kind | None, Part]:
     elif named:
         return _named_parts(tree, named)
     elif len(filled) == 1 and not tree.files:
-        only = tree.folders[filled[0]]
+        (only,) = filled.values()
         if not only.files:  # a level more than is needed
             parts = parts_of(only)
             return {kind: _with(part, _beside(tree, filled)) for kind, part in parts.items()}
@@ -74,9 +74,10 @@ def _named_parts(tree: Tree, named: Mapping[str, Kind]) -> dict[Kind | None, Par
 
 def _unwrapped(folder: Tree, kind: Kind) -> Tree:
     """A split's folder, or the one in it that has its name once more."""
-    filled = [name for name, inner in folder.folders.items() if inner.has_images]
-    if not folder.files and len(filled) == 1 and kind_of(filled[0]) == kind:
-        return folder.folders[filled[0]]
+    if not folder.files and len(filled := folder.filled) == 1:
+        ((name, only),) = filled.items()
+        if kind_of(name) == kind:
+            return only
     return folder
 
 
@@ -85,10 +86,10 @@ def _unwrapped(folder: Tree, kind: Kind) -> Tree:
 
 def _part(tree: Tree) -> dict[Kind | None, Part]:
     """A folder without splits above its classes: as one part, or as splits inside its classes."""
-    filled = {name: folder for name, folder in tree.folders.items() if folder.has_images}
+    filled = tree.filled
     empty = {name: folder for name, folder in tree.folders.items() if folder.is_empty}
     if len(filled) == 1 and not tree.files and not empty:
-        name, only = next(iter(filled.items()))
+        ((name, only),) = filled.items()
         if is_filler(name):
             return {None: _with(_part(only)[None], _beside(tree, filled))}
     if not filled:
@@ -99,10 +100,10 @@ def _part(tree: Tree) -> dict[Kind | None, Part]:
             f"{listed(filled)}, which could be a class or more of the same; move one of them away"
         )
     left_out = _beside(tree, (*filled, *empty))
-    if all(not f.files and all(map(kind_of, _filled(f))) for f in filled.values()):
+    if all(not f.files and all(map(kind_of, f.filled)) for f in filled.values()):
         return _splits_inside(tree, filled, left_out)
     if deep := {name: f for name, f in filled.items() if not _holds_images(f)}:
-        outer, inner = listed(filled), listed(_filled(next(iter(deep.values()))))
+        outer, inner = listed(filled), listed(next(iter(deep.values())).filled)
         raise InputError(
             f"{tree.path} has folders in folders: the classes could be {outer} or {inner}; "
             "keep one level of folders, one a class"
@@ -120,10 +121,10 @@ def _part(tree: Tree) -> dict[Kind | None, Part]:
 def _holds_images(folder: Tree) -> bool:
     """Whether a folder is a class: it holds images, or only folders inside one another do."""
     while not folder.files:
-        filled = _filled(folder)
+        filled = folder.filled
         if len(filled) != 1:
             return False
-        folder = next(iter(filled.values()))
+        (folder,) = filled.values()
     return True
 
 
@@ -131,16 +132,12 @@ def _is_leaf(folder: Tree) -> bool:
     return bool(folder.files) and not folder.folders
 
 
-def _filled(folder: Tree) -> dict[str, Tree]:
-    return {name: inner for name, inner in folder.folders.items() if inner.has_images}
-
-
 def _splits_inside(
     tree: Tree, classes: Mapping[str, Tree], left_out: Counter[str]
 ) -> dict[Kind | None, Part]:
     groups: dict[Kind | None, dict[str, Tree]] = {}
     for label, folder in classes.items():
-        for name, inner in _filled(folder).items():
+        for name, inner in folder.filled.items():
             kind = kind_of(name)
             if label in groups.setdefault(kind, {}):
                 raise InputError(f"{folder.path} has its {kind} split twice; keep one")

@@ -55,6 +55,11 @@ class Tree:
         return any(tree.files for tree in self.walk())
 
     @property
+    def filled(self) -> dict[str, "Tree"]:
+        """The folders that hold images, at any depth."""
+        return {name: folder for name, folder in self.folders.items() if folder.has_images}
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing at all, here and below."""
         return not any(tree.files or tree.others or tree.pruned for tree in self.walk())
