@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -121,28 +122,25 @@ def main() -> None:
     part = images_of(field, options.images)
     source = options.classifier or field.classifier
     classifier = classifiers.load(source)
+    attacks = attacks_of(field, options.attacks)
     done = {(r["schedule"], r["attack"], r["image"]) for r in rows_of(options.out)}
     adversarial: dict[tuple[str, int], Tensor] = {}
     for name in options.schedules:
+        about = {"network": options.network, "classifier": Path(source).name, "schedule": name}
         settings = schedule(name, options.network)
-        for start in range(0, len(part), field.batch):
+        for start, attack in product(range(0, len(part), field.batch), attacks):
             chunk = part[start : start + field.batch]
-            for attack in attacks_of(field, options.attacks):
-                missing = [i for i in chunk.ids.tolist() if (name, attack, i) not in done]
-                if missing:
-                    rows = measure(field, settings, classifier, chunk, attack, adversarial)
-                    about = {
-                        "network": options.network,
-                        "classifier": Path(source).name,
-                        "schedule": name,
-                        "attack": attack,
-                    }
-                    with options.out.open("a") as file:
-                        file.writelines(
-                            json.dumps(about | row) + "\n"
-                            for row in rows
-                            if row["image"] in missing
-                        )
+            missing = {i for i in chunk.ids.tolist() if (name, attack, i) not in done}
+            if not missing:
+                continue
+            rows = measure(field, settings, classifier, chunk, attack, adversarial)
+            lines = [
+                json.dumps(about | {"attack": attack} | row) + "\n"
+                for row in rows
+                if row["image"] in missing
+            ]
+            with options.out.open("a") as file:
+                file.writelines(lines)
         print(f"{options.network}, {name}: {len(part)} images", flush=True)
 
 
@@ -176,13 +174,13 @@ def measure(
 ) -> list[dict]:
     """Attack a chunk, purify it and classify it: one row an image."""
     images, labels, ids = chunk.images, chunk.labels, chunk.ids.tolist()
-    key = (attack, ids[0])
     if attack == "clean":
         attacked = images
     elif attack in field.bpda:
         defended = Defended(classifier, settings)
         attacked = field.bpda[attack](defended, images, labels, ids=ids)
     else:
+        key = (attack, ids[0])
         if key not in adversarial:
             adversarial[key] = field.gray[attack](classifier, images, labels, ids=ids)
         attacked = adversarial[key]
