@@ -1,3 +1,5 @@
+"""What counts as images: float pixels in [0, 1] of a shape that the network takes."""
+
 import numpy as np
 import pytest
 import torch

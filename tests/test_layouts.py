@@ -27,7 +27,7 @@ NAMES = {
         "trainset",
     ),
     "validation": ("val", "valid", "Validation", "dev", "val_images", "EVAL", "ValidSet"),
-    "test": ("test", "Test", "testing", "test-set", "TestData", "seg.test".removeprefix("seg.")),
+    "test": ("test", "Test", "testing", "test-set", "TestData"),
 }
 
 
