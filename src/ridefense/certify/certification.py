@@ -15,10 +15,10 @@ from ridefense.datasets import Dataset
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate.declaration import Declaration
-from ridefense.evaluate.lines import UNREADABLE, Line
+from ridefense.evaluate.lines import CLEAN, UNREADABLE, Line
 from ridefense.evaluate.provenance import provenance, versions
 from ridefense.evaluate.records import Kind, RecordFolder
-from ridefense.evaluate.running import Progress
+from ridefense.evaluate.running import Progress, complete
 from ridefense.evaluate.workers import Here, Outcome, Workers
 from ridefense.filters import Unchanged
 from ridefense.noise import check_seed
@@ -136,7 +136,7 @@ def certify(
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> CertificateFolder:
-    """Certify, or resume an earlier run of the same declaration.
+    """Certify, or resume an earlier run of the same declaration; see `running.complete`.
 
     Args:
         workers: where images are certified; this process alone writes.
@@ -152,23 +152,9 @@ def certify(
             classifiers.readable(images, 1).to(certification.device)
         )
         ids, size = images.ids.tolist(), certification.batch
-
-        def missing(start: int) -> list[int]:
-            keys = [("none", certification.seed, i) for i in ids[start : start + size]]
-            return [image for *_, image in (key for key in keys if key not in records)]
-
-        todo = [start for start in range(0, len(ids), size) if missing(start)]
-        done = len(ids) - sum(len(ids[start : start + size]) for start in todo)
-
-        def move(start: int, fraction: float) -> None:
-            if progress:
-                progress("images", done + fraction * len(ids[start : start + size]), len(ids))
-
-        for _, outcomes in workers.map(certification, todo, move if progress else None):
-            for row, kept in outcomes:
-                if row.key not in records:
-                    records.append(row, kept)
-            done += len(outcomes)
-        if progress:
-            progress("done", len(ids), len(ids))
+        chunks = {
+            start: [(CLEAN, certification.seed, i) for i in ids[start : start + size]]
+            for start in range(0, len(ids), size)
+        }
+        complete(records, certification, chunks, workers, lambda _: "images", progress)
     return CERTIFICATES.read(folder)

@@ -1,7 +1,7 @@
 """How a defence is evaluated: chunk by chunk, each a pure function of the declaration."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -34,10 +34,12 @@ class EvaluationWork:
 
     Attributes:
         shared: images of gray-box attacks that other evaluations in this process found.
+        labels: what rows call an attack, by its label in `Evaluation.attacks`, where they differ.
     """
 
     evaluation: Evaluation
     shared: GrayBoxImages | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -49,7 +51,9 @@ class EvaluationWork:
     def compute(
         self, chunk: Chunk, progress: Callable[[float], None] | None = None
     ) -> list[Outcome]:
-        return evaluate_chunk(self.evaluation, chunk, progress, self.shared)
+        found = evaluate_chunk(self.evaluation, chunk, progress, self.shared)
+        label = self.labels.get(chunk.attack, chunk.attack)
+        return [(replace(row, attack=label), kept) for row, kept in found]
 
 
 def evaluate_chunk(
