@@ -207,9 +207,9 @@ class Smoothed:
         progress: Progress,
     ) -> Certificate:
         hits = drawn = 0
-        for votes in self._votes(image, key, seed, "estimate", n):
-            hits += int((votes == candidate).sum())
-            drawn += len(votes)
+        for logits in self._drawn_logits(image, key, seed, "estimate", n):
+            hits += int((logits.argmax(dim=1) == candidate).sum())
+            drawn += len(logits)
             progress(drawn, n)
             # If all that are left were hits and it still abstained, they need not be drawn. To
             # stop at a success would invalidate the bound; to stop at an abstention does not.
@@ -226,23 +226,13 @@ class Smoothed:
     ) -> Tensor:
         """How many of n draws are of each class, int64 [classes]."""
         counts, done = None, 0
-        for votes, classes in self._drawn(image, key, seed, phase, n):
-            part = torch.bincount(votes, minlength=classes)
+        for logits in self._drawn_logits(image, key, seed, phase, n):
+            part = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
             counts = part if counts is None else counts + part
-            done += len(votes)
+            done += len(logits)
             progress(done, n)
         assert counts is not None  # n is at least 1
         return counts
-
-    def _votes(self, image: Tensor, key: int, seed: int, phase: Phase, n: int) -> Iterator[Tensor]:
-        return (votes for votes, _ in self._drawn(image, key, seed, phase, n))
-
-    def _drawn(
-        self, image: Tensor, key: int, seed: int, phase: Phase, n: int
-    ) -> Iterator[tuple[Tensor, int]]:
-        """Classes of n draws, int64, in batches; and how many classes there are."""
-        for logits in self._drawn_logits(image, key, seed, phase, n):
-            yield logits.argmax(dim=1), logits.shape[1]
 
     @torch.no_grad()
     def _drawn_logits(
