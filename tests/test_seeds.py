@@ -1,5 +1,7 @@
 """One rule for seeds and ids, whatever takes them."""
 
+import json
+
 import numpy
 import pytest
 import torch
@@ -7,6 +9,8 @@ from torch import nn
 
 from ridefense import NETWORKS, RIDE, Defended, InputError, Median
 from ridefense.attacks import PGD, UniformNoise
+from ridefense.certify import Certification
+from ridefense.evaluate import Evaluation
 from ridefense.rivals import ActivationPruning, PixelDeflection
 
 TINY = RIDE(network=NETWORKS["mnist"], steps=2, rounds=1, samples=1, refits=0, engine="eager")
@@ -75,3 +79,11 @@ def test_a_defended_refuses_a_seed_when_it_is_made(seed):
         Defended(classifier(), TINY, seed=seed)
     model = Defended(classifier(), TINY, seed=2**127)
     assert model(torch.rand(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_declarations_can_record_a_seed_of_numpy():
+    seed, named = numpy.int64(7), {"dataset": "digits", "classifier": "digits-cnn"}
+    evaluation = Evaluation(**named, image_seed=seed, seeds=(seed,))
+    certification = Certification(**named, image_seed=seed, seed=seed, sigma=0.5)
+    found = [evaluation.image_seed, *evaluation.seeds, certification.image_seed, certification.seed]
+    assert json.dumps(found) == "[7, 7, 7, 7]"

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -13,9 +12,9 @@ from ridefense import classifiers, threads
 from ridefense.certify.smoothing import ABSTAIN, Certificate, Path, Smoothed
 from ridefense.datasets import Dataset
 from ridefense.describe import Plain
-from ridefense.errors import InputError
 from ridefense.evaluate.declaration import Declaration
 from ridefense.evaluate.lines import CLEAN, UNREADABLE, Line
+from ridefense.evaluate.protocol import is_readable
 from ridefense.evaluate.provenance import provenance, versions
 from ridefense.evaluate.records import Kind, RecordFolder
 from ridefense.evaluate.running import Progress, complete
@@ -73,7 +72,7 @@ class Certification(Declaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_seed(self.seed)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         self.smoothed(nn.Identity()).check(self.n0, self.n, self.alpha)
 
     def smoothed(self, classifier: nn.Module) -> Smoothed:
@@ -97,9 +96,10 @@ class Certification(Declaration):
         images, classifier = self.loaded()
         part = images[chunk : chunk + self.batch]
         with threads.single():
+            smoothed = self.smoothed(classifier)
             found: list[Outcome[CertificateRow]] = []
             for n in range(len(part)):
-                found.append((self._row(part[[n]], self.smoothed(classifier)), {}))
+                found.append((self._row(part[[n]], smoothed), {}))
                 if progress:
                     progress((n + 1) / len(part))
         return found
@@ -107,11 +107,8 @@ class Certification(Declaration):
     def _row(self, image: Dataset, smoothed: Smoothed) -> CertificateRow:
         began = time.perf_counter()
         found = Certificate(ABSTAIN, 0.0, -1, 0, 0, 0.0)
-        faults: tuple[str, ...] = (UNREADABLE,)
-        with suppress(InputError):  # it cannot be decoded
-            image.bytes  # noqa: B018
-            faults = ()
-        if not faults:
+        decoded = is_readable(image)
+        if decoded:
             (found,) = smoothed.certify(
                 image.images.to(self.device),
                 n0=self.n0,
@@ -124,7 +121,7 @@ class Certification(Declaration):
             image=int(image.ids),
             seed=self.seed,
             label=int(image.labels),
-            faults=faults,
+            faults=() if decoded else (UNREADABLE,),
             seconds=time.perf_counter() - began,
             **asdict(found),
         )

@@ -54,7 +54,7 @@ class Declaration:
         for name in ("batch", "size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
-        check_seed(self.image_seed, "image_seed")
+        object.__setattr__(self, "image_seed", check_seed(self.image_seed, "image_seed"))
         check_names(dataset=self.dataset, classifier=self.classifier)
         object.__setattr__(self, "purifier", as_purifier(self.purifier))
         if isinstance(self.purifier, Preset):

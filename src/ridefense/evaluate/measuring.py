@@ -15,6 +15,7 @@ from ridefense.datasets import Dataset
 from ridefense.errors import InputError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
+from ridefense.evaluate import workers
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import History, Watch
 from ridefense.evaluate.rows import UNREADABLE, Row
@@ -48,7 +49,7 @@ class Chunk:
     attack: str
 
 
-Outcome = tuple[Row, dict[str, Tensor]]
+Outcome = workers.Outcome[Row]
 """A row and its images, or none: "final" and "purified" (in the first draw), each [C, H, W], and
 if the evaluation asks for a history, what `Watch.histories` returns."""
 

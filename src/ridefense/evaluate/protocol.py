@@ -87,14 +87,15 @@ def _decoded(data: Dataset) -> tuple[Dataset, Dataset]:
     try:
         data.bytes  # noqa: B018
     except InputError:
-        can = torch.tensor([_readable(data[[n]]) for n in range(len(data))])
+        can = torch.tensor([is_readable(data[[n]]) for n in range(len(data))])
         if can.all():  # it is something else
             raise
         return data[can.nonzero().flatten()], data[(~can).nonzero().flatten()]
     return data, data[:0]
 
 
-def _readable(image: Dataset) -> bool:
+def is_readable(image: Dataset) -> bool:
+    """Whether a single image can be decoded."""
     try:
         return bool(len(image.bytes))
     except InputError:
