@@ -18,3 +18,7 @@ ScaleName = Literal["smoke", "laptop", "paper"]
 
 BudgetName = Literal["quick", "small", "full"]
 """How much an audit spends; see `ridefense.audit.BUDGETS`."""
+
+NoisePath = Literal["raw", "clipped"]
+"""What becomes of noisy pixels beyond [0, 1]: the purifier takes them, or they are clipped first.
+Either is a part of the classifier that is smoothed, so both are sound."""

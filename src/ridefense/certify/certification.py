@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import nn
 
 from ridefense import classifiers, threads
-from ridefense.certify.smoothing import ABSTAIN, Certificate, Path, Smoothed
+from ridefense.certify.smoothing import ABSTAIN, Certificate, Smoothed
 from ridefense.datasets import Dataset
 from ridefense.describe import Plain
 from ridefense.evaluate.declaration import Declaration
@@ -20,6 +20,7 @@ from ridefense.evaluate.records import Kind, RecordFolder
 from ridefense.evaluate.running import Progress, complete
 from ridefense.evaluate.workers import Here, Outcome, Workers
 from ridefense.filters import Unchanged
+from ridefense.names import NoisePath
 from ridefense.noise import check_seed
 
 
@@ -66,7 +67,7 @@ class Certification(Declaration):
     n0: int = 100
     n: int = 10_000
     alpha: float = 0.001
-    path: Path = "raw"
+    path: NoisePath = "raw"
     seed: int = 0
     batch: int = 5
 

@@ -18,15 +18,12 @@ from ridefense.defended import Defended
 from ridefense.errors import InputError
 from ridefense.images import check_images
 from ridefense.logits import logits_of
+from ridefense.names import NoisePath
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import named
 
 ABSTAIN = -1
 """The prediction where the draws do not decide."""
-
-Path = Literal["raw", "clipped"]
-"""What becomes of noisy pixels beyond [0, 1]: the purifier takes them, or they are clipped first.
-Either is a part of f, so both are sound."""
 
 Phase = Literal["select", "estimate"]
 """Which draws: those that choose the class (n0), or those that count it (n)."""
@@ -72,7 +69,7 @@ class Smoothed:
         model: pixels [N, C, H, W] to logits [N, classes]; a `Defended`, or any module. It is
             used in eval mode.
         sigma: standard deviation of the noise, in [0, 1] pixels, above 0.
-        path: see `Path`.
+        path: see `names.NoisePath`.
         batch: draws that the model is given at once. It changes speed and memory alone.
 
     Raises:
@@ -81,12 +78,12 @@ class Smoothed:
     """
 
     def __init__(
-        self, model: nn.Module, sigma: float, *, path: Path = "raw", batch: int = 256
+        self, model: nn.Module, sigma: float, *, path: NoisePath = "raw", batch: int = 256
     ) -> None:
         if not (isinstance(sigma, int | float) and 0 < sigma < math.inf):
             raise InputError(f"sigma is {sigma!r}; use a positive number of [0, 1] pixels, as 0.5")
-        if path not in get_args(Path):
-            raise InputError(f"path is {path!r}; use {' or '.join(get_args(Path))}")
+        if path not in get_args(NoisePath):
+            raise InputError(f"path is {path!r}; use {' or '.join(get_args(NoisePath))}")
         if not isinstance(batch, int) or batch < 1:
             raise InputError(f"batch is {batch!r}; use a whole number of at least 1")
         if path == "raw" and isinstance(model, Defended) and not model.takes_raw:

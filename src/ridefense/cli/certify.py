@@ -1,12 +1,13 @@
 """ridefense certify"""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, get_args
 
 import typer
 
-from ridefense.cli import defaults, machine, options, paths
-from ridefense.cli.console import bar, say, show_page
+from ridefense.cli import defaults, machine, options, paths, runs
+from ridefense.cli.console import say, show_page
+from ridefense.names import NoisePath
 
 
 def certify(
@@ -24,10 +25,10 @@ def certify(
     n0: Annotated[int, typer.Option(min=1, help="draws that choose the class")] = 100,
     alpha: Annotated[float, typer.Option(help="probability that a certificate is wrong")] = 0.001,
     path: Annotated[
-        Literal["raw", "clipped"],
+        NoisePath,
         options.one_of(
             "path",
-            ("raw", "clipped"),
+            get_args(NoisePath),
             "noisy pixels beyond [0, 1]: for the purifier, or clipped before it",
         ),
     ] = "raw",
@@ -63,8 +64,8 @@ def certify(
     own = defaults.of(dataset, network)
     device = machine.device(device)
     folder = folder or Path("runs", f"certify-{Path(dataset).name}")
-    for number, name in enumerate(named, 1):
-        certification = Certification(
+    declared = {
+        f"{paths.run_folder(name, preset)}-sigma-{sigma:g}": Certification(
             dataset=dataset,
             classifier=classifier or own.classifier,
             purifier=options.made(name, preset, own.network, engine),
@@ -77,15 +78,10 @@ def certify(
             seed=seed,
             device=device,
         )
-        title = f"{name} ({number} of {len(named)})"
-        where = folder / f"{paths.run_folder(name, preset)}-sigma-{sigma:g}"
-        with bar("images") as move:
-
-            def progress(doing: str, done: float, total: float, title: str = title) -> None:
-                move(f"{title}: {doing}", done, total)
-
-            finished = run(certification, where, progress, machine.workers(workers, ray))
-        say(f"{title}: {len(finished.rows)} images in {where}")
+        for name in named
+    }
+    computed = machine.workers(workers, ray)
+    runs.each(declared, folder, "images", lambda one, where, told: run(one, where, told, computed))
     for file in write(folder):
         say(f"wrote {file}")
     show_page(page(read_certificates(folder)))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ridefense.cli import defaults, machine, options, paths
-from ridefense.cli.console import bar, say, show
+from ridefense.cli import defaults, machine, options, paths, runs
+from ridefense.cli.console import say, show
 from ridefense.cli.threats import threat
 
 UNCHECKED = 3
@@ -87,22 +87,10 @@ def evaluate(
             batch=own.batch_on(device),
             device=device,
         )
-    shown, _ = next(iter(declared.values())).load()
-    untold = [f"{shown.title}: {shown.preparation}"]  # until something is done: all may be refused
-    faulty, shared = 0, GrayBoxImages()
-    for number, (name, evaluation) in enumerate(declared.items(), 1):
-        title = f"{name} ({number} of {len(declared)})"
-        with bar("rows") as move:
-
-            def progress(doing: str, done: float, total: float, title: str = title) -> None:
-                while untold and done:
-                    say(untold.pop())
-                move(f"{title}: {doing}", done, total)
-
-            computed = machine.workers(workers, ray)
-            finished = run(evaluation, folder / name, progress, computed, shared)
-        say(f"{title}: {len(finished.rows)} rows in {folder / name}")
-        faulty += sum(bool(row.faults) for row in finished.rows)
+    computed, shared = machine.workers(workers, ray), GrayBoxImages()
+    finished = runs.each(
+        declared, folder, "rows", lambda one, where, told: run(one, where, told, computed, shared)
+    )
     results = read_results(folder)
     if as_data:
         show(results.to_json().rstrip("\n"))
@@ -110,6 +98,6 @@ def evaluate(
         from ridefense.cli.report import show_results
 
         show_results(results, folder)
-    if faulty:
+    if faulty := sum(bool(row.faults) for found in finished for row in found.rows):
         say(f"{faulty} rows failed a check of the attack's or the purifier's output; see the notes")
         raise typer.Exit(UNCHECKED)
