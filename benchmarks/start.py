@@ -17,26 +17,18 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from ridefense.cli.app import commands
+
 PYTHON = {
     "python": "pass",
     "import torch": "import torch",
     "import ridefense": "import ridefense",
     "from ridefense import RIDE": "from ridefense import RIDE",
 }
-COMMANDS = (
-    "audit",
-    "evaluate",
-    "list",
-    "purify",
-    "report",
-    "reproduce",
-    "train-classifier",
-    "tune",
-)
 WORDS = (
     ("--version",),
     ("--help",),
-    *((command, "--help") for command in COMMANDS),
+    *((command, "--help") for command in commands()),
     ("evalute",),
     ("evaluate", "--attack", "bdpa"),
     ("evaluate", "--purifier", "mediann"),
