@@ -29,7 +29,7 @@ from ridefense.certify import (
 from ridefense.denoisers import ContrastBlur, NonLocalMeans, OrientedLines
 from ridefense.evaluate import Processes
 from ridefense.filters import Unchanged
-from ridefense.pages import as_html
+from ridefense.pages import Figure, as_html
 from ridefense.rivals import JPEG
 
 
@@ -132,6 +132,14 @@ def test_an_unfinished_folder_says_so(folder):
     assert "2 of 6 images are certified" in as_html(page([few]))
 
 
+def test_two_folders_of_one_defence_have_a_curve_each(results):
+    both = [replace(results["lines"], name=name) for name in ("many", "few")]
+    (figure,) = [block for block in page(both).blocks if isinstance(block, Figure)]
+    (axes,) = figure.drawing.axes
+    shown = axes.get_legend_handles_labels()[1]
+    assert sum("many" in name for name in shown) == sum("few" in name for name in shown) == 1
+
+
 class Mixing(nn.Module):
     """Subtracts the mean of its batch, as a batch normalisation in training mode."""
 
@@ -188,3 +196,15 @@ def test_the_command_certifies_and_names_what_is_wrong(tmp_path):
     failed = run(app, ["certify", "--sigma", "0.5", "--n", "2"])
     assert isinstance(failed.exception, InputError)
     assert "n is 2" in str(failed.exception)
+
+
+def test_the_command_refuses_a_purifier_before_it_computes_another(tmp_path):
+    from ridefense.cli.app import app
+
+    words = ["certify", "--sigma", "0.5", "--purifier", "lines", "--purifier", "jpeg"]
+    failed = CliRunner().invoke(
+        app, [*words, "--images", "2", "--n", "100", "--out", str(tmp_path)]
+    )
+    assert isinstance(failed.exception, InputError)
+    assert "JPEG" in str(failed.exception)
+    assert not list(tmp_path.iterdir())

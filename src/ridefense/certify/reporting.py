@@ -128,9 +128,9 @@ def _figure(results: Sequence[CertificationResult]) -> Figure:
         reach = max((row.radius for r in results for row in r.rows), default=0.0) or 1.0
         radii = [reach * step / _STEPS for step in range(_STEPS + 1)]
         drawn = {}
-        for result in results:
+        for name, result in zip(_names(results), results, strict=True):
             shares = [result.certified(radius) for radius in radii]
-            drawn[_name(result)] = [
+            drawn[name] = [
                 Point(radius, 100 * s.fraction, 100 * s.interval[0], 100 * s.interval[1])
                 for radius, s in zip(radii, shares, strict=True)
             ]
@@ -180,7 +180,7 @@ def _beside(results: Sequence[CertificationResult]) -> list[Published]:
 
 
 def _notes(results: Sequence[CertificationResult]) -> Text:
-    alpha = results[0].folder.settings["alpha"]
+    alpha = max(result.folder.settings["alpha"] for result in results)
     d = max(result.values for result in results)
     told = [
         f"A certificate is wrong with probability at most {alpha:g}, over the draws of its image.",
@@ -194,6 +194,15 @@ def _notes(results: Sequence[CertificationResult]) -> Text:
 
 def _name(result: CertificationResult) -> str:
     return f"{result.title}, {result.classifier}, σ {result.sigma:g}"
+
+
+def _names(results: Sequence[CertificationResult]) -> list[str]:
+    """A name for each, with its folder's where the settings in it do not tell two apart."""
+    names = [_name(result) for result in results]
+    return [
+        name if names.count(name) == 1 else f"{name} ({result.name})"
+        for name, result in zip(names, results, strict=True)
+    ]
 
 
 def _settings(result: CertificationResult) -> str:
