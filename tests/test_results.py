@@ -11,8 +11,7 @@ from torch.nn import Flatten
 from audits import attacked, bpda, case, frozen, gray, noise, queries, rows_of, transfer
 from evaluations import GRAY, WHITE, declare
 from ridefense import Defended, GaussianBlur, InputError
-from ridefense.evaluate import CLEAN, run
-from ridefense.evaluate.rows import UNREADABLE
+from ridefense.evaluate import CLEAN, UNREADABLE, run
 from ridefense.results import (
     Accuracy,
     DefenceResult,

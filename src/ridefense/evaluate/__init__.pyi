@@ -1,9 +1,10 @@
 from .cluster import Cluster
 from .evaluation import Evaluation, Threat
 from .history import History
+from .lines import CLEAN, UNREADABLE
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from .records import RUNS, Records, RunFolder, find, read
-from .rows import CLEAN, UNREADABLE, Row
+from .rows import Row
 from .running import run
 from .workers import Here, Processes, Workers
 

@@ -18,7 +18,8 @@ from ridefense.estimators import Estimator
 from ridefense.evaluate import workers
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import History, Watch
-from ridefense.evaluate.rows import UNREADABLE, Row
+from ridefense.evaluate.lines import UNREADABLE
+from ridefense.evaluate.rows import Row
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive

@@ -11,8 +11,9 @@ from ridefense.describe import Plain
 from ridefense.errors import InputError, RideError
 from ridefense.evaluate import measuring
 from ridefense.evaluate.evaluation import Evaluation
+from ridefense.evaluate.lines import CLEAN, UNREADABLE
 from ridefense.evaluate.measuring import FAULTS, Chunk, Outcome
-from ridefense.evaluate.rows import CLEAN, UNREADABLE, Row
+from ridefense.evaluate.rows import Row
 from ridefense.evaluate.sharing import GrayBoxImages
 
 __all__ = ["FAULTS", "Chunk", "EvaluationWork", "Outcome", "chunks_of", "evaluate_chunk"]

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.evaluate.history import History
-from ridefense.evaluate.lines import CLEAN, UNREADABLE, Key, Line
-
-__all__ = ["CLEAN", "UNREADABLE", "Key", "Row"]
+from ridefense.evaluate.lines import Line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ridefense.evaluate.evaluation import Evaluation
-from ridefense.evaluate.lines import Line
+from ridefense.evaluate.lines import CLEAN, Key, Line
 from ridefense.evaluate.protocol import Chunk, EvaluationWork, chunks_of
 from ridefense.evaluate.provenance import provenance
 from ridefense.evaluate.records import RUNS, Records, RunFolder
-from ridefense.evaluate.rows import CLEAN, Key
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.evaluate.workers import Here, Work, Workers
 from ridefense.files import check_name
