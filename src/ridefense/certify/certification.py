@@ -134,7 +134,7 @@ def certify(
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
 ) -> CertificateFolder:
-    """Certify, or resume an earlier run of the same declaration; see `running.complete`.
+    """Certify, or resume an earlier run of the same declaration.
 
     Args:
         workers: where images are certified; this process alone writes.

@@ -27,7 +27,11 @@ def run(
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
     shared: GrayBoxImages | None = None,
 ) -> RunFolder:
-    """Evaluate, or resume an earlier run of the same declaration; see `complete`.
+    """Evaluate, or resume an earlier run of the same declaration.
+
+    A partly recorded chunk is computed again as a whole and its missing rows are written, so the
+    numbers are those of an uninterrupted run, bit for bit on the same processor and versions,
+    whoever computes them.
 
     Args:
         workers: where chunks are computed; this process alone writes.
@@ -68,11 +72,7 @@ def complete(
     doing: Callable[[C], str],
     progress: Progress | None,
 ) -> None:
-    """Compute the chunks that a folder lacks rows of, and write those rows.
-
-    A partly recorded chunk is computed again as a whole and its missing rows are written, so the
-    numbers are those of an uninterrupted run, bit for bit on the same processor and versions,
-    whoever computes them.
+    """Compute the chunks that a folder lacks rows of, each as a whole, and write those rows.
 
     Args:
         chunks: all of them, with the keys of their rows.
