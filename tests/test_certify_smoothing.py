@@ -129,11 +129,23 @@ def test_filtering_before_clipping_is_what_raw_means():
     assert (raw.mean() - 0.05).abs() < (clipped.mean() - 0.05).abs()
 
 
+class After(nn.Module):
+    """A classifier that is shown what a purifier makes of noise."""
+
+    def __init__(self, model, defence):
+        super().__init__()
+        self.model, self.defence = model, defence
+
+    def forward(self, images):
+        return self.model(self.defence.raw(images))
+
+
 @pytest.mark.parametrize("defence", [Median(3), GaussianBlur(0.5)])
-def test_purifiers_are_certified_as_they_are(problem, defence):
+def test_a_purifier_and_its_classifier_are_certified_as_one_function(problem, defence):
     model, images, *_ = problem
     found = Smoothed(Defended(model, defence), SIGMA).certify(images[:3], n=200)
-    assert len(found) == 3
+    assert found == Smoothed(After(model, defence), SIGMA).certify(images[:3], n=200)
+    assert found != Smoothed(model, SIGMA).certify(images[:3], n=200)
 
 
 def test_a_defence_inside_a_classifier_is_certified():
