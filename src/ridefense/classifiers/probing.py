@@ -44,11 +44,11 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
             f"classifier {name_of(classifier)} returned NaN or infinity for an image; "
             "check its weights and its normalisation"
         )
-    _warn_of_company(classifier, pair, logits)
+    _warn_if_not_repeatable(classifier, pair, logits)
     return logits.shape[1]
 
 
-def _warn_of_company(classifier: nn.Module, pair: Tensor, logits: Tensor) -> None:
+def _warn_if_not_repeatable(classifier: nn.Module, pair: Tensor, logits: Tensor) -> None:
     """Warn where an image's logits depend on chance, or on the other images of its batch.
 
     As those of dropout, or of batch normalisation by the batch's own statistics, that is on in eval
