@@ -99,11 +99,7 @@ THEOREM_1 = Experiment(
     "condition; the table counts how often it held. In round 1 there is no update yet, so L_RIDE "
     "is L_DAE alone. The distance enters in round 2, where the objective may rise; the theorem is "
     "about the rounds after it. " + TEXT,
-    cases=lambda setup: {
-        "fit-theorem": history(
-            setup, setup.estimator(ablation_data(setup), check_descent=True), images=20
-        )
-    },
+    cases=_theorem_1_cases,
     compose=_theorem_1,
 )
 OUTPUT = Experiment(
