@@ -57,10 +57,7 @@ def paper(defence: DefenceResult) -> list[Point]:
 def _curve(defence: DefenceResult, attacked: dict[float, Accuracy]) -> list[Point]:
     assert attacked.keys() == set(RADII)
     shares = {0.0: defence.clean.accuracy} | dict(sorted(attacked.items()))
-    return [
-        Point(eps, 100 * share.fraction, *(100 * bound for bound in share.interval))
-        for eps, share in shares.items()
-    ]
+    return [Point.percent(eps, share) for eps, share in shares.items()]
 
 
 if __name__ == "__main__":

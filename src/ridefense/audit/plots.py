@@ -8,7 +8,7 @@ from ridefense.audit.checks import ladders
 from ridefense.audit.findings import Findings
 from ridefense.pages import Figure
 from ridefense.pages.drawing import Curve, Point, curves
-from ridefense.results import Accuracy, AttackResult, DefenceResult
+from ridefense.results import AttackResult, DefenceResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -53,17 +53,12 @@ def convergence(findings: Findings) -> list[Figure]:
 def radius_curve(defence: DefenceResult) -> list[Point]:
     """Survivors of the worst attack at each ℓ∞ radius, in per cent, from clean images at 0."""
     cases = (defence.worst_case(norm, eps) for norm, eps in defence.balls if norm == "Linf" and eps)
-    survivors = ((case.eps, case.accuracy) for case in cases if case)
-    return [_point(at, accuracy) for at, accuracy in ((0.0, defence.clean.accuracy), *survivors)]
+    clean = Point.percent(0.0, defence.clean.accuracy)
+    return [clean, *(Point.percent(case.eps, case.accuracy) for case in cases if case)]
 
 
 def _points(attacks: Iterable[AttackResult], setting: str) -> list[Point]:
-    return [_point(attack.threat.number(setting), attack.accuracy) for attack in attacks]
-
-
-def _point(x: float, accuracy: Accuracy) -> Point:
-    low, high = accuracy.interval
-    return Point(x, 100 * accuracy.fraction, 100 * low, 100 * high)
+    return [Point.percent(attack.threat.number(setting), attack.accuracy) for attack in attacks]
 
 
 def _name(attacks: list[AttackResult], setting: str) -> str:

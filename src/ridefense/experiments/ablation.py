@@ -122,11 +122,8 @@ def accuracy_curve(rows: list[Row]) -> Curve:
     points = []
     for at, step in enumerate(steps):
         right = (h.predictions[min(at, len(h.steps) - 1)] == row.label for row, h in found)
-        points.append((step, Accuracy.of(right)))
-    return [
-        Point(step, 100 * a.fraction, 100 * a.interval[0], 100 * a.interval[1])
-        for step, a in points
-    ]
+        points.append(Point.percent(step, Accuracy.of(right)))
+    return points
 
 
 def distance_curve(rows: list[Row]) -> Curve:

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from ridefense.pages.cells import Share
+
 COLOURS = (
     "#1f5fa8", "#d1641b", "#2a8a57", "#a03c8c", "#8a6d1c", "#4fa3c7", "#c2405a", "#6b6f78",
     "#7a5fc0", "#5d8f1f", "#b58cc9", "#274b5a", "#d39b2a",
@@ -53,6 +55,12 @@ class Point(NamedTuple):
     @classmethod
     def at(cls, x: float, y: float) -> "Point":
         return cls(x, y, y, y)
+
+    @classmethod
+    def percent(cls, x: float, accuracy: Share) -> "Point":
+        """A share and its interval, in per cent."""
+        low, high = accuracy.interval
+        return cls(x, 100 * accuracy.fraction, 100 * low, 100 * high)
 
 
 Curve = Sequence[Point]
