@@ -38,7 +38,7 @@ def write(results: Results, folder: str | os.PathLike[str]) -> list[Path]:
         if not is_whole(results):
             up = Link(f"{_up(defence.name)}{PAGE}", "All defences")
             write_document(run_page(defence, (up,)), folder / defence.name, PAGE, ("html",))
-        write_images(defence.every or (defence.clean,), folder / defence.name)
+        write_images(defence.reported, folder / defence.name)
     return write_document(overview(results), folder, PAGE)
 
 
@@ -183,7 +183,7 @@ def _example(defence: DefenceResult, titles: Counter[str]) -> Section:
 
 def _images(defence: DefenceResult) -> list[Block]:
     """A few images under the strongest attack."""
-    attacks = [attack for attack in (defence.every or (defence.clean,)) if has_images(attack)]
+    attacks = [attack for attack in defence.reported if has_images(attack)]
     strongest = min(attacks, key=lambda attack: attack.accuracy.fraction, default=None)
     if strongest is None:
         return []

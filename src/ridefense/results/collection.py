@@ -22,12 +22,8 @@ class Results:
 
     @property
     def attacks(self) -> tuple[AttackResult, ...]:
-        """Of each defence its attacks, or its clean images where there is no attack.
-
-        An attack is left out until it shares a finished image with the clean ones.
-        """
-        shown = [attack for d in self.defences for attack in (d.every or (d.clean,))]
-        return tuple(attack for attack in shown if attack.rows and attack.clean.rows)
+        """Of each defence what reports show, see `DefenceResult.reported`."""
+        return tuple(attack for defence in self.defences for attack in defence.reported)
 
     @property
     def worst_cases(self) -> tuple[WorstCase, ...]:

@@ -69,6 +69,15 @@ class DefenceResult(RecordedDefence):
         return tuple(map(self.attack, self.threats))
 
     @property
+    def reported(self) -> tuple[AttackResult, ...]:
+        """What reports show: every attack, or the clean images where there is no attack.
+
+        An attack is left out until it shares a finished image with the clean ones.
+        """
+        shown = self.every or (self.clean,)
+        return tuple(attack for attack in shown if attack.rows and attack.clean.rows)
+
+    @property
     def attacks(self) -> tuple[AttackResult, ...]:
         """Those that are finished on all images."""
         return tuple(attack for attack in self.every if attack.is_finished)

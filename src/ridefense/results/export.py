@@ -18,11 +18,7 @@ def json_text(defences: Iterable[DefenceResult]) -> str:
             "settings": defence.run.settings,
             "versions": defence.run.versions,
             "attacks": defence.run.attacks,
-            "results": [
-                _nested(attack)
-                for attack in (defence.every or (defence.clean,))
-                if attack.rows and attack.clean.rows
-            ],
+            "results": [_nested(attack) for attack in defence.reported],
             "worst_cases": [
                 _worst_case(case) for case in defence.worst_cases if len(case.attacks) > 1
             ],
