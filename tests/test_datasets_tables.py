@@ -239,3 +239,14 @@ def test_orientation_and_sizes_are_obeyed_in_tables_too(tmp_path):
 def hub_copy(table, root):
     table.to_parquet(root / "test.parquet")
     return load(str(root))
+
+
+def test_image_files_that_a_table_only_names_are_read_or_missed_by_name(tmp_path):
+    path, array = tmp_path / "one.png", pixels(1, (4, 6, 3))[0]
+    path.write_bytes(encoded(array)["bytes"])
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["a"])})
+    table = hub.Dataset.from_dict({"image": [str(path)], "label": [0]}, features=features)
+    data = datasets.from_huggingface(table, "Named")
+    assert torch.equal(data.bytes[0], torch.from_numpy(array).permute(2, 0, 1))
+    path.unlink()
+    refused(lambda: datasets.from_huggingface(table, "Named"), "one.png")
