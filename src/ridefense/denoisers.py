@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_positive, check_whole
 from ridefense.filters import Filter, GaussianBlur, each_image
 
 
@@ -61,11 +61,9 @@ class OrientedLines(Filter):
     centre: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("along", "across"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)!r}; use a positive number")
-        if not isinstance(self.directions, int) or self.directions < 2:
-            raise InputError(f"directions is {self.directions!r}; use a whole number from 2")
+        check_positive("along", self.along)
+        check_positive("across", self.across)
+        check_whole("directions", self.directions, 2)
         if not 0 <= self.sharpness < math.inf:
             raise InputError(f"sharpness is {self.sharpness!r}; use a number of at least 0")
         check_contrast(self.gain, self.centre)
@@ -100,12 +98,9 @@ class NonLocalMeans(Filter):
     differentiable = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength < math.inf:
-            raise InputError(f"strength is {self.strength!r}; use a positive number")
-        for name in ("patch", "distance"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}; use a whole number of at least 1")
+        check_positive("strength", self.strength)
+        check_whole("patch", self.patch, 1)
+        check_whole("distance", self.distance, 1)
         if not 0 <= self.sigma < math.inf:
             raise InputError(f"sigma is {self.sigma!r}; use a number of at least 0")
 
@@ -134,8 +129,7 @@ def check_contrast(gain: float, centre: float) -> None:
     Raises:
         InputError: for a gain that is not positive, and a centre outside [0, 1].
     """
-    if not 0 < gain < math.inf:
-        raise InputError(f"gain is {gain!r}; use a positive number, as 2")
+    check_positive("gain", gain)
     if not 0 <= centre <= 1:
         raise InputError(f"centre is {centre!r}; use a grey level from 0 to 1")
 

@@ -1,5 +1,6 @@
 """The errors that ridefense raises on purpose: one line that names the value and the remedy."""
 
+import math
 from collections.abc import Iterable
 
 
@@ -40,3 +41,21 @@ def unknown(what: str, given: object, known: Iterable[str], others: str = "") ->
         return InputError(f"{what} is {given!r}; did you mean {similar[0]!r}?")
     options = ", ".join([*names, others] if others else names)
     return InputError(f"{what} is {given!r}; use one of {options}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse a setting that is no whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse a setting that is no finite number above 0."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} is {value!r}; use a positive number")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a setting that is no number above 0, at most 1."""
+    if not 0 < value <= 1:
+        raise InputError(f"{name} is {value!r}; use a number above 0, at most 1")

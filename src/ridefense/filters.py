@@ -1,6 +1,5 @@
 """Fixed purifiers: the paper's baselines (section 4), each with an estimator's call."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from ridefense.defended import Before
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_positive
 from ridefense.images import check_images, cut_to_range
 from ridefense.noise import Id, Keys
 
@@ -89,8 +88,7 @@ class GaussianBlur(Filter):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf:
-            raise InputError(f"sigma is {self.sigma}; use a positive number of pixels")
+        check_positive("sigma", self.sigma)
 
     def apply(self, images: Tensor) -> Tensor:
         radius = max(1, round(3 * self.sigma))
@@ -111,7 +109,7 @@ class TVChambolle(Filter):
     differentiable = False
 
     def __post_init__(self) -> None:
-        _check_weight(self.weight)
+        check_positive("weight", self.weight)
 
     def apply(self, images: Tensor) -> Tensor:
         from skimage.restoration import denoise_tv_chambolle
@@ -127,7 +125,7 @@ class TVBregman(Filter):
     differentiable = False
 
     def __post_init__(self) -> None:
-        _check_weight(self.weight)
+        check_positive("weight", self.weight)
 
     def apply(self, images: Tensor) -> Tensor:
         from skimage.restoration import denoise_tv_bregman
@@ -143,11 +141,6 @@ class TVBregman(Filter):
         thin = [3 if side == 1 else 1 for side in images.shape[2:]]
         found = each_image(images.repeat(1, 1, *thin), denoise, weight=self.weight)
         return found[:, :, thin[0] // 2 :: thin[0], thin[1] // 2 :: thin[1]]
-
-
-def _check_weight(weight: float) -> None:
-    if not 0 < weight < math.inf:
-        raise InputError(f"weight is {weight}; use a positive number")
 
 
 def each_image(

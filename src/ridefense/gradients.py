@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ridefense import engines
 from ridefense.describe import Plain, describe_by_weights
 from ridefense.engines.differentiable import TailFits
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_whole
 from ridefense.estimate import estimate
 from ridefense.images import moving_with
 from ridefense.noise import Id, Keys
@@ -97,8 +97,7 @@ class Truncated(GradientMode):
     steps: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or self.steps < 0:
-            raise InputError(f"steps is {self.steps}; use a whole number of at least 0")
+        check_whole("steps", self.steps, 0)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_whole
 from ridefense.images import Normalisation
 from ridefense.names import EngineName
 from ridefense.networks import Init, Network
@@ -103,9 +103,7 @@ class Settings:
         if isinstance(self.sigma, list):  # as JSON has it
             object.__setattr__(self, "sigma", tuple(self.sigma))
         for name in ("steps", "rounds", "batch", "samples", "refits"):
-            value, least = getattr(self, name), 0 if name == "refits" else 1
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
+            check_whole(name, getattr(self, name), 0 if name == "refits" else 1)
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
             raise InputError(f"crop is {self.crop!r}; use None or at least 3 pixels")
         for name in ("noisy_input", "noisy_target", "amsgrad", "check_descent"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ridefense.attacks.answers import column
 from ridefense.attacks.descent import Ascent, Iterative
 from ridefense.attacks.norms import project
 
@@ -66,7 +67,7 @@ class APGD(Iterative):
 
             if step == checkpoint:
                 stuck = (rises <= _RISING * window) | (~halved & (top_loss <= top_before))
-                size = torch.where(_column(stuck), size / 2, size)
+                size = torch.where(column(stuck), size / 2, size)
                 x, gradient = _where(stuck, top, x), _where(stuck, top_gradient, gradient)
                 top_before, halved, rises = top_loss, stuck, torch.zeros_like(rises)
                 window = max(window - shrink, least)
@@ -74,9 +75,5 @@ class APGD(Iterative):
         return worst
 
 
-def _column(rows: Tensor) -> Tensor:
-    return rows.view(-1, 1, 1, 1)
-
-
 def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(_column(rows), new, old)
+    return torch.where(column(rows), new, old)

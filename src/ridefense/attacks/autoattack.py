@@ -16,7 +16,7 @@ from ridefense.attacks.norms import NormName
 from ridefense.attacks.objective import EOT
 from ridefense.defended import Defended
 from ridefense.engines import Progress
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_whole
 from ridefense.extras import package
 from ridefense.logits import logits_of
 from ridefense.noise import Id
@@ -189,11 +189,8 @@ class Square(Bridge):
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
-        for name in ("queries", "restarts"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}; use a whole number of at least 1"
-                )
+        check_whole("queries", self.queries, 1)
+        check_whole("restarts", self.restarts, 1)
 
     def _asked(self, purifier: Purifier) -> tuple[int, int]:
         return self.queries * self.restarts * (EOT if purifier.is_randomised else 1), 0

@@ -1,6 +1,5 @@
 """Attacks that ask for losses alone: the gradient is estimated from finite differences."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +12,7 @@ from ridefense.attacks.base import Asks
 from ridefense.attacks.descent import PGD, Ascent
 from ridefense.attacks.diagnostics import Step
 from ridefense.attacks.losses import Loss, margin
-from ridefense.errors import InputError
+from ridefense.errors import check_positive, check_whole
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import Purifier
 
@@ -41,10 +40,8 @@ class FiniteDifferences(PGD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.directions, int) or self.directions < 1:
-            raise InputError(f"directions is {self.directions!r}; use a whole number of at least 1")
-        if not 0 < self.delta < math.inf:
-            raise InputError(f"delta is {self.delta}; use a positive number")
+        check_whole("directions", self.directions, 1)
+        check_positive("delta", self.delta)
 
     def _asked(self, purifier: Purifier) -> tuple[int, int]:
         return 2 * self.directions * self.runs * self.steps * self.eot, 0

@@ -16,7 +16,7 @@ from ridefense.attacks.norms import NORMS, Norm, NormName, project
 from ridefense.attacks.objective import Objective
 from ridefense.describe import Plain
 from ridefense.engines import Progress
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_whole
 from ridefense.noise import Id, Keys, derive
 from ridefense.purifier import Purifier
 
@@ -80,9 +80,7 @@ class Iterative(Attack):
         check_ball(self.eps, self.norm)
         least = {"steps": 1, "eot": 1, "restarts": 1, "targets": 0, "batch": 1}
         for name, low in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
-                raise InputError(f"{name} is {value!r}; use a whole number of at least {low}")
+            check_whole(name, getattr(self, name), low)
         if not callable(self.loss):
             raise InputError(f"loss is {self.loss!r}; use a function, as attacks.margin")
         if self.purifier_seed is not None and self.eot > 1:

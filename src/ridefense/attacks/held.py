@@ -13,7 +13,7 @@ from ridefense.attacks.norms import project
 from ridefense.attacks.objective import Objective
 from ridefense.defended import Defended
 from ridefense.engines import eager
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_whole
 from ridefense.estimate import Estimate, estimate
 from ridefense.gradients import GradientMode, sees_the_image
 from ridefense.images import cut_to_range
@@ -44,8 +44,7 @@ class HeldWeights(PGD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.hold, int) or self.hold < 1:
-            raise InputError(f"hold is {self.hold!r}; use a whole number of at least 1")
+        check_whole("hold", self.hold, 1)
 
     def cost(self, purifier: Purifier, gradient: GradientMode | None) -> Cost:
         gradients = self.runs * self.steps * self.eot

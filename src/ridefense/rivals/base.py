@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.defended import Defended
-from ridefense.errors import InputError
 from ridefense.filters import Filter
 from ridefense.gradients import GradientMode
 from ridefense.images import check_images, cut_to_range
@@ -98,15 +97,3 @@ class DefendedInside(Defended):
     def classified(self, purified: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         keys = Keys.of(seed, ids, len(purified), purified.device)
         return self.purifier.logits(self.classifier, purified, keys)
-
-
-def check_whole(name: str, value: object, low: int) -> None:
-    """Refuse what is no whole number of at least `low`."""
-    if not isinstance(value, int) or value < low:
-        raise InputError(f"{name} is {value!r}; use a whole number of at least {low}")
-
-
-def check_share(name: str, value: float) -> None:
-    """Refuse what is no share."""
-    if not 0 < value <= 1:
-        raise InputError(f"{name} is {value!r}; use a number above 0, at most 1")

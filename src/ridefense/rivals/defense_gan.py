@@ -1,6 +1,5 @@
 """Defense-GAN of Samangouei, Kabkab & Chellappa (ICLR 2018), on MNIST."""
 
-import math
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_positive, check_whole
 from ridefense.noise import Keys, Stream
-from ridefense.rivals.base import RandomFilter, check_whole
+from ridefense.rivals.base import RandomFilter
 from ridefense.rivals.wgan import LATENT, Generator, load_generator
 
 
@@ -41,8 +40,7 @@ class DefenseGAN(RandomFilter):
     def __post_init__(self) -> None:
         check_whole("restarts", self.restarts, 1)
         check_whole("steps", self.steps, 1)
-        if not 0 < self.rate < math.inf:
-            raise InputError(f"rate is {self.rate}; use a positive number")
+        check_positive("rate", self.rate)
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum is {self.momentum}; use a number from 0, below 1")
         if not isinstance(self.generator, Generator | None):

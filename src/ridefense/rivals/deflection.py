@@ -1,7 +1,6 @@
 """Pixel deflection of Prakash et al., "Deflecting Adversarial Attacks with Pixel Deflection"
 (CVPR 2018), and its wavelet denoising."""
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -9,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ridefense.errors import InputError
+from ridefense.errors import check_positive, check_whole
 from ridefense.filters import Filter
 from ridefense.noise import Keys, Stream
-from ridefense.rivals.base import RandomFilter, check_whole
+from ridefense.rivals.base import RandomFilter
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Wavelet(Filter):
     differentiable = False
 
     def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
+        check_positive("sigma", self.sigma)
 
     def apply(self, images: Tensor) -> Tensor:
         return _denoised(images, self.sigma)
@@ -54,7 +53,7 @@ class PixelDeflection(RandomFilter):
     def __post_init__(self) -> None:
         check_whole("deflections", self.deflections, 0)
         check_whole("window", self.window, 1)
-        _check_sigma(self.sigma)
+        check_positive("sigma", self.sigma)
 
     def draw(self, images: Tensor, keys: Keys) -> Tensor:
         return _denoised(self.deflected(images, keys), self.sigma)
@@ -77,11 +76,6 @@ class PixelDeflection(RandomFilter):
         first = (places - self.window).clamp_min(0)
         last = (places + self.window).clamp_max(size - 1)
         return first + (drawn * (last - first + 1)).long()
-
-
-def _check_sigma(sigma: float) -> None:
-    if not 0 < sigma < math.inf:
-        raise InputError(f"sigma is {sigma}; use a positive number")
 
 
 def _denoised(images: Tensor, sigma: float) -> Tensor:

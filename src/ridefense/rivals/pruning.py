@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_positive
 from ridefense.noise import Keys, Stream
 from ridefense.rivals.base import Inside
 
@@ -29,8 +29,7 @@ class ActivationPruning(Inside):
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < float("inf"):
-            raise InputError(f"share is {self.share}; use a positive number, as 1")
+        check_positive("share", self.share)
 
     def logits(self, classifier: nn.Module, images: Tensor, keys: Keys) -> Tensor:
         layers = [m for m in classifier.modules() if isinstance(m, nn.ReLU | nn.ReLU6)]

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ridefense.errors import check_share
 from ridefense.noise import Keys, Stream
-from ridefense.rivals.base import RandomFilter, check_share
+from ridefense.rivals.base import RandomFilter
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ridefense.errors import InputError
-from ridefense.rivals.base import check_whole
+from ridefense.errors import InputError, check_whole
 
 _Sides = tuple[int, int]  # of a Conv2d, which PyTorch declares as of any length
 

@@ -5,7 +5,6 @@ Image quilting is left out: it needs a bank of a million clean patches of the tr
 """
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ridefense.defended import Before
-from ridefense.errors import InputError
+from ridefense.errors import InputError, check_positive, check_share, check_whole
 from ridefense.filters import Filter
 from ridefense.noise import Id, Keys, Stream
-from ridefense.rivals.base import Inside, RandomFilter, check_share, check_whole
+from ridefense.rivals.base import Inside, RandomFilter
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ class TVMinimisation(RandomFilter):
     def __post_init__(self) -> None:
         if not 0 <= self.drop < 1:
             raise InputError(f"drop is {self.drop}; use a number from 0, below 1")
-        if not 0 < self.weight < math.inf:
-            raise InputError(f"weight is {self.weight}; use a positive number")
+        check_positive("weight", self.weight)
         check_whole("steps", self.steps, 1)
 
     def mask(self, images: Tensor, keys: Keys) -> Tensor:
