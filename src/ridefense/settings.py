@@ -2,8 +2,17 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 from numbers import Real
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import (
+    Literal,
+    Protocol,
+    Self,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from torch import Tensor
 
@@ -11,18 +20,6 @@ from ridefense.errors import InputError, check_whole
 from ridefense.images import Normalisation
 from ridefense.names import EngineName
 from ridefense.networks import Init, Network
-
-CHOICES = {
-    "suppression": ("below", "off"),
-    "loss": ("mse", "norm"),
-    "carry": ("all", "weights"),
-    "init": ("uniform", "xavier", "kaiming", "pretrained"),
-    "decay": ("constant", "cosine"),
-    "output": ("eval", "last"),
-    "refit_when": ("constant", "collapsed"),
-    "on_collapse": ("keep", "input", "raise"),
-    "engine": ("auto", "eager", "native", "cuda"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +132,7 @@ class Settings:
                 f"normalisation has {len(space.mean)} channels, the network {channels}; "
                 "use that of the images' dataset"
             )
-        for name, choices in CHOICES.items():
+        for name, choices in _choices().items():
             if getattr(self, name) not in choices:
                 raise InputError(
                     f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}"
@@ -204,6 +201,13 @@ class FitsNetworks(Protocol):
 def settings_for(purifier: object, images: Tensor) -> Settings | None:
     """The settings with which a purifier fits networks to these images; None if it fits none."""
     return purifier.for_images(images) if isinstance(purifier, FitsNetworks) else None
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The values of each field of `Settings` that has a fixed set of them."""
+    types = get_type_hints(Settings)
+    return {name: get_args(of) for name, of in types.items() if get_origin(of) is Literal}
 
 
 def _is_amount(value: object) -> bool:
