@@ -25,7 +25,7 @@ from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Workers, identity, run
 from ridefense.evaluate.declaration import check_names
-from ridefense.evaluate.running import Progress
+from ridefense.evaluate.running import Progress, titled
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
@@ -183,7 +183,7 @@ def carry_out(
         _agree(folder / "audit.json", audit.declared(evaluations))
     shared = GrayBoxImages()
     for name, evaluation in stages(evaluations):
-        run(evaluation, folder / name, _titled(progress, name), workers, shared)
+        run(evaluation, folder / name, titled(progress, name), workers, shared)
 
 
 def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
@@ -199,12 +199,6 @@ def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
 def _folder(classifier: str) -> str:
     """Of a classifier's run: its name, or that of its file."""
     return Path(classifier).name.removesuffix(".safetensors")
-
-
-def _titled(progress: Progress | None, name: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda doing, done, total: progress(f"{name}: {doing}", done, total)
 
 
 def _agree(path: Path, declared: Plain) -> None:

@@ -64,6 +64,13 @@ def run(
     return RUNS.read(folder)
 
 
+def titled(progress: Progress | None, title: str) -> Progress | None:
+    """Progress of one of several runs, told under a title."""
+    if progress is None:
+        return None
+    return lambda doing, done, total: progress(f"{title}: {doing}", done, total)
+
+
 def complete(
     records: Records[R],
     work: Work[C, R],

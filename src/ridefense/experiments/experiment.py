@@ -20,7 +20,7 @@ from ridefense.evaluate import (
     read,
     run,
 )
-from ridefense.evaluate.running import Progress
+from ridefense.evaluate.running import Progress, titled
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.experiments.scales import Setup
 from ridefense.files import FolderLock, write_atomically
@@ -184,12 +184,8 @@ def carry_out(
     """
     shared = GrayBoxImages()
     for number, (name, evaluation) in enumerate(cases.items(), 1):
-        within = progress and _titled(progress, f"{name} ({number} of {len(cases)})")
+        within = titled(progress, f"{name} ({number} of {len(cases)})")
         run(evaluation, run_folder(folder, name), within, workers, shared)
-
-
-def _titled(progress: Progress, title: str) -> Progress:
-    return lambda doing, done, total: progress(f"{title}: {doing}", done, total)
 
 
 def run_folder(folder: str | os.PathLike[str], case: str) -> Path:
