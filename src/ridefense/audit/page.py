@@ -26,7 +26,7 @@ from ridefense.pages import (
     share,
 )
 from ridefense.pages import write as write_document
-from ridefense.pages.document import Tone
+from ridefense.pages.cells import Tone
 from ridefense.report.page import PAGE as RUN
 from ridefense.report.page import has_images, images_link, run_page, write_images
 from ridefense.report.tables import GRAY_BOX, UPPER_BOUND

@@ -1,14 +1,12 @@
-from .cells import NOTHING, interval, number, percent, seconds, share
+from .cells import NOTHING, Cell, Link, interval, number, percent, seconds, share
 from .data import as_csv, as_json
 from .document import (
     Block,
     Card,
-    Cell,
     Column,
     Document,
     Figure,
     Gallery,
-    Link,
     Picture,
     Section,
     Table,

@@ -1,8 +1,51 @@
-"""Numbers as a table or a sentence shows them."""
+"""Cells of a table and their links, and numbers as a table or a sentence shows them."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
+from urllib.parse import quote
 
-from ridefense.pages.document import Cell
+Tone = Literal["", "good", "bad"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to another page.
+
+    Attributes:
+        page: path of the page relative to this one, without a suffix; each renderer adds its own.
+        title: what the link says; a cell's link says the cell's text instead.
+        html_only: the page exists in HTML alone. The other renderings leave the link out.
+    """
+
+    page: str
+    title: str = ""
+    html_only: bool = False
+
+    def to(self, suffix: str) -> str:
+        """The link's target, quoted, in the rendering of this suffix, ".html" or ".md"."""
+        return quote(self.page) + suffix
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: the main line.
+        notes: smaller lines below it.
+        value: the number that the cell is sorted by and that JSON and CSV hold; a fraction in
+            [0, 1] in an interval column. None where there is none.
+        bounds: of the interval around `value`, as fractions.
+        link: where the text leads.
+        tone: how HTML colours the text.
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+    value: float | None = None
+    bounds: tuple[float, float] | None = None
+    link: Link | None = None
+    tone: Tone = ""
 
 
 class Share(Protocol):

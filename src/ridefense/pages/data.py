@@ -5,14 +5,13 @@ import json
 from io import StringIO
 from typing import Any
 
+from ridefense.pages.cells import Cell, Link
 from ridefense.pages.document import (
     Block,
     Card,
-    Cell,
     Document,
     Figure,
     Gallery,
-    Link,
     Section,
     Table,
     Text,

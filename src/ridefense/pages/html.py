@@ -5,7 +5,8 @@ import hashlib
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ridefense.pages.document import Cell, Document, Figure, Link, slug
+from ridefense.pages.cells import Cell, Link
+from ridefense.pages.document import Document, Figure, slug
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -4,13 +4,12 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 
+from ridefense.pages.cells import Cell, Link
 from ridefense.pages.document import (
     Block,
-    Cell,
     Document,
     Figure,
     Gallery,
-    Link,
     Section,
     Table,
     Text,

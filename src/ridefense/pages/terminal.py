@@ -3,7 +3,8 @@
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from ridefense.pages.document import Cell, Column, Document, Section, Table, Text
+from ridefense.pages.cells import Cell
+from ridefense.pages.document import Column, Document, Section, Table, Text
 
 if TYPE_CHECKING:
     from rich.console import Console
