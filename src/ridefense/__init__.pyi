@@ -29,6 +29,7 @@ from .filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from .images import IMAGENET, MNIST, Normalisation
 from .networks import NETWORKS, Network, UNet
 from .settings import Settings, alpha_from_lambda
+from .whole import WholeModel
 
 __all__ = [
     "DAE",
@@ -56,6 +57,7 @@ __all__ = [
     "TVChambolle",
     "UNet",
     "Unchanged",
+    "WholeModel",
     "adapters",
     "alpha_from_lambda",
     "attacks",

@@ -1,5 +1,6 @@
 """A classifier with a defence, as one `nn.Module` that any attack can take."""
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from ridefense.purifier import (
     named,
     purified_by,
 )
+from ridefense.treatment import NO_TREATMENT, Ask, Treatment
 
 _log = logging.getLogger(__name__)
 
@@ -262,7 +264,45 @@ class Before:
         return Defended(classifier, self, gradient, seed)
 
 
-class Adapted(Before, nn.Module):
+class Brought(Before, nn.Module):
+    """What a user brings as a defence: an object of any kind, and how it is called.
+
+    Attributes:
+        adapted: the object itself.
+        treatment: see `treated`.
+    """
+
+    def __init__(self, brought: object, treatment: Treatment = NO_TREATMENT) -> None:
+        super().__init__()
+        self.adapted = brought
+        self.treatment = treatment
+        # In a tuple, so that a module is none of this one's parts.
+        self._first = (_copied(brought),)
+
+    @property
+    def first(self) -> object:
+        """The object in the state that it was brought in, which records describe."""
+        return self._first[0]
+
+    def treated(self, treatment: Treatment) -> Self:
+        """The same object from its first state on, called in another way."""
+        return type(self)(_copied(self.first), treatment=treatment)
+
+    def asked(self, ask: Ask[Any], images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
+        """What the object makes of images; see `Treatment.call`."""
+        subject = self.first if self.treatment.restored else self.adapted
+        return self.treatment.call(subject, ask, images, ids, seed)
+
+
+def _copied(brought: object) -> Any:
+    """A copy, or the object itself where it cannot be copied."""
+    try:
+        return copy.deepcopy(brought)
+    except Exception:  # a copy calls code of the user's
+        return brought
+
+
+class Adapted(Brought):
     """What a user brings as a purifier, with every attribute of the protocol.
 
     An attribute that it does not declare is taken for what makes no attack weaker: randomised, and
@@ -280,10 +320,11 @@ class Adapted(Before, nn.Module):
         "takes_raw": False,
     }
 
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self.adapted = call
-        self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(call, name))
+    adapted: Call
+
+    def __init__(self, brought: Call, treatment: Treatment = NO_TREATMENT) -> None:
+        super().__init__(brought, treatment)
+        self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(brought, name))
 
     @property
     def name(self) -> str:
@@ -292,7 +333,8 @@ class Adapted(Before, nn.Module):
 
     @property
     def is_randomised(self) -> bool:
-        return self._declared("is_randomised")
+        found = self.treatment.randomised
+        return self._declared("is_randomised") if found is None else found
 
     @property
     def is_dynamic(self) -> bool:
@@ -300,7 +342,8 @@ class Adapted(Before, nn.Module):
 
     @property
     def differentiable(self) -> bool:
-        return self._declared("differentiable")
+        found = self.treatment.differentiable
+        return self._declared("differentiable") if found is None else found
 
     @property
     def takes_raw(self) -> bool:  # type: ignore[override]  # the callable's, where it has one
@@ -313,12 +356,15 @@ class Adapted(Before, nn.Module):
     def raw(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         if not self.takes_raw:
             return super().raw(images, ids, seed)
-        found: Tensor = self.adapted.raw(images, ids=ids, seed=seed)  # type: ignore[attr-defined]  # as it declares
-        return found
+        return self.asked(lambda own, x, i: own.raw(x, ids=i, seed=seed), images, ids, seed)
 
     def forward(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         what = f"purifier {self.name} on images {list(images.shape)}"
-        return usercode.call(what, lambda: self.adapted(images, ids=ids, seed=seed))
+
+        def ask(own: Call, shown: Tensor, ids: Sequence[Id] | None) -> Tensor:
+            return usercode.call(what, lambda: own(shown, ids=ids, seed=seed))
+
+        return self.asked(ask, images, ids, seed)
 
     def _declared(self, name: str) -> bool:
         return bool(getattr(self.adapted, name, self.ASSUMED[name]))
@@ -348,7 +394,7 @@ def _tell_undeclared(name: str, undeclared: tuple[str, ...]) -> None:
 
 def source_of(purifier: Purifier) -> object:
     """The object that a user passed for this purifier, which records describe."""
-    return purifier.adapted if isinstance(purifier, Adapted) else purifier
+    return purifier.first if isinstance(purifier, Adapted) else purifier
 
 
 def undeclared(purifier: Purifier) -> tuple[str, ...]:
@@ -373,6 +419,26 @@ def classified_by(model: nn.Module, shown: Tensor, ids: Sequence[Id] | None, see
     if isinstance(model, Defended):
         return model.classified(shown, ids, seed)
     return logits_of(model, shown)
+
+
+def read_by(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits as an attacker of these labels has to read them.
+
+    A model that refuses is not fooled by a refusal. So the logit of the refusal counts for the true
+    class, and the column falls away: the largest logit is another class's where the model is
+    fooled.
+
+    Args:
+        logits: [..., N, classes], with the column of the refusal where the model refuses.
+        labels: int64 [N], the true classes.
+    """
+    if not (isinstance(model, Defended) and model.refuses):
+        return logits
+    known, refusal = logits[..., :-1], logits[..., -1:]
+    own = labels.expand(known.shape[:-1])[..., None]
+    if int(labels.max()) >= known.shape[-1]:  # `check_labels` refuses it
+        return known
+    return known.scatter(-1, own, torch.maximum(known.gather(-1, own), refusal))
 
 
 @contextmanager

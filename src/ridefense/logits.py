@@ -10,7 +10,7 @@ from ridefense import usercode
 from ridefense.errors import InputError
 
 
-def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+def logits_of(classifier: nn.Module, images: Tensor, name: str | None = None) -> Tensor:
     """A classifier's logits, float [N, classes].
 
     An output with an attribute `logits`, as those of Hugging Face's transformers, stands for that.
@@ -18,13 +18,15 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     Args:
         classifier: pixels [N, C, H, W] to logits; code of anybody.
         images: float [N, C, H, W].
+        name: of the classifier in errors; by default `name_of`.
 
     Raises:
         InputError: if it returns anything else.
         UserCodeError: if it raises an error. Errors of ridefense and errors about memory, after
             which callers try smaller batches, are raised as they are.
     """
-    what = f"classifier {name_of(classifier)} on images {list(images.shape)}"
+    name = name or name_of(classifier)
+    what = f"classifier {name} on images {list(images.shape)}"
     found = unwrapped(usercode.call(what, lambda: classifier(images)))
     if not isinstance(found, Tensor) or (
         found.ndim != 2
@@ -34,7 +36,7 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
         or found.layout != torch.strided
         or found.device != images.device
     ):
-        _refuse(name_of(classifier), found, len(images))
+        _refuse(name, found, len(images))
     return found
 
 

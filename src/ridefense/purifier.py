@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ridefense.errors import InputError
 from ridefense.noise import Id
 
-Position = Literal["before", "inside"]
-"""Where a defence acts: on the images before the classifier, or on the classifier's own layers."""
+Position = Literal["before", "inside", "instead"]
+"""Where a defence acts: on the images before the classifier, on the classifier's own layers, or in
+its place, as a model of its own."""
 
 
 @runtime_checkable
@@ -40,7 +41,7 @@ class Purifier(Protocol):
 
     @property
     def position(self) -> Position:
-        """Where it acts; one that acts inside a classifier returns images as they are."""
+        """Where it acts; one that does not act before a classifier returns images as they are."""
 
     @property
     def takes_raw(self) -> bool:
@@ -114,6 +115,11 @@ class DefendedModel(nn.Module, ABC):
     purifier: Purifier
     gradient: GradientMode
     seed: int
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the last column of the logits says that the model refuses to answer."""
+        return False
 
     @abstractmethod
     def forward(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ridefense.purifier import Call, Purifier
+    from ridefense.whole import WholeModel
 
 
 @dataclass(frozen=True)
@@ -182,15 +183,68 @@ class UserFunction:
         return function(images, ids=ids, seed=seed)
 
 
+def load_model(name: str) -> "WholeModel":
+    """A defended model of your own: a defence that is a model by itself, see `WholeModel`.
+
+    Args:
+        name: "package.module:attribute", of a module that is installed or below the current
+            directory. The attribute is a model, from images to logits, or a class or function that
+            makes one when it is called without arguments.
+
+    Raises:
+        InputError: for another form of name, a name that does not exist, and what is no model.
+        UserCodeError: if code of your own fails.
+    """
+    from ridefense.whole import WholeModel
+
+    check_model(name)
+    found, is_made = _brought(name)
+    if not callable(found):
+        told = f"{name}() returned" if is_made else f"{name} is"
+        raise InputError(
+            f"{told} {_a(found)}; return an nn.Module, or a function from images to logits"
+        )
+    return WholeModel(cast("Callable[[Tensor], Tensor]", found), name)
+
+
+def check_model(name: str) -> None:
+    """Refuse what is no name of a defended model; nothing is imported.
+
+    Raises:
+        InputError: that names the form.
+    """
+    if not usercode.is_attribute(name):
+        raise InputError(f"the defended model is {name!r}; name it as package.module:attribute")
+
+
 def _own(name: str) -> "Purifier":
     from ridefense.defended import as_purifier
 
-    found = usercode.load(name)
+    found, is_made = _brought(name)
     if not callable(found):
-        raise InputError(f"{name} is a {type(found).__name__}; name a purifier or what makes one")
+        told = f"{name}() returned" if is_made else f"{name} is"
+        raise InputError(f"{told} {_a(found)}; name a purifier, or what returns one")
+    made = as_purifier(found)
+    return as_purifier(UserFunction(name)) if not is_made and inspect.isfunction(found) else made
+
+
+def _brought(name: str) -> tuple[object, bool]:
+    """The attribute of this name, or what it makes where it can be called without arguments.
+
+    Returns:
+        The object, and whether the attribute made it.
+    """
+    from torch import nn
+
+    found = usercode.load(name)
+    if not callable(found) or isinstance(found, nn.Module):  # whose call takes anything
+        return found, False
     try:
         inspect.signature(found).bind()
-    except (TypeError, ValueError):  # it needs images: it is a purifier itself
-        made = as_purifier(found)
-        return as_purifier(UserFunction(name)) if inspect.isfunction(found) else made
-    return as_purifier(usercode.call(f"{name}()", found))
+    except (TypeError, ValueError):  # it needs images: it is the defence itself
+        return found, False
+    return usercode.call(f"{name}()", found), True
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

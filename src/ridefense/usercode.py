@@ -5,11 +5,15 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ridefense.errors import InputError, RideError, UserCodeError
+
+if TYPE_CHECKING:
+    from torch import device as Device
 
 T = TypeVar("T")
 
@@ -82,9 +86,43 @@ def call(what: str, function: Callable[[], T]) -> T:
         raise failed(what, error) from error
 
 
+@contextmanager
+def seeded(seed: int, device: "Device") -> Iterator[None]:
+    """PyTorch's, NumPy's and Python's own generators: seeded inside, and outside as they were.
+
+    Args:
+        seed: of 32 bits.
+        device: whose generator of PyTorch is seeded beside the processor's.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+_NO_GPU = ("NVIDIA driver", "not compiled with CUDA", "No CUDA GPUs", "no CUDA-capable device")
+
+
 def failed(what: str, error: BaseException) -> UserCodeError:
     """The error for an exception in the user's code: `raise failed("…", error) from error`."""
-    return UserCodeError(f"{what} failed: {explained(error)}")
+    told = explained(error)
+    if any(sign in told for sign in _NO_GPU):
+        told += "; it needs a GPU: run it where there is one, or let it follow its images' device"
+    return UserCodeError(f"{what} failed: {told}")
 
 
 def explained(error: BaseException) -> str:

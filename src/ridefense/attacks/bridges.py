@@ -6,12 +6,10 @@ keep their ids. Where many images at once pay, on a GPU, `APGD` has AutoAttack's
 """
 
 import math
-import random
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +18,7 @@ from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Attack, Problem
 from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.objective import Objective
-from ridefense.defended import Defended, is_randomised
+from ridefense.defended import Defended, is_randomised, read_by
 from ridefense.errors import InputError, RideError
 from ridefense.images import cut_to_range
 from ridefense.logits import logits_of
@@ -59,7 +57,7 @@ class Bridge(Attack):
             model = Queried(
                 problem.model, image, label, id_, seed, self.purifier_seed, self.redraws
             )
-            with _seeded(seed, image.device), _told(self.name, image):
+            with usercode.seeded(seed, image.device), _told(self.name, image):
                 found = self._one(model, image, label, id_, seed, problem).detach()
             left_alone = torch.equal(found.to(image), image) and model.calls < _FEW
             if not (left_alone and model.random):
@@ -101,6 +99,7 @@ class Queried(nn.Module):
                 logits: Tensor = model(x, ids=[id_] * len(x), seed=own)
             else:
                 logits = logits_of(model, x)
+            logits = read_by(model, logits, label.expand(len(logits)))
             check_labels(label, logits.shape[1])
             return logits
 
@@ -128,24 +127,6 @@ def _told(name: str, image: Tensor) -> Iterator[None]:
             f"{name} fails on an image {list(image.shape[1:])} ({usercode.explained(error)}); "
             "use another attack, as PGD, or other images"
         ) from error
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Global generators seeded inside, and outside as they were."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def worst_of(problem: Problem, points: list[Tensor], label: Tensor, id_: int, draws: int) -> Tensor:

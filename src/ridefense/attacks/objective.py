@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ridefense.attacks.answers import Answers, Value, column
 from ridefense.attacks.diagnostics import Trace
 from ridefense.attacks.losses import Loss, check_labels, cross_entropy, log_odds, margin, unsquashed
-from ridefense.defended import classified_by, is_randomised, shown_by, views
+from ridefense.defended import classified_by, is_randomised, read_by, shown_by, views
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import named
@@ -106,7 +106,7 @@ class Objective:
                 views(self.model, images[part], self.ids_of(part), seed)[-1]
                 for part in torch.split(rows, self.batch)
             ]
-        return torch.cat(parts)
+        return read_by(self.model, torch.cat(parts), self.labels)
 
     def estimate(self, shown: Tensor, seed: int) -> Tensor:
         """The margin's gradient by what the classifier is shown, from the classifier's answers.
@@ -132,7 +132,7 @@ class Objective:
                 distance = _DISTANCES[sample % len(_DISTANCES)]
                 ahead, behind = (
                     margin(
-                        classified_by(self.model, (points + move * step).clamp(0, 1), ids, seed),
+                        self._classified((points + move * step).clamp(0, 1), ids, seed, labels),
                         labels,
                         targets,
                     )
@@ -141,6 +141,10 @@ class Objective:
                 slopes = ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0)
                 total += column(slopes) * step
         return (total / _DIRECTIONS).view_as(shown)
+
+    def _classified(self, shown: Tensor, ids: Sequence[int], seed: int, labels: Tensor) -> Tensor:
+        """Logits [N, classes] of what the classifier is shown, as `read_by` reads them."""
+        return read_by(self.model, classified_by(self.model, shown, ids, seed), labels)
 
     def _answers(
         self, images: Tensor, question: Sequence[int | str], differentiate: bool
@@ -162,7 +166,8 @@ class Objective:
         x = images[rows].detach().requires_grad_(differentiate)
         with torch.set_grad_enabled(differentiate):
             shown = shown_by(self.model, x, asked.ids, seed)
-            flat = classified_by(self.model, shown.flatten(0, 1), list(asked.ids), seed)
+            labels = asked.labels.repeat(len(shown))
+            flat = self._classified(shown.flatten(0, 1), list(asked.ids), seed, labels)
             seen = flat.view(*shown.shape[:2], -1)
             check_labels(asked.labels, seen.shape[-1])
             losses = torch.stack([asked._loss(logits) for logits in seen])

@@ -2,7 +2,7 @@ from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
 from .imagenet import Expected
 from .loading import expected, file_of, is_own, load, names
-from .probing import check_classes, probe, readable
+from .probing import check_classes, probe, readable, shape_taken
 from .training import Progress, count_correct, train
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "probe",
     "readable",
     "save",
+    "shape_taken",
     "train",
 ]

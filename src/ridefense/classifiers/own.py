@@ -1,4 +1,4 @@
-"""A classifier that a function of the user's makes."""
+"""A classifier of the user's: a module, or what a function makes."""
 
 from dataclasses import replace
 
@@ -13,18 +13,20 @@ _AS_IT_IS = Normalisation(mean=(0.0,), std=(1.0,))
 
 
 def called(name: str) -> Classifier:
-    """What the function "package.module:function" returns, as a classifier.
+    """The module "package.module:attribute", or what a function of that name returns.
 
     Raises:
-        InputError: if there is no such function, or if it returns no module.
+        InputError: if there is no such attribute, or if it is or returns no module.
         UserCodeError: if the import or the call fails.
     """
-    make = usercode.load(name)
-    if not callable(make) or isinstance(make, torch.nn.Module):
-        raise InputError(
-            f"{name} is a {type(make).__name__}; name a function that returns the classifier"
-        )
-    made = usercode.call(f"{name}()", make)
+    made = usercode.load(name)
+    if not isinstance(made, torch.nn.Module):
+        if not callable(made):
+            raise InputError(
+                f"{name} is a {type(made).__name__}; name a classifier, or a function that "
+                "returns one"
+            )
+        made = usercode.call(f"{name}()", made)
     if isinstance(made, Classifier):
         made.info = replace(made.info, name=name)
         return made.frozen()

@@ -35,7 +35,7 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
     try:
         logits = logits_of(classifier, pair)
     except UserCodeError as error:
-        takes = _taken(classifier, pair)
+        takes = shape_taken(classifier, pair)
         if takes is None:
             raise
         raise UserCodeError(f"{error}; it takes images {takes}") from error.__cause__
@@ -118,8 +118,13 @@ def readable(images: Dataset, count: int) -> Tensor:
     return torch.cat(found)
 
 
-def _taken(classifier: nn.Module, images: Tensor) -> str | None:
-    """A shape of images that a classifier takes, close to the given one; None if none is found."""
+def shape_taken(classifier: nn.Module, images: Tensor) -> str | None:
+    """A shape [C, H, W] of images that a classifier takes, close to the given one, or None.
+
+    Args:
+        classifier: that failed on the images.
+        images: [N, C, H, W].
+    """
     _, channels, height, _ = images.shape
     sides = sorted(_SIDES, key=lambda side: abs(side - height))
     for count, side in product(dict.fromkeys((channels, 3, 1)), sides):

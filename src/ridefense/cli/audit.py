@@ -8,6 +8,7 @@ import typer
 from ridefense.cli import defaults, machine, options, paths
 from ridefense.cli.console import bar
 from ridefense.cli.evaluate import UNCHECKED
+from ridefense.errors import InputError
 from ridefense.names import BudgetName
 
 BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1", "bit-depth:1")
@@ -18,7 +19,12 @@ def audit(
     dataset: options.Dataset = "digits",
     classifier: options.Classifier = None,
     network: options.Network = None,
-    purifier: Annotated[str, options.purifier("what is audited; see list")] = "ride",
+    purifier: Annotated[str | None, options.purifier("what is audited; see list  [ride]")] = None,
+    defended: Annotated[
+        str | None,
+        options.defended("what is audited: a model of yours that is a defence by itself"),
+    ] = None,
+    static: options.Static = None,
     preset: options.Preset = None,
     eps: options.Radii = None,
     images: options.Images = 100,
@@ -49,7 +55,9 @@ def audit(
     ] = None,
     debug: options.Debug = False,
 ) -> None:
-    """Attack a purifier and write a verdict.
+    """Attack a defence and write a verdict.
+
+    The defence is a purifier, or a model that is a defence by itself (--defended).
 
     It is attacked with every attack of a budget that applies. For comparison the same attacks are
     run on no defence, other purifiers and adversarially trained classifiers. Cheap attacks come
@@ -64,27 +72,33 @@ def audit(
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
       ridefense audit --dataset cifar10 --hardened r18-adv.safetensors
       ridefense audit --purifier lab:Denoiser --images 8
+      ridefense audit --defended lab:ensemble --static lab:plain --images 8
     """
+    if purifier is not None and defended is not None:
+        raise InputError(
+            f"purifier is {purifier!r} and defended {defended!r}; one audit has one subject"
+        )
+    audited = [] if defended else [purifier or "ride"]
     others = list(dict.fromkeys(beside or BESIDE))
-    paths.check_preset(preset, [purifier, *others])
+    paths.check_preset(preset, [*audited, *others])
     from ridefense.audit import BUDGETS, CURVE, Audit, carry_out, failed
     from ridefense.cli.report import show_audit
 
     own = defaults.of(dataset, network)
     device = machine.device(device)
     folder = folder or Path("runs", "audit")
+    ((name, defence),) = options.defences(
+        audited, [defended] if defended else [], preset, own.network, engine
+    ).items()
     declared = Audit(
         dataset=dataset,
-        classifier=classifier or own.classifier,
-        name=_folder(paths.run_folder(purifier, preset)),
-        purifier=options.made(purifier, preset, own.network, engine),
+        classifier=options.static(static, classifier, defended, own.classifier),
+        name=_folder(name),
+        purifier=defence,
         radii=tuple(dict.fromkeys(eps or [own.eps])),
         budget=BUDGETS[budget],
         curve=CURVE if BUDGETS[budget].thorough else CURVE[-1:],
-        beside={
-            paths.run_folder(other, preset): options.made(other, preset, own.network, engine)
-            for other in others
-        },
+        beside=options.defences(others, [], preset, own.network, engine),
         hardened=tuple(hardened or _shipped(own.classifier)),
         limit=images,
         batch=own.batch_on(device),

@@ -20,6 +20,11 @@ def certify(
     purifier: Annotated[
         list[str] | None, options.purifier("see list; may be repeated  [none]")
     ] = None,
+    defended: Annotated[
+        list[str] | None,
+        options.defended("a model of yours that is a defence by itself; may be repeated"),
+    ] = None,
+    static: options.Static = None,
     preset: options.Preset = None,
     n: Annotated[int, typer.Option(min=1, help="draws that count the class of an image")] = 10_000,
     n0: Annotated[int, typer.Option(min=1, help="draws that choose the class")] = 100,
@@ -56,7 +61,7 @@ def certify(
       ridefense certify --sigma 0.5 --purifier blur:0.9 --purifier none --images 20 --n 1000
       ridefense certify --dataset mnist --sigma 0.25 --purifier lines --images 500 --workers 2
     """
-    named = list(dict.fromkeys(purifier or ["none"]))
+    named = list(dict.fromkeys(purifier or ([] if defended else ["none"])))
     paths.check_preset(preset, named)
     from ridefense.certify import Certification, page, read_certificates, write
     from ridefense.certify import certify as run
@@ -64,11 +69,13 @@ def certify(
     own = defaults.of(dataset, network)
     device = machine.device(device)
     folder = folder or Path("runs", f"certify-{Path(dataset).name}")
+    defences = options.defences(named, defended or (), preset, own.network, engine)
+    attacked = options.static(static, classifier, defended, own.classifier)
     declared = {
-        f"{paths.run_folder(name, preset)}-sigma-{sigma:g}": Certification(
+        f"{name}-sigma-{sigma:g}": Certification(
             dataset=dataset,
-            classifier=classifier or own.classifier,
-            purifier=options.made(name, preset, own.network, engine),
+            classifier=attacked,
+            purifier=defence,
             limit=images,
             sigma=sigma,
             n0=n0,
@@ -78,7 +85,7 @@ def certify(
             seed=seed,
             device=device,
         )
-        for name in named
+        for name, defence in defences.items()
     }
     computed = machine.workers(workers, ray)
     runs.each(declared, folder, "images", lambda one, where, told: run(one, where, told, computed))

@@ -20,6 +20,11 @@ def evaluate(
     purifier: Annotated[
         list[str] | None, options.purifier("see list; may be repeated  [ride]")
     ] = None,
+    defended: Annotated[
+        list[str] | None,
+        options.defended("a model of yours that is a defence by itself; may be repeated"),
+    ] = None,
+    static: options.Static = None,
     preset: options.Preset = None,
     attack: options.Attack = "bpda",
     eps: options.Radii = None,
@@ -50,9 +55,10 @@ def evaluate(
 
     fgsm and pgd know the classifier only: adversarial images are made on the bare classifier, and
     shown to the defence (gray box). The other attacks know the purifier too (white box). bpda is
-    the paper's. held differentiates the network that ride or dae fits to an image, and fits it
-    again only now and then. apgd and autoattack use the best derivative of the purifier. They and
-    square run the purifier hundreds or thousands of times for each image.
+    the paper's; of a model that is a defence by itself it is PGD. held differentiates the network
+    that ride or dae fits to an image, and fits it again only now and then. apgd and autoattack use
+    the best derivative of the purifier. They and square run the purifier hundreds or thousands of
+    times for each image.
 
     \b
     Examples:
@@ -62,8 +68,9 @@ def evaluate(
       ridefense evaluate --purifier ride --purifier dae --attack held --eps 8/255 --images 20
       ridefense evaluate --dataset mnist --images 1000 --workers 4
       ridefense evaluate --purifier lab:Denoiser --images 20
+      ridefense evaluate --defended lab:ensemble --static lab:plain --attack apgd
     """
-    named = list(dict.fromkeys(purifier or ["ride"]))
+    named = list(dict.fromkeys(purifier or ([] if defended else ["ride"])))
     paths.check_preset(preset, named)
     from ridefense.evaluate import Evaluation, run
     from ridefense.evaluate.sharing import GrayBoxImages
@@ -73,12 +80,13 @@ def evaluate(
     device = machine.device(device)
     folder = folder or Path("runs", Path(dataset).name)
     declared = {}
-    for name in named:
-        defence = options.made(name, preset, own.network, engine)
+    attacked = options.static(static, classifier, defended, own.classifier)
+    defences = options.defences(named, defended or (), preset, own.network, engine)
+    for name, defence in defences.items():
         threats = [threat(attack, radius, step_size, steps, defence) for radius in eps or [own.eps]]
-        declared[paths.run_folder(name, preset)] = Evaluation(
+        declared[name] = Evaluation(
             dataset=dataset,
-            classifier=classifier or own.classifier,
+            classifier=attacked,
             purifier=defence,
             threats=tuple(threat for threat in threats if threat),
             limit=images,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ridefense import names, purifiers
-from ridefense.cli import threats
+from ridefense.cli import paths, threats
 from ridefense.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ def _purifier(text: str) -> str:
     return text
 
 
+def _model(text: str) -> str:
+    purifiers.check_model(text)
+    return text
+
+
 PURIFIER = "NAME[:NUMBER]|module:attribute"
 """How a purifier is named."""
 
@@ -102,6 +107,19 @@ def purifier(help: str) -> Any:
     )
 
 
+def defended(help: str) -> Any:
+    """An option that names a model of the user's that is a defence by itself."""
+    return typer.Option("--defended", parser=_model, metavar="module:attribute", help=help)
+
+
+Static = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE|module:attribute",
+        help="the undefended counterpart of --defended: compared with it, and source of transfers "
+        "to it  [the classifier made for the data set]",
+    ),
+]
 Debug = Annotated[
     bool,
     typer.Option("--debug", help="show the traceback of an error", callback=_debug, is_eager=True),
@@ -167,6 +185,56 @@ WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that sha
 RayAddress = Annotated[
     str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
 ]
+
+
+def static(given: str | None, classifier: str | None, defended: object, own: str) -> str:
+    """The classifier of a command: the one to defend, or the counterpart of a defended model.
+
+    Args:
+        given: of `Static`.
+        classifier: of `Classifier`.
+        defended: what `--defended` names; falsy where nothing is named.
+        own: the one made for the data set.
+
+    Raises:
+        InputError: for a counterpart without a defended model, and for two classifiers.
+    """
+    if given is not None and not defended:
+        raise InputError(f"static is {given!r} without --defended; name the classifier instead")
+    if given is not None and classifier is not None:
+        raise InputError(
+            f"static is {given!r} and classifier {classifier!r}, which say the same; leave one out"
+        )
+    return given or classifier or own
+
+
+def defences(
+    purifier: Iterable[str],
+    defended: Iterable[str],
+    preset: str | None,
+    network: names.NetworkName,
+    engine: names.EngineName,
+) -> "dict[str, Purifier]":
+    """The defences that a command names, by the names of their folders.
+
+    Args:
+        purifier: names of purifiers.
+        defended: names of models that are defences by themselves.
+
+    Raises:
+        InputError, UserCodeError: as `purifiers.load`; and where two have one folder.
+    """
+    found = {
+        paths.run_folder(name, preset): made(name, preset, network, engine) for name in purifier
+    }
+    for name in defended:
+        folder = paths.run_folder(name, None)
+        if folder in found:
+            raise InputError(
+                f"{name} is named as a purifier and as a defended model; leave one out"
+            )
+        found[folder] = purifiers.load_model(name)
+    return found
 
 
 def made(

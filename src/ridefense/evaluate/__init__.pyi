@@ -4,13 +4,14 @@ from .history import History
 from .lines import CLEAN, UNREADABLE
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from .records import RUNS, Records, RunFolder, find, read
-from .rows import Row
+from .rows import REFUSED, Row
 from .running import run
 from .workers import Here, Processes, Workers
 
 __all__ = [
     "CLEAN",
     "FAULTS",
+    "REFUSED",
     "RUNS",
     "UNREADABLE",
     "Chunk",

@@ -10,7 +10,7 @@ from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, source_of
 from ridefense.describe import Plain
-from ridefense.errors import InputError
+from ridefense.errors import InputError, UserCodeError
 from ridefense.estimators import Estimator, Preset
 from ridefense.evaluate import identity, loading
 from ridefense.files import check_name
@@ -19,6 +19,7 @@ from ridefense.networks import NETWORKS
 from ridefense.noise import check_seed
 from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier
+from ridefense.whole import WholeModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,9 @@ class Declaration:
         per_class: at most so many images a class; None for as they come.
         size: side in pixels that images are brought to; None for that which the classifier was
             made for, or else their own.
-        classifier: as `classifiers.load` takes it.
-        purifier: the defence; `Unchanged()` for none.
+        classifier: as `classifiers.load` takes it; of a `WholeModel` its undefended counterpart.
+        purifier: the defence: a purifier, a defence inside the classifier, or a `WholeModel`;
+            `Unchanged()` for none.
         batch: images a chunk, the unit of work; a kill loses at most one. Numbers may depend on it
             to rounding, so it is part of the declaration.
         device: where it is computed, "cpu" or "cuda".
@@ -70,10 +72,8 @@ class Declaration:
             InputError: if one is missing or they do not fit together.
         """
         loaded = self.find(check=True)
-        if self.purifier.position == "inside":
-            with torch.no_grad():  # a defence that finds no place in this classifier is refused
-                image = classifiers.readable(loaded.images, 1).to(self.device)
-                self.purifier.behind(loaded.classifier)(image)
+        if self.purifier.position != "before":
+            self._check_model(loaded)
         return loaded.images, loaded.classifier
 
     def loaded(self) -> tuple[Dataset, Classifier]:
@@ -89,6 +89,36 @@ class Declaration:
             InputError: as `load`.
         """
         return self.find(check=False).classes
+
+    def _check_model(self, loaded: loading.Loaded) -> None:
+        """Refuse a defence that finds no place in the classifier, or that does not fit the images.
+
+        Raises:
+            InputError: that names the defence.
+        """
+        defence = self.purifier
+        if isinstance(defence, WholeModel):  # another, for it may count its calls
+            defence = defence.treated(defence.treatment)
+        model = defence.behind(loaded.classifier)
+        image = classifiers.readable(loaded.images, 1).to(self.device)
+        try:
+            with torch.no_grad():
+                count = model(image).shape[1]
+        except UserCodeError as error:
+            takes = classifiers.shape_taken(model, image)
+            if takes is None:
+                raise
+            raise UserCodeError(f"{error}; it takes images {takes}") from error.__cause__
+        if count - model.refuses != loaded.classes:
+            own = f"{count - model.refuses} classes" + (" and refusals" if model.refuses else "")
+            remedy = (
+                "; if the last logit is a refusal, give the model the attribute refuses = True"
+                if count == loaded.classes + 1 and not model.refuses
+                else "; choose two models of the same classes"
+            )
+            raise InputError(
+                f"{defence.name} has {own}, {self.classifier} has {loaded.classes}{remedy}"
+            )
 
     def find(self, *, check: bool) -> loading.Loaded:
         """Its images and its classifier.

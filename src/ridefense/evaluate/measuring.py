@@ -19,7 +19,7 @@ from ridefense.evaluate import workers
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import History, Watch
 from ridefense.evaluate.lines import UNREADABLE
-from ridefense.evaluate.rows import Row
+from ridefense.evaluate.rows import REFUSED, Row
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
@@ -277,7 +277,7 @@ def _histories(
 
 @dataclass(frozen=True)
 class _Predictions:
-    """Classes of N images, -1 where the logits are not finite.
+    """Classes of N images, -1 where the logits are not finite, `REFUSED` for a refusal.
 
     Attributes:
         defended: on the final images, for each draw.
@@ -311,7 +311,10 @@ def _predictions(
 @torch.no_grad()
 def _predict(model: DefendedModel, purified: Tensor, ids: list[int], seed: int) -> list[int]:
     logits = model.classified(purified, ids, seed)
-    found: list[int] = torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1).tolist()
+    classes = torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1)
+    if model.refuses:
+        classes[classes == logits.shape[1] - 1] = REFUSED
+    found: list[int] = classes.tolist()
     return found
 
 

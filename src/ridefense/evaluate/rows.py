@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.evaluate.history import History
-from ridefense.evaluate.lines import Line
+from ridefense.evaluate.lines import CLEAN, Line
+
+REFUSED = -2
+"""The prediction of a defence that refuses to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +16,8 @@ class Row(Line):
 
     Attributes:
         predictions: of the defended classifier on the final image, one for each fresh draw of the
-            purifier's randomness; -1 where the logits were not finite.
+            purifier's randomness; -1 where the logits were not finite, `REFUSED` where it refused
+            to answer.
         bare: prediction of the classifier alone on the final image.
         rounded: the defended prediction on the final image rounded to 8 bits, in the first draw;
             None where the evaluation does not ask for it.
@@ -47,6 +51,22 @@ class Row(Line):
     peak_megabytes: float | None = None
     history: History | None = None
     search: Diagnostics | None = None
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """The predictions, where refusing an attacked image counts as its true class.
+
+        A defence that refuses a clean image is wrong, one that refuses an attacked image right.
+        """
+        return tuple(map(self._judge, self.predictions))
+
+    @property
+    def judged_rounded(self) -> int | None:
+        """`rounded`, likewise."""
+        return None if self.rounded is None else self._judge(self.rounded)
+
+    def _judge(self, prediction: int) -> int:
+        return self.label if prediction == REFUSED and self.attack != CLEAN else prediction
 
     def check(self) -> None:
         if not self.predictions:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ridefense.evaluate import Row
+from ridefense.evaluate import REFUSED, Row
 from ridefense.pages import Card, Gallery, Picture
 from ridefense.pages.pictures import as_webp, magnification, perturbation
 from ridefense.results import AttackResult
@@ -74,11 +74,13 @@ def _predicted(
 
 
 def _failed(row: Row) -> bool:
-    return row.predictions[0] != row.label
+    return row.judged[0] != row.label
 
 
 def _class(classes: list[str], number: int) -> str:
     """A class's name, or its number where it has none."""
+    if number == REFUSED:
+        return "refused"
     if number < 0:
         return "not finite"
     return str(classes[number]) if number < len(classes) else str(number)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ridefense.attacks.diagnostics import DISABLING
 from ridefense.describe import Plain
-from ridefense.evaluate import CLEAN, Row
+from ridefense.evaluate import CLEAN, REFUSED, Row
 from ridefense.results import frames, words
 from ridefense.results.paper import Stated, stated
 from ridefense.results.recorded import RecordedThreat
@@ -107,7 +107,7 @@ class AttackResult:
     def right(self) -> dict[int, list[bool]]:
         """For each image, in which draws the defence classifies it right."""
         return {
-            image: [prediction == row.label for row in rows for prediction in row.predictions]
+            image: [prediction == row.label for row in rows for prediction in row.judged]
             for image, rows in self.rows.items()
         }
 
@@ -120,7 +120,7 @@ class AttackResult:
     def elected(self) -> dict[int, bool]:
         """For each image, whether its class has more votes of the draws than any other."""
         return {
-            image: elects([p for row in rows for p in row.predictions], rows[0].label)
+            image: elects([p for row in rows for p in row.judged], rows[0].label)
             for image, rows in self.rows.items()
         }
 
@@ -132,7 +132,7 @@ class AttackResult:
             InputError: where there is no row.
         """
         groups = list(self.rows.values())
-        predictions = [[p for row in rows for p in row.predictions] for rows in groups]
+        predictions = [[p for row in rows for p in row.judged] for rows in groups]
         return score(predictions, [rows[0].label for rows in groups])
 
     @property
@@ -153,7 +153,7 @@ class AttackResult:
         if any(row.rounded is None for row in self._all):
             return None
         return Accuracy.of(
-            statistics.fmean(row.rounded == row.label for row in rows)
+            statistics.fmean(row.judged_rounded == row.label for row in rows)
             for rows in self.rows.values()
         )
 
@@ -195,6 +195,11 @@ class AttackResult:
     def faults(self) -> dict[str, int]:
         """How many rows have each fault, see `evaluate.FAULTS`."""
         return dict(Counter(fault for row in self._all for fault in row.faults))
+
+    @property
+    def refused(self) -> int:
+        """In how many draws the defence refused to answer, over all rows."""
+        return sum(prediction == REFUSED for row in self._all for prediction in row.predictions)
 
     @property
     def refits(self) -> int:

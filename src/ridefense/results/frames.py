@@ -40,7 +40,7 @@ def row_record(row: Row) -> Plain:
         "attack": row.attack,
         "seed": row.seed,
         "label": row.label,
-        "survival": row.predictions.count(row.label) / len(row.predictions),
+        "survival": row.judged.count(row.label) / len(row.predictions),
         "predictions": " ".join(map(str, row.predictions)),
         "bare": row.bare,
         "rounded": row.rounded,

@@ -13,6 +13,8 @@ NOTES = "Notes on the rows"
 
 UNMOVED = "the attack returned the clean image, which is still classified right"
 
+REFUSALS = "the defence refused, an error on clean images and a success on attacked ones"
+
 _UNSEARCHED = 0.1
 """Share of images that no attack could search, above which there is a warning."""
 
@@ -91,6 +93,9 @@ def facts(attack: AttackResult) -> Iterator[tuple[str, str]]:
             yield FAILURES[failure], f"{count} of {rows} rows"
     if attack.unmoved:
         yield UNMOVED, f"{attack.unmoved} of {len(attack.rows)} images"
+    if attack.refused:
+        draws = sum(map(len, attack.right.values()))
+        yield REFUSALS, f"{attack.refused} of {draws} draws"
     if attack.refits:
         yield "fits collapsed and were begun again", f"{attack.refits} fits"
 

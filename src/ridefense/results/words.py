@@ -30,6 +30,9 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
 }
 """The other purifiers by type: the name, and the one setting that is shown with it."""
 
+_USERS = ("UserFunction", "WholeModel")
+"""Defences of the user's that are known by a name."""
+
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1"}
 _ASKED = {"queries": "queries", "decisions": "decisions"}
 
@@ -62,6 +65,8 @@ def setting_of(purifier: Plain) -> float | None:
 def defence(purifier: Plain) -> str:
     """As "RIDE", "RIDE with a U-Net", "median 3", "none"."""
     own = kind(purifier)
+    if own in _USERS and isinstance(purifier.get("name"), str):
+        return str(purifier["name"])
     name = ESTIMATORS.get(own) or _FILTERS.get(own, (own, None))[0]
     if kind(_network(purifier)) == "UNet":
         name += " with a U-Net"
