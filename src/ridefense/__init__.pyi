@@ -15,6 +15,7 @@ from . import (
     pages,
     preset_files,
     presets,
+    purification,
     purifiers,
     report,
     results,
@@ -22,12 +23,13 @@ from . import (
     tuning,
 )
 from .defended import Defended
-from .errors import CollapseWarning, InputError, RideError
+from .errors import CollapseError, CollapseWarning, InputError, LongFitWarning, RideError
 from .estimate import Descent, Estimate, Moment
 from .estimators import DAE, DIP, IDIP, RIDE, Estimator, Preset
 from .filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from .images import IMAGENET, MNIST, Normalisation
 from .networks import NETWORKS, Network, UNet
+from .purification import Purify, purify
 from .settings import Settings, alpha_from_lambda
 from .whole import WholeModel
 
@@ -39,6 +41,7 @@ __all__ = [
     "MNIST",
     "NETWORKS",
     "RIDE",
+    "CollapseError",
     "CollapseWarning",
     "Defended",
     "Descent",
@@ -46,11 +49,13 @@ __all__ = [
     "Estimator",
     "GaussianBlur",
     "InputError",
+    "LongFitWarning",
     "Median",
     "Moment",
     "Network",
     "Normalisation",
     "Preset",
+    "Purify",
     "RideError",
     "Settings",
     "TVBregman",
@@ -75,7 +80,9 @@ __all__ = [
     "pages",
     "preset_files",
     "presets",
+    "purification",
     "purifiers",
+    "purify",
     "report",
     "results",
     "rivals",

@@ -8,8 +8,11 @@ says how often that happens.
 import torch.nn.functional as F
 from torch import Tensor
 
-# Shares of the image's own contrast or colour, and the colour of an image that is nearly grey.
-_CONSTANT, _CONTRAST, _COLOUR, _GREY = 0.1, 0.25, 0.2, 0.015
+# Shares of the image's own contrast or colour.
+_CONSTANT, _CONTRAST, _COLOUR = 0.1, 0.25, 0.2
+# The colour of an image that is nearly grey, and the contrast of one that is nearly flat.
+_GREY, _FLAT = 0.015, 0.015
+_LEVEL = 0.1
 _GRID = 8
 
 
@@ -28,16 +31,22 @@ def is_collapsed(images: Tensor, estimates: Tensor) -> Tensor:
     Both are measured on an 8×8 grid of means, where noise averages out. Contrast is the standard
     deviation of a channel over the grid: less than a quarter of the image's is too little. Colour
     is that of the channels' distances from their mean: less than a fifth of the image's is too
-    little, unless the image itself has next to none.
+    little. An image that has next to none, of contrast or of colour (0.015), cannot lose it. The
+    estimate of one without contrast, as a sky, is collapsed if it has another brightness or
+    colour: its distance on the grid is above 0.1, root mean square.
 
     Args:
         images, estimates: [N, C, H, W].
     """
     images, estimates = images.detach(), estimates.detach()
-    flat = contrast(estimates) < _CONTRAST * contrast(images)
+    own = contrast(images)
+    without_contrast = (own > _FLAT) & (contrast(estimates) < _CONTRAST * own)
+    moved = (_coarse(estimates) - _coarse(images)).square().mean(dim=(1, 2, 3)).sqrt()
+    displaced = (own <= _FLAT) & (moved > _LEVEL)
     own = colour(images)
     colourless = (own > _GREY) & (colour(estimates) < _COLOUR * own)
-    return flat | colourless | ~estimates.isfinite().flatten(1).all(dim=1)
+    broken = ~estimates.isfinite().flatten(1).all(dim=1)
+    return without_contrast | displaced | colourless | broken
 
 
 def contrast(images: Tensor) -> Tensor:

@@ -239,9 +239,16 @@ def _check_pixels(images: Tensor) -> None:
 
 
 class Before:
-    """Base of the defences that act on images before the classifier sees them."""
+    """Base of the defences that act on images before the classifier sees them.
+
+    Attributes:
+        takes_raw: whether `raw` takes pixels beyond [0, 1].
+        is_local: whether a pixel's result depends on its surroundings alone, so that a large image
+            may be purified in tiles.
+    """
 
     takes_raw: bool = False
+    is_local: ClassVar[bool] = False
 
     @property
     def stand_ins(self) -> tuple[nn.Module, ...]:

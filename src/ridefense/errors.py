@@ -8,8 +8,16 @@ class RideError(Exception):
     """Base of every error that ridefense raises on purpose."""
 
 
+class CollapseError(RideError):
+    """An estimate lost the contrast or the colours of its image, and `on_collapse` is "raise"."""
+
+
 class CollapseWarning(UserWarning):
     """An estimate lost the contrast or the colours of its image."""
+
+
+class LongFitWarning(UserWarning):
+    """Fits will take minutes or hours, and nothing tells their progress."""
 
 
 class InputError(RideError, ValueError):

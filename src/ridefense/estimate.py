@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ridefense import engines
 from ridefense.collapse import is_collapsed, is_constant
-from ridefense.engines import Progress, Start, eager
-from ridefense.errors import CollapseWarning, InputError, RideError
+from ridefense.engines import Progress, Start, eager, image_size
+from ridefense.errors import CollapseError, CollapseWarning, InputError
 from ridefense.images import check_images, cut_to_range
+from ridefense.long_fits import warn_if_long
 from ridefense.noise import Id, Keys, Stream
 from ridefense.settings import Settings
 
@@ -133,7 +134,7 @@ def estimate(
 
     Raises:
         InputError: for images or settings that do not fit together.
-        RideError: where an estimate collapsed and `on_collapse` is "raise".
+        CollapseError: where an estimate collapsed and `on_collapse` is "raise".
     """
     check_images(images, bounded=bounded)
     channels = settings.network.channels[0]
@@ -152,6 +153,8 @@ def estimate(
         settings = replace(settings, crop=None)
     if every is not None and every < 1:
         raise InputError(f"every is {every}; use a whole number of at least 1")
+    if progress is None and callback is None:
+        warn_if_long([(settings, image_size(images))] * len(images), images)
     began = time.perf_counter()
     if not differentiable:
         images = images.detach()
@@ -324,7 +327,7 @@ def _after_collapse(settings: Settings, value: Tensor, images: Tensor, which: Te
         return value
     told = f"{len(rows)} of {len(value)} estimates lost their image's contrast or colours"
     if settings.on_collapse == "raise":
-        raise RideError(
+        raise CollapseError(
             f"{told} (images {', '.join(map(str, rows[:10]))}{', …' if rows[10:] else ''} of the "
             "batch); use another preset, more refits, or on_collapse='input'"
         )

@@ -29,6 +29,8 @@ class NetworkPurifier(Before, ABC):
     """Whether it optimises at test time."""
     takes_raw = True
     """Whether `raw` takes pixels beyond [0, 1]."""
+    is_local = True
+    """A large image may be purified in tiles, each with a network of its own."""
     differentiable = False
     """The modes of `ridefense.gradients` differentiate a fit; PyTorch by itself does not."""
 

@@ -28,6 +28,7 @@ class Filter(Before):
     takes_raw = True
     is_randomised = False
     is_dynamic = False
+    is_local = True
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
@@ -27,17 +27,6 @@ MAX_PIXELS = 64_000_000
 
 # Formats whose decoders run no interpreter (EPS starts Ghostscript) and read no other file.
 _READ = ("PNG", "JPEG", "MPO", "BMP", "DIB", "PPM", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes each value of the EXIF tag Orientation."""
-
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Source = str | os.PathLike[str] | IO[bytes]
 
@@ -118,8 +107,6 @@ def load_image(path: str | os.PathLike[str]) -> Tensor:
         InputError: for a file that is missing, corrupt, no image, of more than 8 bits a channel,
             or of more than 64 megapixels.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path} is no file; pass the path of an image")
     return tensor(opened(path, str(path))).float() / 255
 
 
@@ -147,18 +134,45 @@ def save_image(image: Tensor, path: str | os.PathLike[str]) -> None:
     write_atomically(path, encoded.getvalue())
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A file's image, decoded and upright, in its own mode.
+
+    Attributes:
+        image: with the file's metadata in `image.info`, the orientation in its EXIF data reset.
+        format: Pillow's name of the file's format, as "JPEG".
+        frames: of an animation or a file of several pages; `image` is the first.
+    """
+
+    image: Image.Image
+    format: str
+    frames: int
+
+
 def opened(source: Source, name: str) -> Image.Image:
     """A decoded image in mode L or RGB, upright; `name` is what an error calls it.
 
     Raises:
         InputError: as `load_image`.
     """
+    return _eight_bit(decoded(source, name).image)
+
+
+def decoded(source: Source, name: str) -> Decoded:
+    """A file's image in its own mode, upright; `name` is what an error calls it.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
+        raise InputError(f"{name} is no file; pass the path of an image")
     try:
         with _undecoded(source) as image:
             unfit = _unfit(image)
             if unfit is None:
+                frames = getattr(image, "n_frames", 1)
                 image.load()
-                return _eight_bit(_upright(image))
+                return Decoded(_upright(image), image.format or "", frames)
     except Image.DecompressionBombError:
         unfit = _TOO_LARGE
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
@@ -290,8 +304,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+    """The image as its EXIF orientation says, which is removed from its metadata."""
+    if _orientation(image) not in range(2, 9):
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ridefense.errors import RideError
+from ridefense.progress import Move, terminal_bar
 
 if TYPE_CHECKING:
     from ridefense.pages import Document
@@ -22,13 +23,6 @@ PAUSE = 10.0
 
 class ReaderGone(Exception):
     """The reader of standard output has closed it, as `head` does."""
-
-
-class Move(Protocol):
-    """Moves a bar."""
-
-    def __call__(self, doing: str, done: float, total: float, detail: str = "") -> None:
-        """What is being done, how much of how much is, and what changes all the time."""
 
 
 def prepare() -> None:
@@ -78,38 +72,8 @@ def bar(unit: str) -> Iterator[Move]:
     if not sys.stderr.isatty():
         yield _lines(unit)
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True, highlight=False, emoji=False)
-    progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task("")
-
-    def move(doing: str, done: float, total: float, detail: str = "") -> None:
-        progress.start()  # only now: what is refused before it begins shows no bar
-        description = f"{doing}, {detail}" if detail else doing
-        progress.update(task, description=description, completed=done, total=total)
-
-    try:
+    with terminal_bar(unit) as move:
         yield move
-    finally:
-        progress.stop()
 
 
 def _lines(unit: str) -> Move:

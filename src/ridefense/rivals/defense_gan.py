@@ -36,6 +36,7 @@ class DefenseGAN(RandomFilter):
     generator: Generator | None = None
     differentiable = False
     is_dynamic = True
+    is_local = False
 
     def __post_init__(self) -> None:
         check_whole("restarts", self.restarts, 1)

@@ -27,6 +27,7 @@ class ResizeAndPad(RandomFilter):
     """
 
     smallest: float = 299 / 331
+    is_local = False
 
     def __post_init__(self) -> None:
         check_share("smallest", self.smallest)
