@@ -74,6 +74,9 @@ PURIFIERS: Mapping[str, Entry] = {
         "rivals:ActivationPruning", "random activations pruned", "share", 1.0
     ),
     "defense-gan": Entry("rivals:DefenseGAN", "projection on a generator of digits"),
+    "anti-adversary": Entry("rivals:AntiAdversary", "a surer predicted class", "rate", 0.15),
+    "hedge": Entry("rivals:HedgeDefence", "higher losses of all classes", "eps", 0.031),
+    "soap": Entry("rivals:SOAP", "an easier self-supervised task, on MNIST", "eps", 0.1),
 }
 """What `load` knows by name."""
 

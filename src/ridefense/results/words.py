@@ -26,6 +26,9 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
     "PixelDeflection": ("pixel deflection", "deflections"),
     "ActivationPruning": ("activation pruning", "share"),
     "DefenseGAN": ("Defense-GAN", None),
+    "AntiAdversary": ("anti-adversary", "rate"),
+    "HedgeDefence": ("hedge defence", "eps"),
+    "SOAP": ("SOAP", "eps"),
     "Wavelet": ("wavelet", "sigma"),
 }
 """The other purifiers by type: the name, and the one setting that is shown with it."""
