@@ -11,6 +11,7 @@ from torch import Tensor
 import ridefense
 
 SOURCES = str(Path(ridefense.__file__).parents[1])
+TESTS = str(Path(__file__).parent)
 COMMAND = (sys.executable, "-m", "ridefense")
 
 

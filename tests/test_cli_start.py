@@ -10,6 +10,7 @@ import commands
 HEAVY = {
     "PIL",
     "datasets",
+    "fastapi",
     "jinja2",
     "matplotlib",
     "numpy",
@@ -33,6 +34,7 @@ COMMANDS = (
     "purify",
     "report",
     "reproduce",
+    "serve",
     "train-classifier",
     "tune",
 )
@@ -84,6 +86,8 @@ def test_help_needs_nothing_heavy(words):
         ("reproduce", "nothing"),
         ("reproduce", "all", "--scale", "nothing"),
         ("purify", "a.png", "b.txt"),
+        ("serve", "--port", "x"),
+        ("serve", "--purifier", "median", "--preset", "fast"),
         ("purify", "a.png", "b.png", "--engine", "nothing"),
         ("train-classifier", "mnist-cnn", "--dataset", "digits", "--out", "x.pt"),
     ],

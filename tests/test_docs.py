@@ -42,6 +42,7 @@ PARTS = [
     "report",
     "results",
     "rivals",
+    "serve",
     "tuning",
 ]
 PUBLIC = ["ridefense", *(f"ridefense.{part}" for part in PARTS)]

@@ -14,6 +14,7 @@ from ridefense.cli.listing import listing
 from ridefense.cli.purify import purify
 from ridefense.cli.report import report
 from ridefense.cli.reproduce import reproduce
+from ridefense.cli.serve import serve
 from ridefense.cli.train import train_classifier
 from ridefense.cli.tune import tune
 
@@ -53,6 +54,7 @@ app.command()(audit)
 app.command()(certify)
 app.command()(reproduce)
 app.command()(report)
+app.command()(serve)
 app.command()(train_classifier)
 app.command("list")(listing)
 
