@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ridefense import engines
+from ridefense import counting, engines
 from ridefense.describe import Plain, describe_by_weights
 from ridefense.engines.differentiable import TailFits
 from ridefense.errors import InputError, check_whole
@@ -81,7 +81,8 @@ class Trajectory(GradientMode):
         settings = settings_for(purify, images)
         if settings is None:
             return Identity().views(purify, images, ids=ids, seed=seed)
-        purified = estimate(settings, images.detach(), ids=ids, seed=seed)
+        with counting.purification(len(images)):
+            purified = estimate(settings, images.detach(), ids=ids, seed=seed)
         earlier = purified.x_est[:-1].to(images.dtype)
         return moving_with(torch.cat((earlier, purified.value[None])), images)
 
@@ -255,5 +256,6 @@ def _through_the_fit(
     def start(settings: Settings, x: Tensor, keys: Keys) -> tuple[str, engines.Fits]:
         return "differentiable", TailFits(settings, x, keys, tail)
 
-    found = estimate(fitted, images, ids=ids, seed=seed, start=start, differentiable=True)
+    with counting.purification(len(images)):
+        found = estimate(fitted, images, ids=ids, seed=seed, start=start, differentiable=True)
     return found.value[None]

@@ -6,7 +6,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from ridefense import usercode
+from ridefense import counting, usercode
 from ridefense.errors import InputError
 
 
@@ -37,6 +37,7 @@ def logits_of(classifier: nn.Module, images: Tensor, name: str | None = None) ->
         or found.device != images.device
     ):
         _refuse(name, found, len(images))
+    counting.passed(found)
     return found
 
 

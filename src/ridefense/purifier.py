@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ridefense import counting
 from ridefense.errors import InputError
 from ridefense.noise import Id
 
@@ -180,7 +181,8 @@ def purified_by(purifier: Call, images: Tensor, ids: Sequence[Id] | None, seed: 
             their device, or has changed the images.
     """
     before = images.detach().clone()
-    found = purifier(images, ids=ids, seed=seed)
+    with counting.purification(len(images)):
+        found = purifier(images, ids=ids, seed=seed)
     if not isinstance(found, Tensor) or found.shape != images.shape:
         made = tuple(found.shape) if isinstance(found, Tensor) else named(found)
         raise InputError(

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ridefense.attacks.diagnostics import Diagnostics, Trace, diagnostics
 from ridefense.attacks.norms import NORMS, NormName, project
+from ridefense.counting import counting
 from ridefense.defended import Defended, evaluating
 from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
@@ -27,7 +28,7 @@ Asks = Literal["gradients", "queries", "decisions", "nothing"]
 
 @dataclass(frozen=True)
 class Cost:
-    """About what an attack does to one image, before it is evaluated.
+    """What an attack does to one image, before it is evaluated: about, or as it was counted.
 
     Attributes:
         purifications: runs of the purifier, or work worth as much.
@@ -51,10 +52,12 @@ class AttackOutcome:
     Attributes:
         images: adversarial images [N, C, H, W].
         diagnostics: of each image's search.
+        cost: what was counted, the mean over the images.
     """
 
     images: Tensor
     diagnostics: tuple[Diagnostics, ...]
+    cost: Cost
 
 
 class Attack(ABC):
@@ -144,12 +147,14 @@ class Attack(ABC):
         traces: list[Trace] = []
         token = _TRACES.set(traces)
         try:
-            found = self(model, images, labels, ids=ids, seed=seed, progress=progress)
+            with counting() as counts:
+                found = self(model, images, labels, ids=ids, seed=seed, progress=progress)
         finally:
             _TRACES.reset(token)
+        each = (round(count / len(images)) for count in astuple(counts))
         # A transfer has no search of its own, but its source's.
         searched = max(traces, key=lambda trace: trace.steps, default=None)
-        return AttackOutcome(found, diagnostics(searched, images, found))
+        return AttackOutcome(found, diagnostics(searched, images, found), Cost(*each))
 
     def settings(self) -> Plain:
         """Everything that decides the attack, as JSON data.

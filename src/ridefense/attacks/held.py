@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ridefense import counting
 from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Cost
 from ridefense.attacks.descent import PGD, Ascent
@@ -98,7 +99,8 @@ class _Held(Defended):
         self.fits = [self._fit(ids, seed) for ids in draws]
 
     def _fit(self, ids: Sequence[int], seed: int) -> tuple[Keys, Estimate]:
-        found = estimate(self.settings, self.images, ids=ids, seed=seed)
+        with counting.purification(len(self.images)):
+            found = estimate(self.settings, self.images, ids=ids, seed=seed)
         keys = Keys.of(seed, ids, len(self.images), self.images.device)
         return Keys(keys.seed, keys.ids, found.attempts), found
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ridefense.attacks.base import Cost
 from ridefense.audit.checks import Check, Outcome, sanity
 from ridefense.audit.findings import Findings, gather
 from ridefense.audit.plots import convergence, over_radius
@@ -207,17 +208,26 @@ def _by_ball(findings: Findings) -> Iterator[Table]:
         Column("8 bits", "number"),
         Column("s/image", "number"),
     )
+    counted = tuple(Column(name, "number") for name in ("Purified", "Forward", "Backward"))
     for ball in findings.balls:
         attacks = [*subject.at(*ball), *subject.at(*ball, seed_known=True)]
         attacks.sort(key=lambda attack: attack.accuracy.fraction)
         noise = subject.noise(*ball)
+        shown = [*attacks, *([noise] if noise else [])]
+        are_counted = any(attack.cost for attack in shown)
+        told = "The strongest first."
+        if any(map(has_images, attacks)):
+            told += " An attack's name leads to its images."
+        if are_counted:
+            told += (
+                " Purified, forward, backward: how often an image was purified, and passed through "
+                "the classifier, by the attack."
+            )
         yield Table(
             f"{subject.title} at {words.ball(*ball)}, attack by attack",
-            columns,
-            [_attack(attack) for attack in (*attacks, *([noise] if noise else []))],
-            "The strongest first. An attack's name leads to its images."
-            if any(map(has_images, attacks))
-            else "The strongest first.",
+            (*columns, *counted) if are_counted else columns,
+            [[*_attack(a), *(_asked(a.cost) if are_counted else [])] for a in shown],
+            told,
         )
 
 
@@ -233,6 +243,12 @@ def _attack(attack: AttackResult) -> list[str | Cell]:
         _percent(rounded.fraction) if rounded else NOTHING,
         number(attack.attack_seconds, seconds(attack.attack_seconds)),
     ]
+
+
+def _asked(cost: Cost | None) -> list[Cell]:
+    if cost is None:
+        return [NOTHING] * 3
+    return [number(cost.purifications), number(cost.forwards), number(cost.backwards)]
 
 
 _TONES: dict[Outcome, Tone] = {"passed": "good", "failed": "bad", "not run": ""}
@@ -261,6 +277,13 @@ def _costs(defences: tuple[DefenceResult, ...]) -> Table:
 
 def _missing(defences: tuple[DefenceResult, ...]) -> Iterator[str]:
     for defence in defences:
+        for label, rows in defence.errors.items():
+            title = defence.attack(label).full_title
+            first = rows[0]
+            yield (
+                f"{defence.title}: {title}: {len(rows)} images ended in an error, the first "
+                f"({first.image}): {first.error} ({'; '.join(first.faults)})"
+            )
         if defence.unfinished:
             names = "; ".join(attack.full_title for attack in defence.unfinished)
             yield f"{defence.title}: not run or not finished: {names}."

@@ -146,6 +146,7 @@ class Audit:
             draws=self.draws,
             batch=self.batch,
             device=self.device,
+            tolerant=True,
         )
         _, model = bare.load()
         found = [

@@ -1,7 +1,7 @@
 from .cluster import Cluster
 from .evaluation import Evaluation, Threat
 from .history import History
-from .lines import CLEAN, UNREADABLE
+from .lines import CLEAN, FAILED, UNREADABLE
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from .records import RUNS, Records, RunFolder, find, read
 from .rows import REFUSED, Row
@@ -10,6 +10,7 @@ from .workers import Here, Processes, Workers
 
 __all__ = [
     "CLEAN",
+    "FAILED",
     "FAULTS",
     "REFUSED",
     "RUNS",

@@ -99,6 +99,8 @@ class Evaluation(Declaration):
         draws: how often a randomised defence is run on each final image; k ≥ 5 for a report.
         every: gradient steps between the moments of a fit that rows keep as its `History`, in the
             first draw; None keeps none.
+        tolerant: whether an error of an attack or a defence on an image becomes a fault of its row;
+            by default it ends the run. It changes no number, so it identifies no result.
         rounded: whether the final images are also purified after rounding to 8 bits, as they would
             be in a file; it costs as much as one more draw.
     """
@@ -108,6 +110,7 @@ class Evaluation(Declaration):
     draws: int = 5
     every: int | None = None
     rounded: bool = True
+    tolerant: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,9 @@ CLEAN = "none"
 UNREADABLE = "unreadable"
 """The fault of a row whose image could not be decoded: it says nothing else, and is not scored."""
 
+FAILED = "attack failed"
+"""The fault of a row whose attack ended in an error: its image counts as not attacked."""
+
 _Record = TypeVar("_Record")
 
 Key = tuple[str, int, int]

@@ -1,7 +1,7 @@
 """A batch of images under one attack: attacked, purified, classified and compared."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,30 +9,37 @@ from torch import Tensor
 
 from ridefense import memory
 from ridefense.attacks import AttackOutcome
+from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.errors import InputError
+from ridefense.errors import InputError, RideError
 from ridefense.estimate import Estimate
 from ridefense.estimators import Estimator
 from ridefense.evaluate import workers
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import History, Watch
-from ridefense.evaluate.lines import UNREADABLE
+from ridefense.evaluate.lines import FAILED, UNREADABLE
 from ridefense.evaluate.rows import REFUSED, Row
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
 from ridefense.purifier import DefendedModel, Purifier, purified_by
+from ridefense.usercode import explained
+
+DEFENCE_FAILED = "defence failed"
+"""The fault of a row whose defence ended in an error."""
 
 FAULTS = {
     "nan": "the attack's image had NaN or infinity; those pixels were taken from the clean image",
     "range": "the attack's image left [0, 1]; it was clamped",
     "eps": "the attack's image is further from the clean one than ε",
     "purifier": "the purified image had NaN or infinity in some draw",
+    DEFENCE_FAILED: "the defence ended in an error, which counts as a wrong answer",
+    FAILED: "the attack ended in an error; the image counts as not attacked",
     UNREADABLE: "the image could not be decoded; it is left out of n",
 }
-"""What a row may say was wrong with an image. All but the last kind are evaluated as well."""
+"""What a row may say was wrong with an image. All but the last three are evaluated as well."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,39 @@ class _Batch:
     ids: list[int]
     labels: list[int]
 
+    def only(self, i: int) -> "_Batch":
+        """The image at a place, by itself."""
+        return _Batch(self.images[i : i + 1], self.ids[i : i + 1], self.labels[i : i + 1])
+
 
 @dataclass(frozen=True)
 class _Attacked:
-    """What an attack made of a batch: images that a purifier can take, and of each image what was
-    wrong with it and how it was searched for."""
+    """What an attack made of N images.
+
+    Attributes:
+        images: [N, C, H, W], which a purifier can take.
+        faults: what was wrong with each.
+        searches: how each was searched for.
+        costs: what was asked on the way.
+        errors: what ended the attack on it, if anything.
+    """
 
     images: Tensor
     faults: list[tuple[str, ...]]
     searches: list[Diagnostics | None]
+    costs: list[Cost | None]
+    errors: list[str | None]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[_Attacked]") -> "_Attacked":
+        """The parts one after the other."""
+        return cls(
+            torch.cat([part.images for part in parts]),
+            [each for part in parts for each in part.faults],
+            [each for part in parts for each in part.searches],
+            [each for part in parts for each in part.costs],
+            [each for part in parts for each in part.errors],
+        )
 
 
 @dataclass(frozen=True)
@@ -110,9 +141,11 @@ def outcomes(
 
     began = time.perf_counter()
     threat = evaluation.attacks.get(chunk.attack)
-    attacked = _Attacked(clean.images, [()] * n, [None] * n)
+    attacked = _Attacked(clean.images, [()] * n, [None] * n, [None] * n, [None] * n)
     if threat is not None:
-        attacked = _attack(evaluation, threat, chunk.seed, clean, _part(progress, 0, 0.7), shared)
+        attacked = _attack_each(
+            evaluation, threat, chunk.seed, clean, _part(progress, 0, 0.7), shared
+        )
     attack_seconds = (time.perf_counter() - began) / n
 
     began = time.perf_counter()
@@ -152,6 +185,8 @@ def outcomes(
             peak_megabytes=memory.peak_megabytes(evaluation.device),
             history=history,
             search=attacked.searches[i],
+            cost=attacked.costs[i],
+            error=attacked.errors[i],
         )
         images = {"final": attacked.images[i], "purified": draws[0].images[i]}
         found.append((row, images | kept))
@@ -166,6 +201,35 @@ def _part(progress: _Told | None, start: float, end: float) -> _Told | None:
 
 
 # --- Attack --------------------------------------------------------------------------------------
+
+
+def _attack_each(
+    evaluation: Evaluation,
+    threat: Threat,
+    seed: int,
+    clean: _Batch,
+    progress: _Told | None,
+    shared: GrayBoxImages | None,
+) -> _Attacked:
+    """An attack; where it ends in an error, and that is tolerated, on each image by itself."""
+    try:
+        return _attack(evaluation, threat, seed, clean, progress, shared)
+    except Exception as error:
+        if not evaluation.tolerant or memory.is_exhausted(error):
+            raise
+        if len(clean.ids) == 1:
+            told = one_line(error)
+            return _Attacked(clean.images, [(FAILED,)], [None], [None], [told])
+    parts = [clean.only(i) for i in range(len(clean.ids))]
+    return _Attacked.joined(
+        [_attack_each(evaluation, threat, seed, one, None, shared) for one in parts]
+    )
+
+
+def one_line(error: Exception) -> str:
+    """An error for a row: of ridefense its message, of others what they are."""
+    told = " ".join(str(error).split()) if isinstance(error, RideError) else explained(error)
+    return told[:300]
 
 
 def _attack(
@@ -196,7 +260,8 @@ def _attack(
     else:
         found = attack()
     images, faults = _checked(found.images, clean.images, threat)
-    return _Attacked(images, faults, list(found.diagnostics))
+    count = len(clean.ids)
+    return _Attacked(images, faults, list(found.diagnostics), [found.cost] * count, [None] * count)
 
 
 def _checked(found: Tensor, clean: Tensor, threat: Threat) -> tuple[Tensor, list[tuple[str, ...]]]:

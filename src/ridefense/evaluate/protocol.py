@@ -12,7 +12,7 @@ from ridefense.errors import InputError, RideError
 from ridefense.evaluate import measuring
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.evaluate.lines import CLEAN, UNREADABLE
-from ridefense.evaluate.measuring import FAULTS, Chunk, Outcome
+from ridefense.evaluate.measuring import DEFENCE_FAILED, FAULTS, Chunk, Outcome
 from ridefense.evaluate.rows import Row
 from ridefense.evaluate.sharing import GrayBoxImages
 
@@ -79,8 +79,8 @@ def evaluate_chunk(
     data, _ = evaluation.loaded()
     good, bad = _decoded(data[chunk.start : chunk.start + evaluation.batch])
     with threads.single():
-        outcomes = _fitting(evaluation, chunk, good, progress, shared) if len(good) else []
-    return outcomes + [_unreadable(evaluation, chunk, bad[[n]]) for n in range(len(bad))]
+        outcomes = _answered(evaluation, chunk, good, progress, shared) if len(good) else []
+    return outcomes + [_empty(evaluation, chunk, bad[[n]], UNREADABLE) for n in range(len(bad))]
 
 
 def _decoded(data: Dataset) -> tuple[Dataset, Dataset]:
@@ -103,8 +103,10 @@ def is_readable(image: Dataset) -> bool:
         return False
 
 
-def _unreadable(evaluation: Evaluation, chunk: Chunk, data: Dataset) -> Outcome:
-    """The row of an image that could not be decoded; it keeps no images."""
+def _empty(
+    evaluation: Evaluation, chunk: Chunk, data: Dataset, fault: str, error: str | None = None
+) -> Outcome:
+    """The row of an image about which only a fault can be said; it keeps no images."""
     draws = len(evaluation.draw_seeds(chunk.seed, evaluation.attacks.get(chunk.attack)))
     row = Row(
         image=int(data.ids),
@@ -121,11 +123,31 @@ def _unreadable(evaluation: Evaluation, chunk: Chunk, data: Dataset) -> Outcome:
         final_clean=0.0,
         purify_seconds=0.0,
         attack_seconds=0.0,
-        faults=(UNREADABLE,),
+        faults=(fault,),
         refits=0,
         engine=None,
+        error=error,
     )
     return row, {}
+
+
+def _answered(
+    evaluation: Evaluation,
+    chunk: Chunk,
+    data: Dataset,
+    progress: Callable[[float], None] | None,
+    shared: GrayBoxImages | None,
+) -> list[Outcome]:
+    """Outcomes of images; where the defence ends in an error and that is tolerated, each alone."""
+    try:
+        return _fitting(evaluation, chunk, data, progress, shared)
+    except Exception as error:
+        if not evaluation.tolerant or memory.is_exhausted(error):
+            raise
+        if len(data) == 1:
+            return [_empty(evaluation, chunk, data, DEFENCE_FAILED, measuring.one_line(error))]
+    parts = [data[[n]] for n in range(len(data))]
+    return [o for part in parts for o in _answered(evaluation, chunk, part, None, shared)]
 
 
 def _fitting(

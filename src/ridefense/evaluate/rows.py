@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.evaluate.history import History
 from ridefense.evaluate.lines import CLEAN, Line
@@ -33,6 +34,9 @@ class Row(Line):
             a processor all of it, on a GPU PyTorch's tensors there. None where the system does not
             tell, and in older records.
         history: of the fit in the first draw, where the evaluation asked for one.
+        cost: what the attack asked of an image, a batch's share; None of clean images and in older
+            records.
+        error: what ended the attack or the defence on this image, see `FAULTS`.
         search: what the attack saw on its way; None of clean images and in older records.
     """
 
@@ -51,6 +55,8 @@ class Row(Line):
     peak_megabytes: float | None = None
     history: History | None = None
     search: Diagnostics | None = None
+    cost: Cost | None = None
+    error: str | None = None
 
     @property
     def judged(self) -> tuple[int, ...]:

@@ -4,10 +4,11 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import DISABLING
 from ridefense.describe import Plain
 from ridefense.evaluate import CLEAN, REFUSED, Row
@@ -189,6 +190,16 @@ class AttackResult:
         """Median wall time of the attack on an image."""
         return statistics.median(row.attack_seconds for row in self._all)
 
+    @property
+    def cost(self) -> Cost | None:
+        """What the attack asked of an image, the median over rows; None where that is not known."""
+        known = [row.cost for row in self._all if row.cost is not None]
+        if not known:
+            return None
+        return Cost(
+            *(int(statistics.median(column)) for column in zip(*map(astuple, known), strict=True))
+        )
+
     # --- What may be wrong -----------------------------------------------------------------------
 
     @property
@@ -316,6 +327,9 @@ class AttackResult:
             "unmoved": self.unmoved,
             "purify_seconds": self.purify_seconds,
             "attack_seconds": self.attack_seconds,
+            "purifications": self.cost.purifications if self.cost else None,
+            "forward_passes": self.cost.forwards if self.cost else None,
+            "backward_passes": self.cost.backwards if self.cost else None,
             "paper": self.stated.accuracy if self.stated else None,
         }
 

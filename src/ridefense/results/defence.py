@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import CLEAN, UNREADABLE, Row, RunFolder
+from ridefense.evaluate import CLEAN, FAILED, UNREADABLE, Row, RunFolder
 from ridefense.results import frames
 from ridefense.results.attack import AttackResult
 from ridefense.results.recorded import UNATTACKED, Ball, RecordedThreat
@@ -87,6 +87,15 @@ class DefenceResult(RecordedDefence):
         """Those that are not."""
         return tuple(attack for attack in self.every if not attack.is_finished)
 
+    @cached_property
+    def errors(self) -> dict[str, list[Row]]:
+        """By label, the rows of attacks that ended in an error, or whose defence did."""
+        found: dict[str, list[Row]] = {}
+        for row in self.run.rows:
+            if row.error is not None:
+                found.setdefault(row.attack, []).append(row)
+        return found
+
     def attack(self, label: str) -> AttackResult:
         """The result under a label; without rows where nothing is finished."""
         threat = UNATTACKED if label == CLEAN else self.threats.get(label, UNATTACKED)
@@ -96,11 +105,14 @@ class DefenceResult(RecordedDefence):
 
     @cached_property
     def _complete(self) -> dict[str, dict[int, list[Row]]]:
-        """By attack and image, the rows of all declared seeds; images that have them alone."""
+        """By attack and image, the rows of all declared seeds; images that have them alone.
+
+        Rows whose attack ended in an error are none.
+        """
         seeds = self.run.settings["seeds"]
         found: dict[str, dict[int, list[Row]]] = {}
         for row in self.run.rows:
-            if row.seed in seeds and UNREADABLE not in row.faults:
+            if row.seed in seeds and not {UNREADABLE, FAILED} & {*row.faults}:
                 found.setdefault(row.attack, {}).setdefault(row.image, []).append(row)
         return {
             attack: {image: rows for image, rows in by_image.items() if len(rows) == len(seeds)}
