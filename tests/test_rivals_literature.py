@@ -1,6 +1,10 @@
 """Defences that move the image by the classifier's gradient: anti-adversary, hedge, SOAP."""
 
+import importlib.util
 import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from torch import nn
 from ridefense import InputError, classifiers, datasets, purifiers
 from ridefense.attacks import PGD
 from ridefense.evaluate import Evaluation, Threat, run
+from ridefense.experiments import Setup, carry_out, declare, gather
 from ridefense.filters import Unchanged
 from ridefense.gradients import Identity, Unrolled
 from ridefense.rivals import (
@@ -303,3 +308,51 @@ class Decisions(nn.Module):
 
     def forward(self, images):
         return F.one_hot((images.flatten(1).sum(1) > 2).long(), 2).float()
+
+
+# --- The published runs ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def literature():
+    path = Path(__file__).parents[1] / "benchmarks" / "literature.py"
+    spec = importlib.util.spec_from_file_location("literature", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["literature"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_attack_stands_in_its_column(literature, monkeypatch, tmp_path):
+    field = replace(
+        literature.FIELDS["mnist"],
+        radii=(0.2,),
+        transfer=3,
+        through=2,
+        defences={"digits-cnn": (AntiAdversary(rate=0.05, steps=1),)},
+    )
+    monkeypatch.setitem(literature.FIELDS, "mnist", field)
+    made = literature.experiment(("mnist",), ())
+    carry_out(declare(made, Setup.at("smoke"), tmp_path), tmp_path)
+    found = gather(made, tmp_path)
+    assert set(found.cases) == {"digits-cnn-none", "digits-cnn-anti-adversary"}
+    defence = found.cases["digits-cnn-anti-adversary"]
+    by_column = {
+        title: sorted(a.name for a in defence.at("Linf", 0.2) if kind(a))
+        for title, kind in literature.COLUMNS.items()
+    }
+    assert by_column == {
+        "Transferred": ["APGD", "PGD"],
+        "Movement constant": ["APGD Identity", "BPDA"],
+        "Movement differentiated": ["PGD Unrolled"],
+    }
+    (table,) = literature.compose(found)
+    (row,) = table.rows
+    titles = [column if isinstance(column, str) else column.title for column in table.columns]
+    values = dict(zip(titles, row, strict=True))
+    shares = [values[title].value for title in literature.COLUMNS]
+    assert values["Worst case"].value <= min(shares)
+    assert values["As published"].value == values["Movement constant"].value
+    alone = found.cases["digits-cnn-none"].worst_case("Linf", 0.2).accuracy.fraction
+    assert values["Classifier alone"].value == alone
+    assert values["Gain in the worst case"].value == 100 * (values["Worst case"].value - alone)

@@ -1,0 +1,260 @@
+"""Defences at test time that others published and others broke, beside the bare classifier.
+
+    python benchmarks/literature.py [mnist] [cifar10] --out FOLDER
+        [--dataset cifar10=NAME] [--classifier NAME ...]
+
+Resumable, like `ridefense reproduce`, whose machinery it uses. Writes FOLDER/literature/report.md;
+docs/literature.md says what to make of it.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ridefense.attacks import APGD, PGD, margin
+from ridefense.evaluate import Threat
+from ridefense.experiments import (
+    Cases,
+    Experiment,
+    ExperimentResults,
+    Setup,
+    carry_out,
+    declare,
+    write,
+)
+from ridefense.filters import Unchanged
+from ridefense.gradients import Identity, Unrolled
+from ridefense.pages import NOTHING, Block, Cell, Column, Table, number, share
+from ridefense.purifier import Purifier
+from ridefense.results import AttackResult, DefenceResult, WorstCase
+from ridefense.results.statistics import compare
+from ridefense.rivals import SOAP, AntiAdversary, HedgeDefence
+
+IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Field:
+    """The classifiers of a data set, the defences in them, and how long attacks are.
+
+    Attributes:
+        radii: ℓ∞, pixels in [0, 1].
+        defences: by classifier, cheapest first.
+        transfer: steps of the attacks on the bare classifier.
+        through: steps of APGD through a defence that draws nothing, the movement constant.
+        unrolled: which types of defence are differentiated through their steps.
+    """
+
+    radii: tuple[float, ...]
+    defences: dict[str, tuple[Purifier, ...]]
+    transfer: int
+    through: int
+    unrolled: tuple[type, ...]
+
+
+FIELDS = {
+    "mnist": Field(
+        radii=(0.1, 0.2, 0.3),
+        defences={
+            "mnist-cnn-adv0.2": (AntiAdversary(), HedgeDefence(0.2)),
+            "mnist-cnn": (AntiAdversary(), HedgeDefence(0.1)),
+            "mnist-cnn-soap": (SOAP(),),
+            "mnist-cnn-adv0.3": (AntiAdversary(), HedgeDefence(0.3)),
+        },
+        transfer=40,
+        through=20,
+        unrolled=(AntiAdversary,),
+    ),
+    "cifar10": Field(
+        radii=(4 / 255, 8 / 255),
+        defences={
+            "cifar10-resnet20": (AntiAdversary(), HedgeDefence()),
+            "cifar10-resnet20-adv": (AntiAdversary(), HedgeDefence()),
+        },
+        transfer=20,
+        through=10,
+        unrolled=(AntiAdversary,),
+    ),
+}
+
+FOLDERS = {AntiAdversary: "anti-adversary", HedgeDefence: "hedge", SOAP: "soap"}
+
+
+def transfers(field: Field, eps: float) -> tuple[Threat, ...]:
+    """Attacks that know the classifier alone: white box where there is no defence."""
+    steps = field.transfer
+    return (
+        Threat(attack=PGD(eps=eps, steps=steps)),
+        Threat(attack=APGD(eps=eps, steps=steps, loss=margin)),
+    )
+
+
+def through(field: Field, purifier: Purifier, eps: float) -> Iterator[Threat]:
+    """Attacks on the defended classifier, the movement taken as constant or differentiated."""
+    yield Threat(attack=PGD(eps=eps), gradient=Identity())
+    if not purifier.is_randomised:
+        apgd: APGD = APGD(eps=eps, steps=field.through, loss=margin)
+        yield Threat(attack=apgd, gradient=Identity())
+    if isinstance(purifier, field.unrolled):
+        yield Threat(attack=PGD(eps=eps), gradient=Unrolled())
+
+
+def cases(setup: Setup, data: tuple[str, ...] = tuple(FIELDS), only: tuple[str, ...] = ()) -> Cases:
+    """Every classifier by itself, then with each of its defences in it."""
+    found: Cases = {}
+    for name in data:
+        field = FIELDS[name]
+        for classifier, defences in field.defences.items():
+            if only and classifier not in only:
+                continue
+            declared = functools.partial(
+                setup.evaluation,
+                name,
+                images=IMAGES,
+                batch=IMAGES,
+                draws=5,
+                classifier=classifier,
+                rounded=False,
+            )
+            alone = [threat for eps in field.radii for threat in transfers(field, eps)]
+            found[f"{classifier}-none"] = declared(Unchanged(), tuple(alone))
+            for purifier in defences:
+                more = [threat for eps in field.radii for threat in through(field, purifier, eps)]
+                folder = f"{classifier}-{FOLDERS[type(purifier)]}"
+                found[folder] = declared(purifier, (*alone, *more))
+    return found
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+Kind = Callable[[AttackResult], bool]
+
+
+def is_transfer(attack: AttackResult) -> bool:
+    """Whether the attacker does not see the defence."""
+    return attack.threat.gradient is None
+
+
+def takes_as_constant(attack: AttackResult) -> bool:
+    """Whether the attacker takes the movement as constant (BPDA)."""
+    return (attack.threat.gradient or {}).get("type") == "Identity"
+
+
+def is_unrolled(attack: AttackResult) -> bool:
+    """Whether the attacker differentiates the steps of the movement."""
+    return (attack.threat.gradient or {}).get("type") == "Unrolled"
+
+
+OWN: dict[str, Kind] = {
+    "AntiAdversary": takes_as_constant,
+    "HedgeDefence": is_transfer,
+    "SOAP": is_transfer,
+}
+"""The attacks of each defence's own evaluation, by its type: docs/literature.md."""
+
+
+def worst(defence: DefenceResult, eps: float, kind: Kind) -> WorstCase | None:
+    """Over the finished attacks of one kind and radius; None where there is none."""
+    found = tuple(attack for attack in defence.at("Linf", eps) if kind(attack))
+    return WorstCase(defence, found) if found else None
+
+
+COLUMNS: dict[str, Kind] = {
+    "Transferred": is_transfer,
+    "Movement constant": takes_as_constant,
+    "Movement differentiated": is_unrolled,
+}
+
+
+def compose(results: ExperimentResults) -> Iterator[Block]:
+    """One table, with a row for each defence, classifier and radius that is finished."""
+    rows = [
+        _row(defence, static, eps)
+        for defence in results.cases.values()
+        for static in [results.cases.get(f"{defence.classifier}-none")]
+        if static and not defence.is_undefended
+        for _, eps in defence.balls
+        if static.worst_case("Linf", eps)
+    ]
+    yield Table(
+        "What the attacks leave",
+        (
+            "Classifier",
+            "Defence",
+            Column("ε", "number"),
+            Column("n", "number"),
+            Column("Clean", "interval"),
+            Column("Classifier alone", "interval"),
+            Column("As published", "interval"),
+            *(Column(title, "interval") for title in COLUMNS),
+            Column("Worst case", "interval"),
+            Column("Gain as published", "number"),
+            Column("Gain in the worst case", "number"),
+        ),
+        rows,
+        "Shares of images that keep their class, with 95% intervals. As published: the attacks of "
+        "the defence's own evaluation. Transferred: the attacks that the classifier alone is "
+        "under. A gain is in points over the classifier alone; p is that of no gain on the same "
+        "images.",
+    )
+
+
+def _row(defence: DefenceResult, static: DefenceResult, eps: float) -> tuple[Cell | str, ...]:
+    alone, everything = static.worst_case("Linf", eps), defence.worst_case("Linf", eps)
+    if alone is None or everything is None:
+        raise ValueError(f"{defence.name} has no finished attack of {eps}")
+    own = worst(defence, eps, OWN[str(defence.purifier["type"])])
+    kinds = [worst(defence, eps, kind) for kind in COLUMNS.values()]
+    return (
+        defence.classifier,
+        defence.short_title,
+        number(eps, f"{round(eps * 255)}/255" if "cifar" in defence.classifier else None),
+        number(alone.accuracy.n),
+        share(defence.clean.accuracy),
+        share(alone.accuracy),
+        *(NOTHING if case is None else share(case.accuracy) for case in (own, *kinds)),
+        share(everything.accuracy),
+        NOTHING if own is None else _gain(own, alone),
+        _gain(everything, alone),
+    )
+
+
+def _gain(defended: WorstCase, alone: WorstCase) -> Cell:
+    points = 100 * (defended.accuracy.fraction - alone.accuracy.fraction)
+    p = compare(defended.survival, alone.survival).p
+    return number(points, f"{points:+.1f}", f"p {p:.2g}")
+
+
+def experiment(data: tuple[str, ...], only: tuple[str, ...]) -> Experiment:
+    return Experiment(
+        name="literature",
+        source="Literature",
+        title="Defences at test time that others published and others broke",
+        text="Each defence stands in the classifier that it names, and the same attacks are run on "
+        "the classifier alone.",
+        cases=functools.partial(cases, data=data, only=only),
+        compose=compose,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="*", default=[*FIELDS], help=" ".join(FIELDS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dataset", action="append", default=[], help="as cifar10=NAME")
+    parser.add_argument("--classifier", action="append", default=[], help="these alone")
+    given = parser.parse_args()
+    chosen = dict(text.split("=", 1) for text in given.dataset)
+    made = experiment(tuple(given.data), tuple(given.classifier))
+    declared = declare(made, Setup.at("laptop", chosen), given.out)
+    for name, evaluation in declared.items():
+        carry_out({name: evaluation}, given.out)
+        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        write(made, given.out)
+
+
+if __name__ == "__main__":
+    main()
