@@ -260,8 +260,9 @@ def test_a_loss_that_rises_to_the_end_is_told():
 
 def test_every_failure_is_explained():
     assert {*DISABLING} < {*FAILURES}
-    worst = Diagnostics(steps=2, zero=1, squashed=1, estimated=1, not_finite=1, constant=True,
-                        rising=True, fooled=1, moved=False)  # fmt: skip
+    worst = Diagnostics(steps=2, zero=1, squashed=1, relaxed=1, estimated=1, not_finite=1,
+                        constant=True, rising=True, fooled=1, moved=False, climbed=False,
+                        coherence=1.0)  # fmt: skip
     assert worst.failures(1.0) == tuple(FAILURES)
 
 

@@ -8,6 +8,7 @@ from .diagnostics import Diagnostics
 from .foolbox import Foolbox
 from .held import HeldWeights
 from .losses import LOSSES, cross_entropy, dlr, margin
+from .rays import RayS
 from .transfer import Transfer
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "HeldWeights",
     "Iterate",
     "Iterative",
+    "RayS",
     "Square",
     "Transfer",
     "Unattacked",

@@ -60,6 +60,7 @@ class Answers:
         not_finite: bool [R].
         gradient: [R, C, H, W], of the loss, of its spare, or estimated.
         dead: where the gradient is not that of the loss, bool [R].
+        relaxed: where it is that of the relaxed model, bool [R].
         estimated: where it is an estimate, bool [R].
     """
 
@@ -71,6 +72,7 @@ class Answers:
     not_finite: Tensor
     gradient: Tensor | None = None
     dead: Tensor | None = None
+    relaxed: Tensor | None = None
     estimated: Tensor | None = None
 
     @classmethod
@@ -103,12 +105,14 @@ class Answers:
     def step(self) -> Step:
         """What a search should know of these gradients, of each image."""
         assert self.gradient is not None
+        assert self.relaxed is not None
         assert self.estimated is not None
         zero = (self.gradient == 0).flatten(2).all(dim=2) & ~self.not_finite
         return Step(
             zero=zero.all(dim=0),
             saturated=self.saturated.all(dim=0),
             squashed=self.squashed.all(dim=0),
+            relaxed=self.relaxed.any(dim=0),
             estimated=self.estimated.any(dim=0),
             not_finite=self.not_finite.any(dim=0),
         )

@@ -65,7 +65,7 @@ class FiniteDifferences(PGD):
         slopes = ((ahead - behind) / (2 * self.delta)).nan_to_num(0, 0, 0)
         flat = (slopes == 0).flatten(2).all(dim=2).all(dim=0)
         no = torch.zeros_like(flat)
-        run.problem.trace.asked(ids, Step(flat, no, no, no, no))
+        run.problem.trace.asked(ids, Step(flat, no, no, no, no, no))
         value = Value(*(x.view(-1, count).nanmean(dim=0) for x in (seen.loss, seen.wrong)))
         run.saw(images, step, value)
         return value, (slopes * v).mean(dim=0)

@@ -1,8 +1,8 @@
-"""What an attack saw on its way, image by image: whether it could have worked at all.
+"""Indicators of attack failure, image by image: whether a search could have worked at all.
 
 An attack that fails for reasons of its own leaves an image as robust as a perfect defence does.
-Pintor et al., "Indicators of Attack Failure: Debugging and Improving Optimization of Adversarial
-Examples" (NeurIPS 2022) list the ways; these are the ones that a search can see by itself.
+The indicators are those of Pintor et al., "Indicators of Attack Failure: Debugging and Improving
+Optimization of Adversarial Examples" (NeurIPS 2022) that a search can see by itself, and more.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,25 @@ FAILURES = {
     "no gradient": "most steps had a gradient of zero",
     "squashed": "the outputs are squashed (sigmoid, tanh), and large ones have no gradient",
     "estimated": "the classifier has no gradient; it was estimated from queries",
+    "relaxed": "the classifier has no gradient; its rounding and decisions were left out",
     "not finite": "logits or gradients were not finite in some step",
     "constant": "the loss was the same in all steps",
+    "downhill": "no step had a higher loss than the start, so the gradient is wrong",
+    "unrelated": "gradients of consecutive steps were unrelated: noise, or a shattered gradient",
     "not moved": "the attack returned the clean image",
-    "lost": "the search saw the image misclassified in all draws, and returned another",
+    "lost": "the search saw the image misclassified in all draws, and returned another point",
     "rising": "the loss was still rising at the last step, so more steps may find more",
 }
-"""What a search may say against itself, most serious first."""
+"""The indicators, most serious first, each with what it means."""
 
-DISABLING = ("no gradient", "squashed", "estimated", "not finite", "constant", "not moved")
-"""The failures with which an image that kept its class says nothing of the defence."""
+DISABLING = (
+    *("no gradient", "squashed", "estimated", "not finite", "constant", "downhill", "unrelated"),
+    "not moved",
+)
+"""The indicators with which an image that kept its class says nothing of the defence."""
+
+_UNRELATED = 1.4
+"""A coherence below which gradients are unrelated: random directions have about 0.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +48,33 @@ class Diagnostics:
         saturated: share in which the scale of the outputs had taken the gradient of the loss, and
             another loss took its place; see `losses.log_odds`.
         squashed: share in which outputs lay at the bounds of [-1, 1], and were not a softmax's.
+        relaxed: share in which the classifier had no gradient, and one was taken with its rounding,
+            decisions and cuts left out; see `relaxed.Relaxed`.
         estimated: share in which the gradient was estimated from the classifier's answers.
         not_finite: share with a loss or a gradient that was not finite.
         constant: whether the loss was the same in all of several steps.
         rising: whether the last step of the last run was by far the best.
         fooled: the largest share of draws in which the image was misclassified in a step.
         moved: whether the returned image differs from the clean one.
+        climbed: whether some step of a run had a higher loss than its start.
+        coherence: of the gradients g and h of consecutive steps, the mean of |Σ gᵢhᵢ| / √Σ gᵢ²hᵢ²,
+            which is about 0.8 where their signs are unrelated; None for less than four pairs of
+            steps, and where it is not known.
     """
 
     steps: int = 0
     zero: float = 0.0
     saturated: float = 0.0
     squashed: float = 0.0
+    relaxed: float = 0.0
     estimated: float = 0.0
     not_finite: float = 0.0
     constant: bool = False
     rising: bool = False
     fooled: float = 0.0
     moved: bool = True
+    climbed: bool = True
+    coherence: float | None = None
 
     def failures(self, survival: float) -> tuple[str, ...]:
         """The names in `FAILURES` that speak against the search.
@@ -71,8 +89,11 @@ class Diagnostics:
             "no gradient": self.zero > 0.5,
             "squashed": self.squashed > 0.5,
             "estimated": self.estimated > 0,
+            "relaxed": self.relaxed > 0,
             "not finite": self.not_finite > 0,
             "constant": self.constant,
+            "downhill": not self.climbed,
+            "unrelated": self.coherence is not None and self.coherence < _UNRELATED,
             "not moved": not self.moved,
             "lost": self.fooled == 1 and survival == 1,
             "rising": self.rising,
@@ -86,6 +107,7 @@ class Step(NamedTuple):
     zero: Tensor
     saturated: Tensor
     squashed: Tensor
+    relaxed: Tensor
     estimated: Tensor
     not_finite: Tensor
 
@@ -105,12 +127,31 @@ class Trace:
         self._looks = torch.zeros_like(self._steps)
         self._rising = torch.zeros(count, dtype=torch.bool, device=device)
         self._fooled = torch.zeros_like(self._low)
+        self._climbed = torch.zeros_like(self._rising)
+        self._gradients: Tensor | None = None  # the last of each image, of length 1
+        self._coherence, self._pairs = torch.zeros_like(self._low), torch.zeros_like(self._steps)
 
-    def asked(self, ids: Sequence[int], step: Step) -> None:
-        """A gradient was asked for, at the images of these ids."""
+    def asked(self, ids: Sequence[int], step: Step, gradient: Tensor | None = None) -> None:
+        """A gradient [N, C, H, W] was asked for, at the images of these ids."""
         rows = self._rows(ids)
         self._counts[:, rows] += torch.stack(step).to(self._counts)
         self._steps[rows] += 1
+        if gradient is not None:
+            self._compare(rows, gradient.detach().flatten(1).double())
+
+    def _compare(self, rows: Tensor, gradient: Tensor) -> None:
+        """Compare gradients [N, pixels] with those of the steps before."""
+        length = gradient.norm(dim=1, keepdim=True)
+        own = torch.where(length > 0, gradient / length.clamp_min(1e-300), 0.0)
+        if self._gradients is None:
+            self._gradients = own.new_zeros(len(self._ids), own.shape[1])
+        before = self._gradients[rows]
+        products = own * before
+        known = (products != 0).any(dim=1)
+        coherence = products.sum(dim=1).abs() / products.norm(dim=1).clamp_min(1e-300)
+        self._coherence[rows] += torch.where(known, coherence, 0.0)
+        self._pairs[rows] += known
+        self._gradients[rows] = own
 
     def saw(self, ids: Sequence[int], step: int, loss: Tensor, wrong: Tensor) -> None:
         """These losses [N] and shares of wrong draws [N] were seen, `step` steps into a run."""
@@ -120,6 +161,7 @@ class Trace:
             self._rising[rows] = False
         else:
             before = self._top[rows]
+            self._climbed[rows] |= loss > self._first[rows]
             # Half of all that was gained came with this step.
             self._rising[rows] = loss - before > 0.5 * (loss - self._first[rows])
             self._top[rows] = torch.maximum(before, loss)
@@ -143,6 +185,7 @@ class Trace:
         """For each image, in the order of the ids."""
         shares = (self._counts / self._steps.clamp_min(1)).T.tolist()
         constant = (self._looks > 1) & (self._low == self._high)
+        coherence = (self._coherence / self._pairs.clamp_min(1)).tolist()
         return tuple(
             Diagnostics(
                 **dict(zip(Step._fields, shares[row], strict=True)),
@@ -151,6 +194,8 @@ class Trace:
                 rising=bool(self._rising[row]),
                 fooled=float(self._fooled[row]),
                 moved=moved[place],
+                climbed=bool(self._climbed[row]) or int(self._looks[row]) < 2,
+                coherence=coherence[row] if int(self._pairs[row]) >= 4 else None,
             )
             for place, row in enumerate(self._rows(self._ids).tolist())
         )

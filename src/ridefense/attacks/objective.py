@@ -1,6 +1,7 @@
 """What an attack asks of a model: losses and gradients, averaged over its randomness."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from ridefense.attacks.answers import Answers, Value, column
 from ridefense.attacks.diagnostics import Trace
 from ridefense.attacks.losses import Loss, check_labels, cross_entropy, log_odds, margin, unsquashed
+from ridefense.attacks.relaxed import Relaxed
 from ridefense.defended import classified_by, is_randomised, read_by, shown_by, views
 from ridefense.errors import InputError
 from ridefense.noise import Keys, Stream, derive
@@ -65,17 +67,19 @@ class Objective:
         """The value, and the gradient of the loss, [N, C, H, W]; 0 where it is not finite.
 
         Where the scale of the outputs takes the gradient it is that of another loss, see `_spare`.
-        Where the classifier has no gradient at all (decisions, rounded outputs) it is estimated
-        from the classifier's answers, see `estimate`.
+        Where the classifier has no gradient at all (decisions, rounded outputs) it is taken with
+        what hides it left out, see `relaxed.Relaxed`, or else estimated from the classifier's
+        answers, see `estimate`.
 
         Raises:
             InputError: where a gradient mode does not connect what it shows the classifier to the
                 images.
         """
         answers = self._answers(images, question, differentiate=True)
+        gradient = answers.mean_gradient
         if self.trace is not None:
-            self.trace.asked(self.ids, answers.step)
-        return answers.value, answers.mean_gradient
+            self.trace.asked(self.ids, answers.step, gradient)
+        return answers.value, gradient
 
     def of(self, rows: Tensor) -> "Objective":
         """That of some of the images, or of images repeated: rows int64 [M]."""
@@ -206,10 +210,15 @@ class Objective:
         gradient = _gradient(loss, x)
         not_finite = answers.not_finite | ~gradient.isfinite().flatten(1).all(dim=1)
         gradient = gradient.nan_to_num(0, 0, 0)
-        dead = answers.saturated | (_is_zero(gradient) & ~not_finite)
+        dead = answers.saturated | (_is_zero(gradient) & ~answers.not_finite)
         if dead.any():
             other = _gradient(spare, x).nan_to_num(0, 0, 0)
             gradient = torch.where(column(dead), other, gradient)
+        relaxed = dead & _is_zero(gradient) & (answers.wrong < 1)
+        if relaxed.any():
+            rows = relaxed.nonzero().flatten()
+            gradient[rows] = self.of(rows)._relaxed(x, shown, rows, seed)
+            relaxed = relaxed & ~_is_zero(gradient)
         estimated = dead & _is_zero(gradient) & (answers.wrong < 1)
         if estimated.any():
             rows = estimated.nonzero().flatten()
@@ -219,8 +228,26 @@ class Objective:
             gradient = torch.where(column(estimated), found.nan_to_num(0, 0, 0), gradient)
             estimated = estimated & ~_is_zero(gradient)
         return replace(
-            answers, gradient=gradient, dead=dead, estimated=estimated, not_finite=not_finite
+            answers,
+            gradient=gradient,
+            dead=dead,
+            relaxed=relaxed,
+            estimated=estimated,
+            not_finite=not_finite,
         )
+
+    def _relaxed(self, x: Tensor, shown: Tensor, rows: Tensor, seed: int) -> Tensor:
+        """The gradient of the spare loss of the relaxed classifier, by images `x[rows]`.
+
+        It is 0 where the classifier has none even so, or fails when it is run relaxed.
+        """
+        part = shown[:, rows]
+        with suppress(RuntimeError, TypeError, ValueError, InputError), Relaxed():
+            labels = self.labels.repeat(len(part))
+            flat = self._classified(part.flatten(0, 1), list(self.ids) * len(part), seed, labels)
+            spare = self._spare(flat.view(*part.shape[:2], -1))
+            return _gradient(spare, x)[rows].nan_to_num(0, 0, 0)
+        return torch.zeros_like(x[rows])
 
     def _loss(self, logits: Tensor) -> Tensor:
         """Of logits [N, classes], [N]."""

@@ -111,7 +111,7 @@ class NoisyGradient(Hiding):
 
 class VanishingGradient(Hiding):
     def hide(self, images: Tensor) -> Tensor:
-        return with_gradient(images, lambda gradient: gradient * 1e-40)
+        return with_gradient(images, lambda gradient: gradient * 1e-50)
 
 
 class NanGradient(Hiding):

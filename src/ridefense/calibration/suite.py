@@ -93,7 +93,7 @@ SAMPLES: tuple[Sample, ...] = (
     _before("wrong gradient", gradients.NeighboursGradient, "the gradient of another image"),
     _before("wrong gradient", gradients.HalfMaskedGradient, "zero on a random half of the pixels"),
     _before("wrong gradient", gradients.NoisyGradient, "drowned in noise 100 times its size"),
-    _before("wrong gradient", gradients.VanishingGradient, "scaled by 1e-40, which is 0"),
+    _before("wrong gradient", gradients.VanishingGradient, "scaled by 1e-50, which is 0"),
     _before("wrong gradient", gradients.NanGradient, "NaN"),
     _before("shattered or exploding", gradients.Ripples, "plus 1e-4 sin(1e6 x)"),
     _before("shattered or exploding", gradients.Solver, "60 steps of a contraction; dynamic"),

@@ -227,6 +227,11 @@ class AttackResult:
                     found.update(row.search.failures(self.survival[image]))
         return dict(found)
 
+    @property
+    def indicators(self) -> str:
+        """The failures with the images that they concern, as "no gradient 12, rising 3"."""
+        return ", ".join(f"{name} {count}" for name, count in self.failures.items())
+
     @cached_property
     def unsearched(self) -> set[int]:
         """Images that are right in some draw and whose search could not have worked."""
