@@ -77,13 +77,22 @@ def test_the_mnist_classifiers_know_digits(name):
         assert classifier.info.accuracy >= 0.989
 
 
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("cifar10")])
+def test_the_cifar_classifiers_know_the_samples_of_foolbox(name):
+    samples = load_dataset("foolbox-cifar10")
+    assert count_correct(load(name), samples) >= 16
+    assert load(name).info.n == 10_000
+
+
 def test_shipped_classifiers_are_frozen_and_differentiable():
     for name in names():
         classifier = load(name)
         assert classifier.info.name == name
         assert not classifier.training
         assert not any(w.requires_grad for w in classifier.parameters())
-        x = images(1, 1, 28).requires_grad_()
+        side = 32 if name.startswith("cifar10") else 28
+        channels = len(ARCHITECTURES[classifier.info.architecture].normalisation.mean)
+        x = images(1, channels, side).requires_grad_()
         classifier(x).sum().backward()
         assert x.grad.abs().sum() > 0
 
@@ -105,6 +114,15 @@ def test_the_mnist_network_has_the_size_it_states():
     assert sum(w.numel() for w in fresh().parameters()) == 105_866
     kinds = [type(layer) for layer in fresh().network]
     assert (kinds.count(nn.Conv2d), kinds.count(nn.Linear)) == (2, 2)
+
+
+def test_resnet20_has_the_blocks_and_the_size_of_its_paper():
+    network = fresh("cifar10-resnet20").network
+    assert network(images()).shape == (2, 10)
+    weighted = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    projections = [m for m in weighted if getattr(m, "kernel_size", None) == (1, 1)]
+    assert (len(weighted) - len(projections), len(projections)) == (20, 2)
+    assert sum(w.numel() for w in network.parameters()) == 272_474
 
 
 def test_the_cifar_network_keeps_the_resolution_of_small_images():

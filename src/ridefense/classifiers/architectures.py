@@ -106,6 +106,35 @@ def cifar10_resnet18() -> nn.Module:
     return network
 
 
+def cifar10_resnet20() -> nn.Module:
+    """A ResNet-20 (He et al. 2016, section 4.2) with projection shortcuts: 272,474 weights.
+
+    Nine of torchvision's basic blocks, of 16, 32 and 64 channels.
+    """
+    from torchvision.models.resnet import BasicBlock
+
+    blocks: list[nn.Module] = []
+    last = 16
+    for width in (16, 32, 64):
+        for _ in range(3):
+            stride = 2 if width > last else 1
+            shortcut = None
+            if stride == 2:
+                projection = nn.Conv2d(last, width, 1, stride=2, bias=False)
+                shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
+            blocks.append(BasicBlock(last, width, stride, shortcut))
+            last = width
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
 ARCHITECTURES = {
     "mnist-cnn": Architecture(
         build=mnist_cnn,
@@ -113,6 +142,19 @@ ARCHITECTURES = {
         classes=10,
         weights="mnist-cnn",
         recipe=Recipe(epochs=12, padding=2, crops=(28,)),
+    ),
+    "cifar10-resnet20": Architecture(
+        build=cifar10_resnet20,
+        normalisation=IMAGENET,
+        classes=10,
+        weights="cifar10-resnet20",
+        recipe=Recipe(
+            epochs=30,
+            peak_rate=0.2,
+            average=0.998,
+            crops=(24, 24, 28, 32),
+            flip=True,
+        ),
     ),
     "cifar10-resnet18": Architecture(
         build=cifar10_resnet18,

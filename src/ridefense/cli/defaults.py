@@ -29,7 +29,7 @@ class Defaults:
 
 _DEFAULTS = {
     "MNIST": Defaults("mnist", "mnist-cnn", 0.1, 25, 132),
-    "CIFAR-10": Defaults("cifar10", "cifar10-resnet18", 0.05, 25, 132),
+    "CIFAR-10": Defaults("cifar10", "cifar10-resnet20", 0.05, 25, 132),
     "ImageNet": Defaults("imagenet", "torchvision:resnet50", 0.05, 4, 8),
 }
 

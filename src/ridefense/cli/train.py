@@ -13,7 +13,10 @@ from ridefense.errors import InputError
 def train_classifier(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="mnist-cnn or cifar10-resnet18, or NAME-thermometer"),
+        typer.Argument(
+            metavar="NAME",
+            help="mnist-cnn, cifar10-resnet20 or cifar10-resnet18, or NAME-thermometer",
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="whose train split it learns, test split tests it")],
     out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
