@@ -72,7 +72,7 @@ FIELDS = {
         radii=(4 / 255, 8 / 255),
         defences={
             "cifar10-resnet20": (AntiAdversary(), HedgeDefence()),
-            "cifar10-resnet20-adv": (AntiAdversary(), HedgeDefence()),
+            "cifar10-resnet20-adv0.031": (AntiAdversary(), HedgeDefence()),
         },
         transfer=20,
         through=10,

@@ -13,9 +13,11 @@ from torch import nn
 
 from ridefense import InputError, classifiers, datasets, purifiers
 from ridefense.attacks import PGD
+from ridefense.audit import BUDGETS
+from ridefense.audit.threats import threats_for
 from ridefense.evaluate import Evaluation, Threat, run
 from ridefense.experiments import Setup, carry_out, declare, gather
-from ridefense.filters import Unchanged
+from ridefense.filters import Median, Unchanged
 from ridefense.gradients import Identity, Unrolled
 from ridefense.rivals import (
     SOAP,
@@ -236,6 +238,16 @@ def test_names():
     assert purifiers.load("anti-adversary:0.1") == AntiAdversary(rate=0.1)
     assert purifiers.load("hedge:0.2") == HedgeDefence(eps=0.2)
     assert purifiers.load("soap") == SOAP()
+
+
+@pytest.mark.parametrize("budget", ["quick", "small"])
+def test_an_audit_transfers_every_attack_on_the_classifier(budget, classifier):
+    def keys(purifier, spent):
+        return {t.key for t in threats_for(classifier, purifier, 0.1, BUDGETS[spent])}
+
+    planned = keys(AntiAdversary(), budget)
+    assert keys(Unchanged(), "small") <= planned
+    assert not keys(Unchanged(), "small") <= keys(Median(), budget)
 
 
 # --- Training -------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def threats_for(
             *basic(classifier, purifier, eps, budget),
             Threat(attack=FGSM(eps=eps)),
             Threat(attack=PGD(eps=eps, steps=40)),
+            *_from_the_classifier(purifier, eps, budget),
             *_siblings(classifier, purifier, eps),
             *_from_stand_ins(classifier, purifier, eps, budget),
             *_quicker(classifier, purifier, eps, budget),
@@ -144,6 +145,7 @@ def _what_pays(
     """What did most for its cost where all was tried."""
     yield from basic(classifier, purifier, eps, budget)
     yield from _from_stand_ins(classifier, purifier, eps, budget)
+    yield from _from_the_classifier(purifier, eps, budget)
     if not isinstance(purifier, Settings):
         return
     yield from (Threat(attack=kind(eps=eps), gradient=Identity()) for kind in (FGSM, PGD))
@@ -158,6 +160,16 @@ def _what_pays(
 
 def _held_and_known(eps: float) -> HeldWeights:
     return HeldWeights(eps=eps, eot=1, purifier_seed=KNOWN_SEED)
+
+
+def _from_the_classifier(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
+    """Transfer from the classifier alone to a defence that moves images by its gradients.
+
+    What such a defence hides is the gradient, and seldom the decision (Croce et al. 2022). The
+    attacks are those on the undefended classifier, whose images are found once for both.
+    """
+    if purifier.position == "inside" and purifier.is_dynamic:
+        yield from _on_a_network(eps, budget)
 
 
 def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator[Threat]:
