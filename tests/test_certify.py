@@ -8,17 +8,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from certified import declare
 from evaluations import weights
 from processes import wait_until
 from ridefense import InputError
 from ridefense.certify import (
     CERTIFICATES,
-    Certification,
     CertificationResult,
     Smoothed,
     certify,
@@ -26,24 +27,12 @@ from ridefense.certify import (
     read_certificates,
     write,
 )
-from ridefense.denoisers import ContrastBlur, NonLocalMeans, OrientedLines
+from ridefense.certify.published import RADII
+from ridefense.denoisers import ContrastBlur, NonLocalMeans, OrientedLines, Strokes
 from ridefense.evaluate import Processes
 from ridefense.filters import Unchanged
 from ridefense.pages import Figure, as_html
 from ridefense.rivals import JPEG
-
-
-def declare(**changes):
-    settings = {
-        "dataset": "digits",
-        "classifier": "digits-cnn",
-        "purifier": OrientedLines(),
-        "sigma": 0.5,
-        "n": 200,
-        "limit": 6,
-        "batch": 2,
-    }
-    return Certification(**(settings | changes))
 
 
 def numbers(rows):
@@ -88,7 +77,7 @@ def test_processes_and_batches_change_no_number(folder, tmp_path):
 
 def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path):
     command = (
-        "from test_certify import certify, declare; import sys; "
+        "from certified import declare; from ridefense.certify import certify; import sys; "
         "certify(declare(batch=1), sys.argv[1])"
     )
     tests = Path(__file__).parent  # where the command finds this module
@@ -103,7 +92,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path):
     assert numbers(resumed.rows) == numbers(CERTIFICATES.read(folder / "lines").rows)
 
 
-@pytest.mark.parametrize("changes", [{"sigma": 0.25}, {"n": 300}, {"seed": 1}, {"path": "clipped"}])
+@pytest.mark.parametrize(
+    "changes", [{"sigma": 0.25}, {"n": 300}, {"seed": 1}, {"path": "clipped"}, {"stride": 2}]
+)
 def test_a_folder_of_other_settings_is_refused(folder, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         certify(declare(**changes), folder / "lines")
@@ -118,6 +109,20 @@ def test_the_log_is_the_fields(folder, results):
         assert 0 <= own.radius - float(row["radius"]) < 0.001
         assert int(row["correct"]) == (own.prediction == own.label)
         assert (row["predict"], float(row["radius"])) == ("-1", 0.0) or own.radius > 0
+
+
+def test_the_fields_analysis_of_the_log_finds_the_same_certified_accuracies(folder, results):
+    write(folder)
+    for name, result in results.items():
+        table = pandas.read_csv(folder / name / "log.tsv", sep="\t")
+        for radius in RADII:
+            found = (table["correct"].astype(bool) & (table["radius"] >= radius)).mean()
+            assert found == result.certified(radius).fraction
+
+
+def test_every_nth_image_is_what_the_field_publishes(tmp_path):
+    found = certify(declare(stride=400, limit=None, n=100), tmp_path)
+    assert [row.image for row in found.rows] == [0, 400, 800]
 
 
 def test_the_page_shows_curves_and_what_others_published(results):
@@ -163,6 +168,7 @@ def test_a_model_that_mixes_draws_is_refused():
         ({"alpha": 0.0}, "alpha is 0"),
         ({"purifier": JPEG()}, "JPEG"),
         ({"batch": 0}, "batch is 0"),
+        ({"stride": 0}, "stride is 0"),
     ],
 )
 def test_what_cannot_be_certified_is_refused_before_any_work(changes, named):
@@ -171,7 +177,7 @@ def test_what_cannot_be_certified_is_refused_before_any_work(changes, named):
 
 
 @pytest.mark.parametrize(
-    "denoiser", [ContrastBlur(), OrientedLines(), NonLocalMeans(strength=0.8, patch=5)]
+    "denoiser", [ContrastBlur(), OrientedLines(), NonLocalMeans(strength=0.8, patch=5), Strokes()]
 )
 def test_denoisers_bring_a_noisy_digit_nearer_to_the_clean_one(denoiser):
     generator = torch.Generator().manual_seed(0)
@@ -188,14 +194,27 @@ def test_the_command_certifies_and_names_what_is_wrong(tmp_path):
     from ridefense.cli.app import app
 
     run = CliRunner().invoke
-    words = ["certify", "--sigma", "0.5", "--purifier", "lines", "--images", "2", "--n", "100"]
-    words += ["--classifier", weights(tmp_path), "--out", str(tmp_path / "out")]
-    assert run(app, words).exit_code == 0
-    assert (tmp_path / "out/certify.html").exists()
+    words = ["certify", "--sigma", "0.5", "--purifier", "lines", "--every", "500", "--n", "100"]
+    words += ["--classifier", weights(tmp_path), "--attack", "0.5", "--out", str(tmp_path / "out")]
+    done = run(app, words)
+    assert done.exit_code == 0
+    assert "400 draws" in done.stderr  # two images, 100 draws that choose and 100 that count
+    page = (tmp_path / "out/certify.html").read_text()
+    for told in ("no purifier", "Gaussian blur", "oriented lines", "Certified and attacked"):
+        assert told in page
     assert (tmp_path / "out/lines-sigma-0.5/log.tsv").exists()
     failed = run(app, ["certify", "--sigma", "0.5", "--n", "2"])
     assert isinstance(failed.exception, InputError)
     assert "n is 2" in str(failed.exception)
+
+
+def test_the_command_leaves_the_baselines_out(tmp_path):
+    from ridefense.cli.app import app
+
+    words = ["certify", "--sigma", "0.5", "--purifier", "lines", "--images", "1", "--n", "100"]
+    words += ["--no-baselines", "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [result.name for result in read_certificates(tmp_path)] == ["out/lines-sigma-0.5"]
 
 
 def test_the_command_refuses_a_purifier_before_it_computes_another(tmp_path):

@@ -60,6 +60,15 @@ def test_the_fewest_draws_reach_a_radius_and_one_fewer_do_not(deviations, sigma,
     assert n == 1 or reach[1] <= deviations + 1e-6
 
 
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_what_is_given_up_had_almost_no_chance_of_a_majority(counts):
+    hits, n = counts
+    chance = binomtest(hits, n, 0.5, alternative="less").pvalue
+    assert bounds.is_hopeless(hits, n) == (chance < 1e-9)
+    if 2 * hits >= n:
+        assert not bounds.is_hopeless(hits, n)
+
+
 def test_two_classes_differ_as_the_two_sided_binomial_test_has_it():
     assert not bounds.differ(50, 50)
     assert not bounds.differ(0, 0)

@@ -102,6 +102,28 @@ def test_an_abstention_stops_early_and_stays_what_all_draws_would_have_found():
     assert early.drawn < late.drawn == 10_000
 
 
+def test_what_the_first_draws_show_to_be_hopeless_is_not_counted():
+    class Many(nn.Module):
+        """Ten classes, which noise makes equally probable."""
+
+        def forward(self, images):
+            return images.flatten(1)[:, :10]
+
+    image = torch.full((1, 1, 4, 4), 0.5)
+    (found,) = Smoothed(Many(), SIGMA).certify(image, n0=100, n=10_000)
+    assert found.abstains
+    assert found.drawn == 0
+
+
+def test_votes_are_those_that_certify_counts(problem):
+    model, images, *_ = problem
+    smoothed = Smoothed(model, SIGMA)
+    votes = smoothed.votes(images[:3], n=300)
+    assert votes.sum(dim=1).tolist() == [300] * 3
+    for counts, found in zip(votes, smoothed.certify(images[:3], n=300), strict=True):
+        assert found.abstains or counts[found.candidate] == found.hits
+
+
 def test_raw_noise_reaches_the_filter_and_clipped_noise_does_not():
     seen = []
 

@@ -1,8 +1,9 @@
-"""Fixed denoisers for images under strong Gaussian noise, as randomised smoothing adds it.
+"""Denoisers for images under strong Gaussian noise, as randomised smoothing adds it.
 
 They take pixels beyond [0, 1] (`raw`): a noisy pixel of -0.4 says more than its clipped value.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ridefense.errors import InputError, check_positive, check_whole
 from ridefense.filters import Filter, GaussianBlur, each_image
+from ridefense.strokes import StrokeNetwork, load_network
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,39 @@ class NonLocalMeans(Filter):
             sigma=self.sigma,
             fast_mode=True,
         )
+
+
+@dataclass(frozen=True)
+class Strokes(Filter):
+    """A network that finds strokes under noise, trained on strokes drawn at random.
+
+    It brings no image of a data set; `ridefense.strokes` is its recipe. Each channel is filtered by
+    itself.
+
+    Attributes:
+        network: one by `strokes.train` or `strokes.load_network`; by default the one that ships.
+    """
+
+    network: StrokeNetwork | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, StrokeNetwork | None):
+            raise InputError(f"network is {self.network!r:.60}; use strokes.load_network(path)")
+
+    def apply(self, images: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        if height % 2 or width % 2:
+            raise InputError(
+                f"images have shape {tuple(images.shape)}; the stroke network needs even sides"
+            )
+        network = copy.deepcopy(self.network or _shipped_strokes()).to(images)
+        found: Tensor = network(images.reshape(count * channels, 1, height, width))
+        return found.view_as(images)
+
+
+@lru_cache(maxsize=1)
+def _shipped_strokes() -> StrokeNetwork:
+    return load_network()
 
 
 def contrast(images: Tensor, gain: float, centre: float) -> Tensor:

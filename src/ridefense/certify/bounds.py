@@ -4,6 +4,8 @@ import math
 
 from ridefense.errors import InputError
 
+_HOPELESS = 1e-9
+
 DIGITS = 6
 """Decimals that a radius is rounded down to."""
 
@@ -27,6 +29,17 @@ def lower_bound(hits: int, n: int, alpha: float = 0.001) -> float:
         raise InputError(f"{hits} of {n} draws is no count; use 0 ≤ hits ≤ n with n of at least 1")
     check_alpha(alpha)
     return float(beta.ppf(alpha, hits, n - hits + 1)) if hits else 0.0
+
+
+def is_hopeless(hits: int, draws: int) -> bool:
+    """Whether a class with so few of the draws cannot have more than half of the probability.
+
+    A class that has half gets as few hits with a chance below 1e-9. To abstain by it is sound
+    whatever the chance, since an abstention certifies nothing.
+    """
+    from scipy.stats import binom
+
+    return float(binom.cdf(hits, draws, 0.5)) < _HOPELESS
 
 
 def radius(probability: float, sigma: float) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ridefense.certify import attacked
+from ridefense.certify.attacked import AttackedResult
 from ridefense.certify.certification import CERTIFICATES
 from ridefense.certify.published import RADII, Published, published
 from ridefense.certify.results import CertificationResult
@@ -26,6 +28,7 @@ from ridefense.pages import (
     share,
 )
 from ridefense.pages import write as write_document
+from ridefense.results import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -51,6 +54,8 @@ def read_certificates(folder: str | os.PathLike[str]) -> list[CertificationResul
 def write(folder: str | os.PathLike[str]) -> list[Path]:
     """Write the page of all certificates at or below a folder, and the log of each.
 
+    Attacks that are recorded in the folder are told beside them, see `attacked`.
+
     Returns:
         The page's files.
 
@@ -58,19 +63,35 @@ def write(folder: str | os.PathLike[str]) -> list[Path]:
         InputError: where there are none, or one is damaged.
         RideError: where it cannot be written to.
     """
-    results = read_certificates(folder)
-    for result in results:
+    for result in read_certificates(folder):
         write_atomically(result.folder.folder / LOG, result.log().encode())
-    return write_document(page(results), folder, "certify")
+    return write_document(report(folder), folder, "certify")
 
 
-def page(results: Sequence[CertificationResult]) -> Document:
-    """The page of some certificates."""
+def report(folder: str | os.PathLike[str]) -> Document:
+    """The page of all certificates at or below a folder, with the attacks that it records.
+
+    Raises:
+        InputError: as `write`.
+    """
+    results = read_certificates(folder)
+    return page(results, attacked.read(folder, results))
+
+
+def page(
+    results: Sequence[CertificationResult], attacks: Sequence[AttackedResult] = ()
+) -> Document:
+    """The page of some certificates.
+
+    Args:
+        attacks: on the same smoothed classifiers, see `attacked.read`.
+    """
     found = [result for result in results if result.rows]
     titles = {result.folder.settings["dataset"]["title"] for result in results}
-    blocks: list[Block] = [*_unfinished(results)]
+    blocks: list[Block] = [*_contradicted(attacks), *_unfinished(results)]
     if found:
-        blocks += [_table(found), _figure(found), *_published(found), _notes(found)]
+        blocks += [_table(found), _figure(found, attacks), *_attacks(attacks)]
+        blocks += [*_published(found), _notes(found)]
     return Document(
         title="Certified accuracy: " + ", ".join(sorted(titles)),
         subtitle="Randomised smoothing in ℓ2: no perturbation within the radius changes the "
@@ -88,6 +109,48 @@ def _unfinished(results: Iterable[CertificationResult]) -> Iterable[Block]:
     ]
     if missing:
         yield Text(tuple(missing), "answer")
+
+
+def _contradicted(attacks: Iterable[AttackedResult]) -> Iterable[Block]:
+    wrong = [
+        f"{_name(found.certified)}: an attack within the certified radius changes the vote on "
+        f"image {image}. The certificate does not hold."
+        for found in attacks
+        for image in found.contradictions
+    ]
+    if wrong:
+        yield Text(tuple(wrong), "answer")
+
+
+def _attacks(attacks: Sequence[AttackedResult]) -> Iterable[Table]:
+    if not attacks:
+        return
+    columns: list[str | Column] = [
+        *("Defence", "Classifier", Column("σ", "number"), "Attack"),
+        *(Column("ε", "number"), Column("n", "number")),
+        *(Column("Certified at ε", "interval"), Column("Right under attack", "interval")),
+        Column("Contradictions", "number"),
+    ]
+    rows: list[list[str | Cell]] = [
+        [
+            Cell(found.certified.title),
+            Cell(found.certified.classifier),
+            number(found.certified.sigma),
+            Cell(words.title(found.threat)),
+            number(found.eps),
+            number(len(found.rows)),
+            share(found.lower),
+            share(found.upper),
+            number(len(found.contradictions)),
+        ]
+        for found in attacks
+    ]
+    text = (
+        "Attacks on the smoothed classifier in ℓ2. Its accuracy within ε lies between the two "
+        "shares. A contradiction is an image whose vote an attack changes within its certified "
+        "radius; there should be none."
+    )
+    yield Table("Certified and attacked", columns, rows, text)
 
 
 def _table(results: Sequence[CertificationResult]) -> Table:
@@ -121,7 +184,7 @@ def _table(results: Sequence[CertificationResult]) -> Table:
     return Table("Certified accuracy", columns, rows, text)
 
 
-def _figure(results: Sequence[CertificationResult]) -> Figure:
+def _figure(results: Sequence[CertificationResult], attacks: Sequence[AttackedResult]) -> Figure:
     def draw() -> "Drawing":
         from ridefense.pages.drawing import Point, curves
 
@@ -134,6 +197,13 @@ def _figure(results: Sequence[CertificationResult]) -> Figure:
                 Point(radius, 100 * s.fraction, 100 * s.interval[0], 100 * s.interval[1])
                 for radius, s in zip(radii, shares, strict=True)
             ]
+        for name, result in zip(_names(results), results, strict=True):
+            under = [found for found in attacks if found.certified is result]
+            if under:
+                drawn[f"{name}, attacked"] = [
+                    Point.at(found.eps, 100 * found.upper.fraction)
+                    for found in sorted(under, key=lambda found: found.eps)
+                ]
         others = {
             f"{p.method} ({p.source})": [
                 Point.at(x, 100 * y) for x, y in zip(p.radii, p.shares, strict=True)

@@ -27,6 +27,11 @@ class CertificationResult:
         """Of the images that could be decoded."""
         return tuple(row for row in self.folder.rows if UNREADABLE not in row.faults)
 
+    @cached_property
+    def by_image(self) -> dict[int, CertificateRow]:
+        """`rows` by image."""
+        return {row.image: row for row in self.rows}
+
     @property
     def sigma(self) -> float:
         return float(self.folder.settings["sigma"])

@@ -41,7 +41,8 @@ class Certificate:
         radius: in ℓ2, [0, 1] pixels; 0 where it abstains. Rounded down.
         candidate: the class that n0 draws chose.
         hits: how many of `drawn` draws were of that class.
-        drawn: draws counted; fewer than n where the rest could not have changed an abstention.
+        drawn: draws counted; fewer than n where it abstained early, see `bounds.is_hopeless`. None
+            where those that chose the class already said so.
         bound: the lower bound of the candidate's probability from n draws; of an abstention that
             stopped early, the highest that it could still have reached.
     """
@@ -126,6 +127,11 @@ class Smoothed:
             counts = self._counts(image, key, seed, "select", n0, report)
             candidate = int(counts.argmax())
             report = _from(progress, done + n0, len(images) * (n0 + n))
+            if bounds.is_hopeless(int(counts[candidate]), n0):
+                report(n, n)
+                bound = bounds.lower_bound(n, n, alpha)
+                found.append(Certificate(ABSTAIN, 0.0, candidate, 0, 0, bound))
+                continue
             found.append(self._certificate(image, key, seed, candidate, n, alpha, report))
         return found
 
@@ -183,15 +189,32 @@ class Smoothed:
         those of `certify`.
         """
         bounds.check_alpha(alpha)
-        _check_count("n", n)
         found = []
-        for row, (image, key) in enumerate(self._each(images, ids)):
-            report = _from(progress, row * n, len(images) * n)
-            counts = self._counts(image, key, seed, "estimate", n, report)
+        for counts in self.votes(images, n=n, ids=ids, seed=seed, progress=progress):
             first, second = counts.topk(2).values.tolist()
             chosen = int(counts.argmax())
             found.append(chosen if bounds.differ(first, second, alpha) else ABSTAIN)
         return found
+
+    def votes(
+        self,
+        images: Tensor,
+        *,
+        n: int = 1000,
+        ids: Sequence[int | str] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """How many of n draws are of each class, int64 [N, classes].
+
+        Arguments and errors are those of `certify`, whose draws that count the class these are.
+        """
+        _check_count("n", n)
+        found = []
+        for row, (image, key) in enumerate(self._each(images, ids)):
+            report = _from(progress, row * n, len(images) * n)
+            found.append(self._counts(image, key, seed, "estimate", n, report))
+        return torch.stack(found)
 
     def _certificate(
         self,
@@ -208,10 +231,9 @@ class Smoothed:
             hits += int((logits.argmax(dim=1) == candidate).sum())
             drawn += len(logits)
             progress(drawn, n)
-            # If all that are left were hits and it still abstained, they need not be drawn. To
-            # stop at a success would invalidate the bound; to stop at an abstention does not.
+            # To stop at a success would invalidate the bound; to stop at an abstention does not.
             bound = bounds.lower_bound(hits + n - drawn, n, alpha)
-            if bound <= 0.5:
+            if bound <= 0.5 or bounds.is_hopeless(hits, drawn):
                 progress(n, n)
                 return Certificate(ABSTAIN, 0.0, candidate, hits, drawn, bound)
         return Certificate(

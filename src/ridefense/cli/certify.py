@@ -1,13 +1,21 @@
 """ridefense certify"""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from ridefense.cli import defaults, machine, options, paths, runs
-from ridefense.cli.console import say, show_page
-from ridefense.names import NoisePath
+from ridefense.cli.console import duration, say, show_page
+from ridefense.names import NetworkName, NoisePath
+
+if TYPE_CHECKING:
+    from ridefense.certify import CertificateRow, Certification
+    from ridefense.evaluate.records import RecordFolder
+    from ridefense.evaluate.running import Progress
+
+_BLURS: dict[NetworkName, str] = {"mnist": "blur:0.9", "cifar10": "blur:0.9", "imagenet": "blur:2"}
+"""The plain blur that others are compared with, by the size of the images."""
 
 
 def certify(
@@ -26,6 +34,9 @@ def certify(
     ] = None,
     static: options.Static = None,
     preset: options.Preset = None,
+    baselines: Annotated[
+        bool, typer.Option(help="certify the classifier alone and behind a blur too")
+    ] = True,
     n: Annotated[int, typer.Option(min=1, help="draws that count the class of an image")] = 10_000,
     n0: Annotated[int, typer.Option(min=1, help="draws that choose the class")] = 100,
     alpha: Annotated[float, typer.Option(help="probability that a certificate is wrong")] = 0.001,
@@ -37,7 +48,20 @@ def certify(
             "noisy pixels beyond [0, 1]: for the purifier, or clipped before it",
         ),
     ] = "raw",
-    images: options.Images = 100,
+    attack: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="EPS",
+            help="ℓ2 radius within which the smoothed classifier is attacked too; may be repeated",
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(min=1, help="how many, drawn from the test split  [100; with --every all]"),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="every Nth image of the split, as the field does")
+    ] = None,
     seed: options.Seed = 0,
     engine: options.Engine = "auto",
     device: options.Device = None,
@@ -58,25 +82,31 @@ def certify(
 
     \b
     Examples:
-      ridefense certify --sigma 0.5 --purifier blur:0.9 --purifier none --images 20 --n 1000
-      ridefense certify --dataset mnist --sigma 0.25 --purifier lines --images 500 --workers 2
+      ridefense certify --sigma 0.5 --purifier lines --images 20 --n 1000
+      ridefense certify --dataset mnist --sigma 0.25 --purifier lines --every 20 --workers 2
+      ridefense certify --dataset mnist --sigma 0.5 --purifier lines --images 20 --attack 0.5
     """
-    named = list(dict.fromkeys(purifier or ([] if defended else ["none"])))
-    paths.check_preset(preset, named)
-    from ridefense.certify import Certification, page, read_certificates, write
-    from ridefense.certify import certify as run
-
     own = defaults.of(dataset, network)
+    named = list(purifier or ([] if defended else ["none"]))
+    if baselines and not defended:
+        named += ["none", _BLURS[own.network]]
+    named = list(dict.fromkeys(named))
+    paths.check_preset(preset, named)
+    from ridefense.certify import Certification, attacked, report, write
+    from ridefense.certify import certify as run
+    from ridefense.evaluate import run as evaluate
+
     device = machine.device(device)
     folder = folder or Path("runs", f"certify-{Path(dataset).name}")
     defences = options.defences(named, defended or (), preset, own.network, engine)
-    attacked = options.static(static, classifier, defended, own.classifier)
+    static_classifier = options.static(static, classifier, defended, own.classifier)
     declared = {
         f"{name}-sigma-{sigma:g}": Certification(
             dataset=dataset,
-            classifier=attacked,
+            classifier=static_classifier,
             purifier=defence,
-            limit=images,
+            limit=images if images or every else 100,
+            stride=every or 1,
             sigma=sigma,
             n0=n0,
             n=n,
@@ -88,7 +118,32 @@ def certify(
         for name, defence in defences.items()
     }
     computed = machine.workers(workers, ray)
-    runs.each(declared, folder, "images", lambda one, where, told: run(one, where, told, computed))
+
+    def certified(
+        one: Certification, where: Path, told: "Progress"
+    ) -> "RecordFolder[CertificateRow]":
+        say(f"{where.name}: {_cost(one, workers or 1)}")
+        return run(one, where, told, computed)
+
+    runs.each(declared, folder, "images", certified)
+    if attack:
+        under = {
+            f"{name}-attacked": attacked.evaluation(one, tuple(attack))
+            for name, one in declared.items()
+        }
+        runs.each(under, folder, "rows", lambda one, to, told: evaluate(one, to, told, computed))
     for file in write(folder):
         say(f"wrote {file}")
-    show_page(page(read_certificates(folder)))
+    show_page(report(folder))
+
+
+def _cost(certification: "Certification", workers: int) -> str:
+    """What it takes at most, measured on the first image."""
+    images, _ = certification.loaded()
+    draws = len(images) * (certification.n0 + certification.n)
+    speed = certification.draws_per_second()
+    return (
+        f"{draws:,} draws at {speed:,.0f} a second take at most "
+        f"{duration(draws / speed / workers)} with {workers} "
+        + ("process" if workers == 1 else "processes")
+    )

@@ -61,6 +61,13 @@ def finish() -> None:
         sys.stdout.flush()
 
 
+def duration(seconds: float) -> str:
+    """As "40 seconds", "12 minutes", "2.5 hours"."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def one_line(text: str) -> str:
     """The text in one line, without characters that control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

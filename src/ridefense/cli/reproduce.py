@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from ridefense.cli import machine, options
-from ridefense.cli.console import bar, say
+from ridefense.cli.console import bar, duration, say
 from ridefense.errors import InputError, unknown
 from ridefense.experiments import EXPERIMENTS
 from ridefense.names import ScaleName
@@ -77,7 +77,7 @@ def reproduce(
     cases = {experiment.name: declare(experiment, setup, folder) for experiment in chosen}
     merged = merge(cases.values())
     spread = min(workers or 1, threads.available())
-    say(f"about {_time(seconds(merged, folder) / spread)} of work is left, roughly measured")
+    say(f"about {duration(seconds(merged, folder) / spread)} of work is left, roughly measured")
     for experiment in chosen:
         with bar("rows") as move:
             carry_out(cases[experiment.name], folder, move, machine.workers(workers, ray))
@@ -109,9 +109,3 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
             raise InputError(f"{option} is {text!r}; write it as cifar10=NAME")
         pairs[name] = value
     return pairs
-
-
-def _time(value: float) -> str:
-    if value < 90:
-        return f"{value:.0f} seconds"
-    return f"{value / 60:.0f} minutes" if value < 5400 else f"{value / 3600:.1f} hours"

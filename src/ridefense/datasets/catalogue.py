@@ -59,6 +59,7 @@ def load(
     root: str | os.PathLike[str] | None = None,
     per_class: int | None = None,
     size: int | tuple[int, int] | Sizing | None = None,
+    stride: int = 1,
 ) -> Dataset:
     """Load a data set.
 
@@ -83,10 +84,11 @@ def load(
         size: side in pixels, or height and width, to which images are resized and cropped; or how
             (`classifiers.sizing(NAME)` is what a classifier wants). By default their own, or as
             `ridefense.datasets.preparation` says where their sizes differ.
+        stride: 20 for every 20th image of the split; the draws are of those.
 
     Raises:
-        InputError: where the data set, its split or the package that it needs is missing, and
-            where the files do not say what is an image, a split or a class.
+        InputError: for a stride under 1, where the data set, its split or the package that it
+            needs is missing, and where the files do not say what is an image, a split or a class.
     """
     sizing = _sizing(size)
     columns = Columns()
@@ -110,6 +112,10 @@ def load(
         raise InputError(
             f"no data set {name!r}; use {known}, hub:OWNER/NAME or the path of a folder of images"
         )
+    if stride < 1:
+        raise InputError(f"stride is {stride}; use 1 for all images, or 20 for every 20th")
+    if stride > 1:
+        dataset = dataset[::stride]
     if limit is None and per_class is None:
         return dataset
     return dataset.drawn(limit, per_class, seed)

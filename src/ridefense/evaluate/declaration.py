@@ -31,6 +31,7 @@ class Declaration:
         limit: how many images are drawn; None for all.
         image_seed: of that draw.
         per_class: at most so many images a class; None for as they come.
+        stride: 20 for every 20th image of the split, of which `limit` are drawn.
         size: side in pixels that images are brought to; None for that which the classifier was
             made for, or else their own.
         classifier: as `classifiers.load` takes it; of a `WholeModel` its undefended counterpart.
@@ -48,12 +49,13 @@ class Declaration:
     image_seed: int = 0
     per_class: int | None = None
     size: int | None = None
+    stride: int = 1
     purifier: Purifier = field(default=Unchanged())
     batch: int = 25
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "size"):
+        for name in ("batch", "size", "stride"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
         object.__setattr__(self, "image_seed", check_seed(self.image_seed, "image_seed"))
@@ -130,7 +132,13 @@ class Declaration:
             InputError: as `load`.
         """
         drawn = loading.Drawn(
-            self.dataset, self.split, self.limit, self.image_seed, self.per_class, self.size
+            self.dataset,
+            self.split,
+            self.limit,
+            self.image_seed,
+            self.per_class,
+            self.size,
+            self.stride,
         )
         return loading.load(drawn, self.classifier, self.device, check=check)
 
@@ -163,6 +171,7 @@ class Declaration:
             "image_seed": self.image_seed,
             "per_class": self.per_class,
             "size": self.size,
+            "stride": self.stride,
             "images": len(images),
             "fingerprint": loaded.drawn,
             "content": loaded.content,

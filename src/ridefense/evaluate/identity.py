@@ -38,7 +38,13 @@ _TOLD = ("attack", "gradient")
 _OPTIONAL: Plain = {
     "every": None,
     "rounded": True,
-    "dataset": {"per_class": None, "size": None, "content": None, "preparation": None},
+    "dataset": {
+        "per_class": None,
+        "size": None,
+        "stride": 1,
+        "content": None,
+        "preparation": None,
+    },
 }
 """Settings of an evaluation that are written where they differ from these."""
 

@@ -40,6 +40,7 @@ class Drawn:
     image_seed: int
     per_class: int | None
     size: int | None
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def _read(drawn: Drawn, sizing: int | Sizing | None) -> Dataset:
         drawn.image_seed,
         per_class=drawn.per_class,
         size=sizing,
+        stride=drawn.stride,
     )
     if not len(images.labels):
         raise InputError(f"{images.title} has no labels; an evaluation needs true classes")

@@ -15,6 +15,7 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
     "GaussianBlur": ("Gaussian blur", "sigma"),
     "ContrastBlur": ("contrast blur", "sigma"),
     "OrientedLines": ("oriented lines", "along"),
+    "Strokes": ("strokes", None),
     "NonLocalMeans": ("non-local means", "strength"),
     "TVChambolle": ("TV Chambolle", "weight"),
     "TVBregman": ("TV Bregman", "weight"),

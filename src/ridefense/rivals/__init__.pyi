@@ -4,6 +4,7 @@ from .base import DefendedInside, Inside, RandomFilter
 from .defense_gan import DefenseGAN
 from .deflection import PixelDeflection, Wavelet
 from .hedge import HedgeDefence
+from .noisy import Noisy
 from .pruning import ActivationPruning
 from .randomisation import ResizeAndPad
 from .soap import SOAP, load_head, save_head, train_rotation
@@ -26,6 +27,7 @@ __all__ = [
     "InputAdaptation",
     "Inside",
     "Movement",
+    "Noisy",
     "PixelDeflection",
     "RandomFilter",
     "ResizeAndPad",
