@@ -24,7 +24,6 @@ from ridefense.audit import (
     verdicts,
     write,
 )
-from ridefense.audit.plan import stages
 from ridefense.audit.threats import purifications
 from ridefense.cli import main
 from ridefense.evaluate import Here, read
@@ -233,16 +232,28 @@ def test_a_damaged_run_or_surrogate_is_told(tmp_path, median):
         carry_out(small(purifier=QUICK, name="ride", budget=scant), tmp_path)
 
 
-def test_cheap_attacks_come_first_on_all_defences():
+def test_cheap_attacks_come_first_on_all_defences(tmp_path):
     audit = small(beside={"blur": GaussianBlur(1.0)}, purifier=QUICK, name="ride")
     declared = dict(audit.evaluations())
-    parts = stages(declared)
-    costs = [[purifications(t, part.purifier) for t in part.threats] for _, part in parts]
-    assert all(len(set(cost)) == 1 for cost in costs)
-    assert [cost[0] for cost in costs] == sorted(cost[0] for cost in costs)
-    assert [name for name, _ in parts[:4]] == ["none", "jpeg", "blur", "ride"]
-    together = [threat for name, part in parts if name == "ride" for threat in part.threats]
-    assert set(together) == set(declared["ride"].threats)
+    order = []
+
+    class Noting(Here):
+        def map(self, work, chunks, progress=None):
+            for unit in chunks:
+                order.extend((list(declared)[n], chunk.attack) for n, chunk in unit)
+                yield unit, work.compute(unit)
+
+    carry_out(audit, tmp_path, workers=Noting())
+    attacks = [(name, declared[name].attacks.get(attack)) for name, attack in order]
+    gray = [a for _, a in attacks if a is not None and a.gradient is None]
+    costs = [
+        -1 if threat is None else purifications(threat, declared[name].purifier)
+        for name, threat in attacks
+        if threat not in gray
+    ]
+    assert costs == sorted(costs)
+    assert [name for name, threat in attacks[:4]] == ["none", "jpeg", "blur", "ride"]
+    assert set(order) >= {("ride", label) for label in declared["ride"].attacks}
 
 
 def test_a_hardened_classifier_stands_beside_by_its_file_name(tmp_path):

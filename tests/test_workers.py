@@ -1,5 +1,6 @@
 """Whoever computes the chunks, and with however many threads, the numbers are the same."""
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +13,8 @@ from evaluations import GRAY, declare, numbers
 from ridefense import InputError, RideError, threads
 from ridefense.attacks import PGD, Attack
 from ridefense.cli import machine
-from ridefense.evaluate import Chunk, Cluster, Here, Processes, Threat, chunks_of, run
+from ridefense.evaluate import Automatic, Chunk, Cluster, Here, Processes, Threat, chunks_of, run
+from ridefense.evaluate import workers
 from ridefense.evaluate.protocol import EvaluationWork
 from ridefense.evaluate.workers import Bench, Died, spread
 from ridefense.gradients import Surrogate, imitator
@@ -49,6 +51,43 @@ def test_processes_find_the_same_numbers(evaluation, folder, alone):
     assert_same(found, alone)
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert seen[-1] == ("done", 15, 15)
+
+
+class Slow:
+    """Work that other processes cannot be given, or that takes as long as it says."""
+
+    device = "cpu"
+
+    def __init__(self, travels=True):
+        self.own = None if travels else (lambda: None)
+
+    def declared(self):
+        return {}
+
+    def compute(self, chunk, progress=None):
+        return [(os.getpid(), {})]
+
+
+def pids(work, count=2, chunks=5):
+    return [row for _, [(row, _)] in Automatic(count).map(work, range(chunks))]
+
+
+def test_other_processes_start_only_once_the_work_has_taken_long(monkeypatch):
+    assert set(pids(Slow())) == {os.getpid()}
+    monkeypatch.setattr(workers, "_START", 0.0)
+    others = pids(Slow())
+    assert os.getpid() not in others
+    assert len(others) == 5
+    assert set(pids(Slow(), chunks=1)) == {os.getpid()}  # nobody could help
+    assert set(pids(Slow(), count=1)) == {os.getpid()}
+    assert set(pids(Slow(travels=False))) == {os.getpid()}
+
+
+def test_processes_that_start_in_the_middle_find_the_same_numbers(
+    evaluation, folder, alone, monkeypatch
+):
+    monkeypatch.setattr(workers, "_START", 0.02)
+    assert_same(run(evaluation, folder / "automatic", workers=Automatic(2)), alone)
 
 
 def test_actors_of_a_ray_cluster_find_the_same_numbers(evaluation, folder, alone, ray_here):  # noqa: F811
@@ -105,11 +144,13 @@ def test_a_worker_with_other_versions_is_refused(evaluation):
     assert "not '0.1' as the driver" in str(told)
 
 
-def test_the_command_line_chooses_where():
-    assert machine.workers(None, None) == machine.workers(1, None) == Here()
-    assert machine.workers(4, None) == Processes(4)
-    assert machine.workers(None, "auto") == Cluster("auto", None)
-    assert machine.workers(8, "ray://head:10001") == Cluster("ray://head:10001", 8)
+def test_the_command_line_chooses_where(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 3)
+    assert machine.workers(None, None, "cpu") == Automatic(3)
+    assert machine.workers(None, None, "cuda") == machine.workers(1, None, "cpu") == Here()
+    assert machine.workers(4, None, "cuda") == Processes(4)
+    assert machine.workers(None, "auto", "cpu") == Cluster("auto", None)
+    assert machine.workers(8, "ray://head:10001", "cpu") == Cluster("ray://head:10001", 8)
     with pytest.raises(InputError, match="count is 0"):
         Processes(0)
 

@@ -5,6 +5,7 @@ machine is therefore computed on one. The native engine gives each image to one 
 may use them all, whatever PyTorch does.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,13 @@ _lent: ContextVar[int | None] = ContextVar("_lent", default=None)
 def available() -> int:
     """How many threads there are for work whose result does not depend on their number."""
     return _lent.get() or torch.get_num_threads()
+
+
+def cores() -> int:
+    """How many cores this process may use, however many threads PyTorch was given."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

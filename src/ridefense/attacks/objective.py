@@ -207,13 +207,17 @@ class Objective:
         seed: int,
     ) -> Answers:
         """The answers with a gradient: of the loss, else of its spare, else estimated."""
-        gradient = _gradient(loss, x)
-        not_finite = answers.not_finite | ~gradient.isfinite().flatten(1).all(dim=1)
+        # Each image's gradient is its own, so one backward pass finds those of both losses.
+        saturated = answers.saturated
+        gradient = _gradient(torch.where(saturated, spare, loss), x)
+        finite = gradient.isfinite().flatten(1).all(dim=1)
+        not_finite = answers.not_finite | ~(finite | saturated)
         gradient = gradient.nan_to_num(0, 0, 0)
-        dead = answers.saturated | (_is_zero(gradient) & ~answers.not_finite)
-        if dead.any():
+        dead = saturated | (_is_zero(gradient) & ~answers.not_finite)
+        again = dead & ~(saturated & finite)
+        if again.any():
             other = _gradient(spare, x).nan_to_num(0, 0, 0)
-            gradient = torch.where(column(dead), other, gradient)
+            gradient = torch.where(column(again), other, gradient)
         relaxed = dead & _is_zero(gradient) & (answers.wrong < 1)
         if relaxed.any():
             rows = relaxed.nonzero().flatten()

@@ -1,13 +1,11 @@
 """What an audit consists of, and how it is run: one run folder for each defence."""
 
-import itertools
 import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,10 +21,9 @@ from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, undeclared
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import Evaluation, Here, Workers, identity, run
+from ridefense.evaluate import Evaluation, Here, Threat, Workers, identity, run_together
 from ridefense.evaluate.declaration import check_names
-from ridefense.evaluate.running import Progress, titled
-from ridefense.evaluate.sharing import GrayBoxImages
+from ridefense.evaluate.running import Progress
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
@@ -182,19 +179,17 @@ def carry_out(
     with FolderLock(folder, wait=True):
         evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
         _agree(folder / "audit.json", audit.declared(evaluations))
-    shared = GrayBoxImages()
-    for name, evaluation in stages(evaluations):
-        run(evaluation, folder / name, titled(progress, name), workers, shared)
+    run_together(
+        {folder / name: evaluation for name, evaluation in evaluations.items()},
+        progress,
+        workers,
+        _cost,
+    )
 
 
-def stages(declared: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
-    """The evaluations in parts whose threats cost the same, cheapest first."""
-    parts: dict[tuple[int, int], tuple[str, Evaluation]] = {}
-    for number, (name, evaluation) in enumerate(declared.items()):
-        cost_of = partial(purifications, purifier=evaluation.purifier)
-        for cost, group in itertools.groupby(evaluation.threats, cost_of):
-            parts[cost, number] = name, replace(evaluation, threats=tuple(group))
-    return [parts[key] for key in sorted(parts)]
+def _cost(evaluation: Evaluation, threat: Threat | None) -> int:
+    """Of an attack on an evaluation's defence, in purifications of an image."""
+    return -1 if threat is None else purifications(threat, evaluation.purifier)
 
 
 def _folder(classifier: str) -> str:

@@ -173,8 +173,8 @@ def certify(
         )
         ids, size = images.ids.tolist(), certification.batch
         chunks = {
-            start: [(CLEAN, certification.seed, i) for i in ids[start : start + size]]
+            start: [(records, (CLEAN, certification.seed, i)) for i in ids[start : start + size]]
             for start in range(0, len(ids), size)
         }
-        complete(records, certification, chunks, workers, lambda _: "images", progress)
+        complete(certification, chunks, workers, lambda _: "images", progress)
     return CERTIFICATES.read(folder)

@@ -105,7 +105,7 @@ def audit(
         device=device,
     )
     with bar("rows") as move:
-        carry_out(declared, folder, move, machine.workers(workers, ray))
+        carry_out(declared, folder, move, machine.workers(workers, ray, device))
     if any(failed(show_audit(folder).checks)):
         raise typer.Exit(UNCHECKED)
 

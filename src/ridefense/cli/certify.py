@@ -117,12 +117,12 @@ def certify(
         )
         for name, defence in defences.items()
     }
-    computed = machine.workers(workers, ray)
+    computed = machine.workers(workers, ray, device)
 
     def certified(
         one: Certification, where: Path, told: "Progress"
     ) -> "RecordFolder[CertificateRow]":
-        say(f"{where.name}: {_cost(one, workers or 1)}")
+        say(f"{where.name}: {_cost(one, machine.processes(workers, device))}")
         return run(one, where, told, computed)
 
     runs.each(declared, folder, "images", certified)

@@ -95,7 +95,7 @@ def evaluate(
             batch=own.batch_on(device),
             device=device,
         )
-    computed, shared = machine.workers(workers, ray), GrayBoxImages()
+    computed, shared = machine.workers(workers, ray, device), GrayBoxImages()
     finished = runs.each(
         declared, folder, "rows", lambda one, where, told: run(one, where, told, computed, shared)
     )

@@ -31,10 +31,25 @@ def device(name: str | None) -> str:
     return name
 
 
-def workers(count: int | None, address: str | None) -> "Workers":
-    """This process, so many of this machine, or actors of the Ray cluster at an address."""
-    from ridefense.evaluate import Cluster, Here, Processes
+def processes(count: int | None, device: str) -> int:
+    """How many processes of this machine compute: by default one a core, and on a GPU one."""
+    from ridefense import threads
+
+    return count or (threads.cores() if device == "cpu" else 1)
+
+
+def workers(count: int | None, address: str | None, device: str) -> "Workers":
+    """So many processes of this machine, or actors of the Ray cluster at an address.
+
+    Args:
+        count: see `processes`. The default number starts only once the work takes long.
+        device: where they compute.
+    """
+    from ridefense.evaluate import Automatic, Cluster, Here, Processes
 
     if address is not None:
         return Cluster(address, count)
-    return Here() if count in (None, 1) else Processes(count)
+    number = processes(count, device)
+    if number == 1:
+        return Here()
+    return Automatic(number) if count is None else Processes(number)

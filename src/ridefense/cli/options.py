@@ -181,7 +181,10 @@ Seed = Annotated[
     typer.Option(parser=seed, metavar="SEED", help="of all random numbers, from 0 to 2**128 - 1"),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda  [cuda if there is a GPU]")]
-WorkerCount = Annotated[int | None, typer.Option(min=1, help="processes that share the work  [1]")]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(min=1, help="processes that share the work  [one a core; on a GPU 1]"),
+]
 RayAddress = Annotated[
     str | None, typer.Option(help="a Ray cluster that does the work: auto, or its address")
 ]

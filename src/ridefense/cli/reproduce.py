@@ -76,11 +76,11 @@ def reproduce(
     folder = folder or Path("runs", f"reproduce-{scale}")
     cases = {experiment.name: declare(experiment, setup, folder) for experiment in chosen}
     merged = merge(cases.values())
-    spread = min(workers or 1, threads.available())
+    spread = min(machine.processes(workers, device), threads.cores())
     say(f"about {duration(seconds(merged, folder) / spread)} of work is left, roughly measured")
     for experiment in chosen:
         with bar("rows") as move:
-            carry_out(cases[experiment.name], folder, move, machine.workers(workers, ray))
+            carry_out(cases[experiment.name], folder, move, machine.workers(workers, ray, device))
         results = write(experiment, folder)
         for case, reason in results.missing.items():
             say(f"{experiment.name}: {case} was not run: {reason}")

@@ -105,7 +105,7 @@ def tune(
     )
     thetas = default_grid(base) if grid is None else read_grid(grid)
     with bar("θ") as move:
-        trials = search_grid(search, thetas, folder, move, machine.workers(workers, ray))
+        trials = search_grid(search, thetas, folder, move, machine.workers(workers, ray, device))
     say(f"wrote {folder / PRESET}, the best of {len(trials)} θ")
     show_page(_page(search, trials))
     if purifier in _ESTIMATORS:

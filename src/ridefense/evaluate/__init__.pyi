@@ -5,8 +5,8 @@ from .lines import CLEAN, FAILED, UNREADABLE
 from .protocol import FAULTS, Chunk, chunks_of, evaluate_chunk
 from .records import RUNS, Records, RunFolder, find, read
 from .rows import REFUSED, Row
-from .running import run
-from .workers import Here, Processes, Workers
+from .running import run, run_together
+from .workers import Automatic, Here, Processes, Workers
 
 __all__ = [
     "CLEAN",
@@ -15,6 +15,7 @@ __all__ = [
     "REFUSED",
     "RUNS",
     "UNREADABLE",
+    "Automatic",
     "Chunk",
     "Cluster",
     "Evaluation",
@@ -31,4 +32,5 @@ __all__ = [
     "find",
     "read",
     "run",
+    "run_together",
 ]

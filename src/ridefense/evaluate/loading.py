@@ -70,7 +70,7 @@ class Loaded:
                 found[str(place)] = self.images[place : place + 1].bytes
         return fingerprint(found)
 
-    @property
+    @cached_property
     def weights(self) -> str:
         """A fingerprint of the classifier's weights."""
         return str(describe_by_weights(self.classifier)["weights"])

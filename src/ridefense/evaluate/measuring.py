@@ -144,7 +144,7 @@ def outcomes(
     attacked = _Attacked(clean.images, [()] * n, [None] * n, [None] * n, [None] * n)
     if threat is not None:
         attacked = _attack_each(
-            evaluation, threat, chunk.seed, clean, _part(progress, 0, 0.7), shared
+            evaluation, threat, chunk.seed, clean, part(progress, 0, 0.7), shared
         )
     attack_seconds = (time.perf_counter() - began) / n
 
@@ -152,7 +152,7 @@ def outcomes(
     seeds = evaluation.draw_seeds(chunk.seed, threat)
     watched = evaluation.every and isinstance(evaluation.purifier, Estimator)
     watch = Watch() if watched else None
-    move = _part(progress, 0.7 if threat else 0, 1)
+    move = part(progress, 0.7 if threat else 0, 1)
     draws = _draws(evaluation, seeds, attacked.images, clean.ids, watch, move)
     purify_seconds = (time.perf_counter() - began) / len(draws) / n
 
@@ -193,7 +193,7 @@ def outcomes(
     return found
 
 
-def _part(progress: _Told | None, start: float, end: float) -> _Told | None:
+def part(progress: _Told | None, start: float, end: float) -> _Told | None:
     """Progress of a part, as progress of the whole."""
     if progress is None:
         return None

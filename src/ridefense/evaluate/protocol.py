@@ -1,6 +1,6 @@
 """How a defence is evaluated: chunk by chunk, each a pure function of the declaration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,16 @@ from ridefense.evaluate.measuring import DEFENCE_FAILED, FAULTS, Chunk, Outcome
 from ridefense.evaluate.rows import Row
 from ridefense.evaluate.sharing import GrayBoxImages
 
-__all__ = ["FAULTS", "Chunk", "EvaluationWork", "Outcome", "chunks_of", "evaluate_chunk"]
+__all__ = [
+    "FAULTS",
+    "Chunk",
+    "EvaluationWork",
+    "Outcome",
+    "Part",
+    "Together",
+    "chunks_of",
+    "evaluate_chunk",
+]
 
 
 def chunks_of(evaluation: Evaluation, images: int) -> list[Chunk]:
@@ -34,12 +43,10 @@ class EvaluationWork:
     """An evaluation as work for `workers`.
 
     Attributes:
-        shared: images of gray-box attacks that other evaluations in this process found.
         labels: what rows call an attack, by its label in `Evaluation.attacks`, where they differ.
     """
 
     evaluation: Evaluation
-    shared: GrayBoxImages | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -50,11 +57,64 @@ class EvaluationWork:
         return self.evaluation.declared()
 
     def compute(
-        self, chunk: Chunk, progress: Callable[[float], None] | None = None
+        self,
+        chunk: Chunk,
+        progress: Callable[[float], None] | None = None,
+        shared: GrayBoxImages | None = None,
     ) -> list[Outcome]:
-        found = evaluate_chunk(self.evaluation, chunk, progress, self.shared)
+        found = evaluate_chunk(self.evaluation, chunk, progress, shared)
         label = self.labels.get(chunk.attack, chunk.attack)
         return [(replace(row, attack=label), kept) for row, kept in found]
+
+
+Part = tuple[int, Chunk]
+"""A chunk of one of several evaluations, which is told by its number."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several evaluations as one piece of work, whose chunks are `units` of theirs.
+
+    Attributes:
+        shared: images of gray-box attacks found before; by default each unit shares its own.
+    """
+
+    works: tuple[EvaluationWork, ...]
+    shared: GrayBoxImages | None = None
+
+    @property
+    def device(self) -> str:
+        return self.works[0].device
+
+    def declared(self) -> Plain:
+        return {str(number): work.declared() for number, work in enumerate(self.works)}
+
+    def units(self, parts: Iterable[Part]) -> list[tuple[Part, ...]]:
+        """What is computed at once: a chunk, or all chunks that need the images of one gray-box
+        attack, at the place of their first."""
+        units: dict[str | Part, list[Part]] = {}
+        for part in parts:
+            number, chunk = part
+            evaluation = self.works[number].evaluation
+            threat = evaluation.attacks.get(chunk.attack)
+            key: str | Part = part
+            if threat is not None and threat.gradient is None:
+                images, _ = evaluation.loaded()
+                ids = images.ids[chunk.start : chunk.start + evaluation.batch].tolist()
+                key = evaluation.gray_box_key(threat, chunk.seed, ids)
+            units.setdefault(key, []).append(part)
+        return [tuple(unit) for unit in units.values()]
+
+    def compute(
+        self, unit: Sequence[Part], progress: Callable[[float], None] | None = None
+    ) -> list[Outcome]:
+        """The rows of each part in turn."""
+        shared = GrayBoxImages() if self.shared is None else self.shared
+        found: list[Outcome] = []
+        for place, (number, chunk) in enumerate(unit):
+            move = measuring.part(progress, place / len(unit), (place + 1) / len(unit))
+            found += self.works[number].compute(chunk, move, shared)
+        return found
 
 
 def evaluate_chunk(

@@ -9,7 +9,7 @@ process writes at a time.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeAlias, TypeVar
@@ -24,7 +24,7 @@ from ridefense.errors import InputError
 from ridefense.evaluate import identity
 from ridefense.evaluate.lines import CLEAN, UNREADABLE, Key, Line
 from ridefense.evaluate.rows import Row
-from ridefense.files import FolderLock, Journal, write_atomically
+from ridefense.files import FolderLock, Journal, write_atomically, write_together
 
 R = TypeVar("R", bound=Line)
 
@@ -176,24 +176,32 @@ class Records(Generic[R]):
         return key in self._keys
 
     def append(self, row: R, images: Mapping[str, Tensor]) -> None:
-        """Keep a row and its images [C, H, W]; once this returns, a kill does not lose them.
+        """Keep a row and its images [C, H, W]; as `extend`."""
+        self.extend([(row, images)])
+
+    def extend(self, rows: Sequence[tuple[R, Mapping[str, Tensor]]]) -> None:
+        """Keep rows and their images [C, H, W]; once this returns, a kill does not lose them.
+
+        The images of all rows are on the disk before the first row is.
 
         Raises:
             InputError: where there is a row of that key.
-            RideError: where it cannot be written; what was there stays sound.
+            RideError: where they cannot be written; what was there stays sound.
         """
-        if row.key in self:
-            raise InputError(f"there is a row for {row.key} already; each is written once")
-        line = row.line()
-        path = self.folder / image_path(row.key)
-        if images:
-            write_atomically(path, packed(images))
+        keys = {row.key for row, _ in rows}
+        if len(keys) < len(rows) or (taken := keys & self._keys):
+            twice = min(taken) if len(keys) == len(rows) else "two of these rows"
+            raise InputError(f"there is a row for {twice} already; each is written once")
+        lines = b"".join(row.line() for row, _ in rows)
+        write_together(
+            (self.folder / image_path(row.key), packed(images)) for row, images in rows if images
+        )
         if self._provenance is not None:  # with the first row that it is about
             self._declared["provenance"].append(self._provenance)
             write_atomically(self.folder / self.kind.declaration, _as_json(self._declared))
             self._provenance = None
-        self._journal.append(line)
-        self._keys.add(row.key)
+        self._journal.append(lines)
+        self._keys |= keys
 
     def close(self) -> None:
         self._journal.close()

@@ -8,8 +8,10 @@ process that called `run`, which alone owns the records.
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +66,8 @@ class Work(Protocol[C_contra, R]):
         ...
 
 
+_START = 3.0  # seconds that a process takes to import PyTorch and load images and classifier
+
 _PATIENCE = 3  # deaths a worker, without a result between them, before the run is given up
 
 
@@ -115,6 +119,35 @@ class Processes:
             return [worker for worker in workers if worker.connection in found]
 
         return spread(hire, ready, self.count, chunks, progress)
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """This process, until the work has taken as long as others take to start; then `count` of them.
+
+    Work that cannot be pickled stays in this process.
+    """
+
+    count: int
+
+    def map(
+        self, work: Work[C, R], chunks: Sequence[C], progress: Progress[C] | None = None
+    ) -> Found[C, R]:
+        began, left = time.monotonic(), deque(chunks)
+        here = self.count == 1 or not _can_travel(work)
+        while left and (here or len(left) == 1 or time.monotonic() - began < _START):
+            yield from Here().map(work, [left.popleft()], progress)
+        if left:
+            yield from Processes(min(self.count, len(left))).map(work, list(left), progress)
+
+
+def _can_travel(work: object) -> bool:
+    """Whether other processes can be given the work: it may hold a user's functions."""
+    try:
+        pickle.dumps(work)
+    except Exception:  # whatever the parts raise
+        return False
+    return True
 
 
 # --- What every kind of worker does --------------------------------------------------------------
