@@ -13,8 +13,17 @@ from evaluations import GRAY, declare, numbers
 from ridefense import InputError, RideError, threads
 from ridefense.attacks import PGD, Attack
 from ridefense.cli import machine
-from ridefense.evaluate import Automatic, Chunk, Cluster, Here, Processes, Threat, chunks_of, run
-from ridefense.evaluate import workers
+from ridefense.evaluate import (
+    Automatic,
+    Chunk,
+    Cluster,
+    Here,
+    Processes,
+    Threat,
+    chunks_of,
+    run,
+    workers,
+)
 from ridefense.evaluate.protocol import EvaluationWork
 from ridefense.evaluate.workers import Bench, Died, spread
 from ridefense.gradients import Surrogate, imitator
