@@ -48,7 +48,7 @@ def test_every_kind_of_attack_is_declared_where_it_applies(model):
         imitated = "APGD transferred from soft steps Surrogate"
         assert {imitated, "BPDA"} <= kinds(model, BitDepth(1), budget)
     bare = kinds(model, Unchanged())
-    assert bare == {"UniformNoise", "FGSM", "PGD", "APGD"}
+    assert bare == {"UniformNoise", "FGSM", "PGD", "APGD", "Square", "RayS"}
     assert kinds(model, Unchanged(), "full") == bare | {"AutoAttack standard"}
 
 

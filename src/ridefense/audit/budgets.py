@@ -24,6 +24,8 @@ class Budget:
         targets: classes that the targeted DLR loss aims at.
         imitated: images that the surrogate learns from: of the train split where there is one, else
             of the test split without those that are audited.
+        rays: queries of RayS; 0 leaves it out.
+        answers: queries of the attacks that answer indicators of failure; 0 gives no answers.
         thorough: whether every attack that applies is run; otherwise those alone that do most for
             their cost, as a schedule of seconds a fit demands, and the rest of it is not used.
     """
@@ -43,6 +45,8 @@ class Budget:
     autoattack: bool
     targets: int
     imitated: int
+    rays: int = 0
+    answers: int = 0
     thorough: bool = True
 
 
@@ -58,14 +62,16 @@ _SMALL = Budget(
     apgd=20,
     directions=8,
     queries=100,
-    decisions=5,
+    rays=400,
+    decisions=0,
+    answers=2000,
     autoattack=False,
     targets=3,
     imitated=48,
 )
 
 BUDGETS = {
-    "quick": replace(_SMALL, imitated=0, thorough=False),
+    "quick": replace(_SMALL, answers=0, imitated=0, thorough=False),
     "small": _SMALL,
     "full": Budget(
         steps=(10, 100, 1000),
@@ -79,7 +85,9 @@ BUDGETS = {
         apgd=100,
         directions=64,
         queries=5000,
+        rays=10_000,
         decisions=40,
+        answers=20_000,
         autoattack=True,
         targets=9,
         imitated=256,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ridefense import classifiers, datasets
+from ridefense.audit.answers import ROUNDS, answers
 from ridefense.audit.budgets import Budget
 from ridefense.audit.findings import read_plan
 from ridefense.audit.threats import basic, in_order, purifications, suited, threats_for
@@ -21,13 +22,14 @@ from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier, undeclared
 from ridefense.describe import Plain
 from ridefense.errors import InputError
-from ridefense.evaluate import Evaluation, Here, Threat, Workers, identity, run_together
+from ridefense.evaluate import Evaluation, Here, Threat, Workers, identity, read, run_together
 from ridefense.evaluate.declaration import check_names
 from ridefense.evaluate.running import Progress
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
 from ridefense.gradients import imitator, train_surrogate
 from ridefense.purifier import Purifier
+from ridefense.results import DefenceResult
 from ridefense.rivals import JPEG
 
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -179,12 +181,41 @@ def carry_out(
     with FolderLock(folder, wait=True):
         evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
         _agree(folder / "audit.json", audit.declared(evaluations))
-    run_together(
-        {folder / name: evaluation for name, evaluation in evaluations.items()},
-        progress,
-        workers,
-        _cost,
-    )
+    _run(evaluations, folder, progress, workers)
+    for _ in range(ROUNDS):
+        evaluations = dict(_answered(audit, evaluations, folder))
+        _agree(folder / "audit.json", audit.declared(evaluations))
+        _run(evaluations, folder, progress, workers)
+
+
+def _run(
+    evaluations: Mapping[str, Evaluation],
+    folder: Path,
+    progress: Progress | None,
+    workers: Workers,
+) -> None:
+    if evaluations:
+        run_together(
+            {folder / name: evaluation for name, evaluation in evaluations.items()},
+            progress,
+            workers,
+            _cost,
+        )
+
+
+def _answered(
+    audit: Audit, evaluations: Mapping[str, Evaluation], folder: Path
+) -> Iterator[tuple[str, Evaluation]]:
+    """Of every defence, what answers the indicators of failure of the attacks that were run."""
+    for name, evaluation in evaluations.items():
+        result = DefenceResult.of(name, read(folder / name))
+        found = [
+            threat
+            for eps in sorted(audit.radii)
+            for threat in answers(result, evaluation, ("Linf", eps), audit.budget)
+        ]
+        if found:
+            yield name, replace(evaluation, threats=tuple(found))
 
 
 def _cost(evaluation: Evaluation, threat: Threat | None) -> int:

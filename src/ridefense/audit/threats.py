@@ -15,9 +15,11 @@ from ridefense.attacks import (
     AutoAttack,
     Foolbox,
     HeldWeights,
+    RayS,
     Square,
     Transfer,
     UniformNoise,
+    cross_entropy,
     dlr,
     margin,
 )
@@ -119,7 +121,12 @@ def _through_a_blur(classifier: nn.Module, eps: float) -> Threat:
 
 
 def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
-    """On a classifier without a purifier: white box throughout."""
+    """On a classifier without a purifier: white box throughout.
+
+    A pass through it costs nothing beside a purification, so APGD has AutoAttack's steps and
+    targets whatever the budget.
+    """
+    steps, targets = max(budget.apgd, 100), max(budget.targets, 9)
     attacks = [
         UniformNoise(eps=eps),
         FGSM(eps=eps),
@@ -131,8 +138,10 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
         ),
         *(PGD(eps=eps, loss=loss) for loss in (margin, dlr)),
         PGD(eps=eps, loss=dlr, targets=budget.targets),
-        *(APGD(eps=eps, steps=budget.apgd, loss=loss) for loss in (margin, dlr)),
-        APGD(eps=eps, steps=budget.apgd, loss=dlr, targets=budget.targets),
+        *(APGD(eps=eps, steps=steps, loss=loss) for loss in (cross_entropy, margin, dlr)),
+        APGD(eps=eps, steps=steps, loss=dlr, targets=targets),
+        Square(eps=eps, queries=budget.queries),
+        *([RayS(eps=eps, queries=budget.rays)] if budget.rays else []),
     ]
     yield from (Threat(attack=attack) for attack in attacks)
     if budget.autoattack:
@@ -285,6 +294,8 @@ def _queries(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]
     for kind in (SPSA, NES):
         yield Threat(attack=kind(eps=eps, directions=budget.directions), gradient=identity)
     yield Threat(attack=Square(eps=eps, queries=budget.queries), gradient=identity)
+    if budget.rays:
+        yield Threat(attack=RayS(eps=eps, queries=budget.rays), gradient=identity)
     if budget.decisions:
         yield Threat(attack=_hard_label(eps, budget.decisions), gradient=identity)
     if budget.autoattack:

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ridefense.defended import Before
 from ridefense.describe import Plain
 from ridefense.noise import Id
 
@@ -13,8 +12,8 @@ TOLERANCE = 1e-3
 """How far a mirage may move a pixel of [0, 1]."""
 
 
-class Hiding(Before):
-    """A purifier that returns its input to within `TOLERANCE`.
+class Hiding:
+    """What an outsider brings as a purifier: it returns its input to within `TOLERANCE`.
 
     Attributes:
         is_randomised, is_dynamic, differentiable: what it says of itself, true or not.
@@ -23,6 +22,7 @@ class Hiding(Before):
     is_randomised: ClassVar[bool] = False
     is_dynamic: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
+    takes_raw: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
