@@ -108,7 +108,8 @@ def test_purify_says_which_network_it_took(cli, digit, tmp_path, monkeypatch):
     tiny = {"steps": 2, "rounds": 2, "samples": 1}
     monkeypatch.setitem(presets.PRESETS, "fast", lambda network: tiny.copy())
     code, _, err = cli("purify", digit, tmp_path / "out.png", "--engine", "eager")
-    assert code == 0
+    assert code == 4  # so few steps keep no contrast
+    assert "lost contrast or colours" in err
     assert "RIDE, preset fast, network mnist, 4 steps" in err
     assert "on engine eager" in err
 
@@ -196,9 +197,15 @@ def one_line(code, out, err, told):
         (("report", "nowhere"), "nowhere holds no runs"),
         (("purify", "nowhere.png", "out.png"), "nowhere.png is no file"),
         (("purify", "--network", "hugo", "a", "b"), "network is 'hugo'; use one of mnist"),
-        (("purify", "nowhere.png", "out.jpg"), "out.jpg does not end in .png; name a .png file"),
+        (("purify", "nowhere.png", "out.jpg"), "nowhere.png is no file"),
+        (("purify", "nowhere.png", "out.txt"), "out.txt does not end in .png; name a .png file"),
+        (("purify", "nowhere.png", "more.png", "out.png"), "out.png names one file"),
+        (("purify", "a.png", "b.png", "--format", "png"), "format is 'png', but b.png says its"),
         (("purify", "nowhere.png", "no/out.png"), "no is no folder; make it"),
-        (("purify", "nowhere.png", "."), "does not end in .png"),
+        (("purify", "nowhere.png", "."), "nowhere.png is no file"),
+        (("purify", "nowhere.png", "out"), "nowhere.png is no file"),
+        (("purify", "*.png", "out"), "no file matches *.png"),
+        (("purify", ".", "out"), "nothing to purify in ."),
         ((*TRAIN[:1], "hugo", *TRAIN[2:]), "no architecture"),
         ((*TRAIN, "--attack=fgsm"), "--attack fgsm is of --adversarial"),
         ((*TRAIN, "--out", "d.pt"), "d.pt does not end in .safetensors; name a .safetensors file"),
@@ -232,7 +239,7 @@ def test_bad_input_is_told_in_one_line(cli, monkeypatch, tmp_path, arguments, to
         (("evaluate", "--images"), "requires an argument. See ridefense evaluate --help."),
         (("evaluate", "--attack", "hugo"), "'--attack': attack is 'hugo'; use one of none, fgsm,"),
         ((*TRAIN, "--attack", "hugo"), "fgsm. See ridefense train-classifier --help."),
-        (("purify", "a"), "Missing argument 'OUT'. See ridefense purify --help."),
+        (("purify", "a"), "Missing argument 'IN'. See ridefense purify --help."),
         (("hugo",), "No such command 'hugo'. See ridefense --help."),
         (("--xyz",), "No such option: --xyz. See ridefense --help."),
         (("evaluate", "--imags", "3"), "did you mean --images? See ridefense evaluate --help."),

@@ -56,7 +56,7 @@ def test_purify_gives_a_random_rival_its_seed(digit, tmp_path):
 def test_purify_refuses_what_leaves_images_as_they_are(digit, tmp_path, capsys):
     named = f"{digit} {tmp_path / 'out.png'} --purifier crop-ensemble"
     assert pages.call(f"ridefense purify {named}") == 2
-    assert "is a defence inside a classifier; use it with evaluate" in capsys.readouterr().err
+    assert "which acts inside a classifier and changes no image" in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
 
 

@@ -172,6 +172,8 @@ def decoded(source: Source, name: str) -> Decoded:
             if unfit is None:
                 frames = getattr(image, "n_frames", 1)
                 image.load()
+                if image.format == "TIFF" and (told := _told_by_tiff(image)):
+                    image.info["exif"] = told
                 return Decoded(_upright(image), image.format or "", frames)
     except Image.DecompressionBombError:
         unfit = _TOO_LARGE
@@ -308,6 +310,22 @@ def _upright(image: Image.Image) -> Image.Image:
     if _orientation(image) not in range(2, 9):
         return image
     return ImageOps.exif_transpose(image)
+
+
+def _told_by_tiff(image: Image.Image) -> bytes | None:
+    """What a TIFF says of itself as EXIF data, without how its pixels are stored."""
+    told, found = image.getexif(), Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in told:
+            found[tag] = told[tag]
+    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if inside := told.get_ifd(group):
+            found[group] = inside
+    return found.tobytes() if len(found) else None
+
+
+_DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432)
+"""Tags of a TIFF: description, maker, model, software, date, artist, copyright."""
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

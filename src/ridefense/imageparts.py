@@ -1,6 +1,6 @@
 """A picture taken apart into what is purified, its colours, and what is kept beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Literal
 
@@ -39,6 +39,16 @@ class Parts:
         """The colours, uint8 [C, H, W]."""
         levels = torch.from_numpy(np.array(self.colours))
         return levels[None] if levels.ndim == 2 else levels.movedim(-1, 0).contiguous()
+
+    def within(self, max_side: int | None) -> "Parts":
+        """The picture, made smaller where a side is longer than so many pixels."""
+        longer = max(self.colours.size)
+        if max_side is None or longer <= max_side:
+            return self
+        width, height = (max(1, round(side * max_side / longer)) for side in self.colours.size)
+        filter_ = Image.Resampling.LANCZOS
+        alpha = None if self.alpha is None else self.alpha.resize((width, height), filter_)
+        return replace(self, colours=self.colours.resize((width, height), filter_), alpha=alpha)
 
     def joined(self, levels: Tensor) -> Image.Image:
         """The picture with other colours, uint8 [C, H, W]: mode L, LA, RGB or RGBA."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ridefense.errors import InputError, check_whole
 from ridefense.images import Normalisation
-from ridefense.names import EngineName
+from ridefense.names import EngineName, OnCollapse
 from ridefense.networks import Init, Network
 
 
@@ -87,7 +87,7 @@ class Settings:
     crop: int | None = None
     refits: int = 0
     refit_when: Literal["constant", "collapsed"] = "constant"
-    on_collapse: Literal["keep", "input", "raise"] = "keep"
+    on_collapse: OnCollapse = "keep"
     check_descent: bool = False
     engine: EngineName = "auto"
 

@@ -32,7 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 the reader of the output closed it; 2 an error, told in one "
-    "line; 3 evaluated or audited, but rows or sanity checks failed; 130 interrupted.",
+    "line; 3 evaluated or audited, but rows or sanity checks failed; 4 purified, but images "
+    "lost their contrast or colours; 130 interrupted.",
 )
 
 

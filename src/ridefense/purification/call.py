@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Self, TypedDict, TypeVar, Unpack, get_args, overload
 
 import numpy as np
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 
 from ridefense import purifiers
 from ridefense.defended import as_purifier
-from ridefense.engines import Progress
+from ridefense.engines import Progress, image_size
 from ridefense.errors import CollapseError, CollapseWarning, InputError, unknown
-from ridefense.estimators import Estimator
+from ridefense.estimators import Estimator, Preset
 from ridefense.long_fits import Fit, warn_if_long
-from ridefense.names import EngineName, NetworkName
+from ridefense.names import EngineName, NetworkName, OnCollapse
 from ridefense.networks import name_for
 from ridefense.noise import check_seed
 from ridefense.progress import terminal_bar
@@ -31,8 +32,8 @@ from ridefense.purification.kinds import (
 )
 from ridefense.purification.layouts import Layout, check_layout
 from ridefense.purification.outcome import ImageOutcome, Outcome
-from ridefense.purification.running import Job, OnCollapse, careful, resolved, run, tile_for
-from ridefense.purification.tiles import TILE, check_tile
+from ridefense.purification.running import Job, careful, run, tile_for
+from ridefense.purification.tiles import TILE, check_tile, sizes
 from ridefense.purifier import Call, Purifier, named
 
 X = TypeVar("X", Tensor, "np.ndarray[Any, Any]", Image.Image)
@@ -153,10 +154,6 @@ class Purify(nn.Module):
             )
         return found
 
-    def _named(self, name: str, network: NetworkName) -> Purifier:
-        made = purifiers.load(name, preset=self.preset, network=network, engine=self.engine)
-        return careful(made) if isinstance(made, Estimator) else made
-
     def train(self, mode: bool = True) -> Self:
         """Changes nothing; a purifier that is a module keeps its own mode."""
         self.training = mode
@@ -164,22 +161,38 @@ class Purify(nn.Module):
 
     def _jobs(self, all_given: Sequence[Given]) -> list[Job]:
         """One for every image. The images of a batch have the ids 0, 1, …, any other image 0."""
-        made: dict[object, Purifier] = {}
+        purifier_for = cache(self.purifier_for)  # images of one purifier are purified together
         jobs = []
         for one in all_given:
-            for i, image in enumerate(one.images):
-                if isinstance(self.purifier, str):
-                    network = self.network or name_for(image.shape)
-                    key: object = network
-                    if key not in made:
-                        made[key] = self._named(self.purifier, network)
-                else:
-                    key = image.shape
-                    if key not in made:
-                        made[key] = resolved(self.purifier, image)
-                purifier = made[key]
-                jobs.append(Job(image, purifier, i, tile_for(purifier, image, self.tile)))
+            purifier = purifier_for(tuple(one.images.shape[1:]))
+            tile = tile_for(purifier, image_size(one.images), self.tile)
+            jobs += [Job(image, purifier, i, tile) for i, image in enumerate(one.images)]
         return jobs
+
+    def fits(self, shape: tuple[int, int, int]) -> list[Fit]:
+        """The fits that an image of this shape, (C, H, W), takes; none of a fixed purifier."""
+        purifier = self.purifier_for(shape)
+        if not isinstance(purifier, Estimator):
+            return []
+        tile = tile_for(purifier, shape[1:], self.tile)
+        return [(purifier, size) for size in sizes(shape[1:], tile)]
+
+    def purifier_for(self, shape: tuple[int, ...]) -> Purifier:
+        """What purifies images of this shape, (C, H, W).
+
+        Raises:
+            InputError: for images that the purifier does not take.
+        """
+        if isinstance(self.purifier, Preset):
+            estimator: Estimator = self.purifier.on(name_for(shape))
+            return estimator
+        if not isinstance(self.purifier, str):
+            return self.purifier
+        network = self.network or name_for(shape)
+        made = purifiers.load(
+            self.purifier, preset=self.preset, network=network, engine=self.engine
+        )
+        return careful(made) if isinstance(made, Estimator) else made
 
     @contextmanager
     def _told(self, jobs: Sequence[Job]) -> Iterator[Progress | None]:
@@ -190,7 +203,8 @@ class Purify(nn.Module):
         shown = self.progress is not False and sys.stderr is not None and sys.stderr.isatty()
         if not shown:
             if self.progress is None:
-                warn_if_long(_fits(jobs), jobs[0].image)
+                fits = [fit for job in jobs for fit in self.fits(_shape(job.image))]
+                warn_if_long(fits, jobs[0].image)
             yield None
             return
         began = time.monotonic()
@@ -317,13 +331,9 @@ def _outcome(job: Job, seconds: float) -> ImageOutcome:
     )
 
 
-def _fits(jobs: Sequence[Job]) -> list[Fit]:
-    return [
-        (job.purifier, size)
-        for job in jobs
-        if isinstance(job.purifier, Estimator)
-        for size in job.canvas.sizes
-    ]
+def _shape(image: Tensor) -> tuple[int, int, int]:
+    channels, height, width = image.shape
+    return channels, height, width
 
 
 def _leaves(sample: Any) -> Iterator[Any]:

@@ -1,24 +1,22 @@
 """Purifying images of any size: in tiles where they are large, in batches of equal shape."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ridefense.collapse import is_collapsed
 from ridefense.defended import Before
-from ridefense.engines import Progress
+from ridefense.engines import Progress, Size
 from ridefense.errors import CollapseWarning, InputError
-from ridefense.estimators import Estimator, Preset
+from ridefense.estimators import Estimator
 from ridefense.images import check_images
+from ridefense.names import OnCollapse
 from ridefense.noise import Id
 from ridefense.purification.tiles import Canvas, Span
 from ridefense.purifier import Purifier, named, purified_by
-
-OnCollapse = Literal["keep", "input", "raise"]
 
 _PIXELS = 2**19
 """Pixels that are purified at once. A fit takes about 1.4 kB of memory for each."""
@@ -75,13 +73,13 @@ class _Part:
         return f"{self.job.id}, tile {row.start} {column.start}"
 
 
-def tile_for(purifier: Purifier, image: Tensor, tile: int) -> int | None:
-    """The side of the tiles in which an image [C, H, W] is purified; None as a whole.
+def tile_for(purifier: Purifier, size: Size, tile: int) -> int | None:
+    """The side of the tiles in which an image of this size is purified; None as a whole.
 
     Only purifiers whose results are local are given tiles, see `defended.Before`.
     """
     local = isinstance(purifier, Before) and purifier.is_local
-    return tile if local and max(image.shape[-2:]) > tile else None
+    return tile if local and max(size) > tile else None
 
 
 def run(
@@ -205,14 +203,6 @@ class _Counter:
         if self._progress is not None and done > self._told:
             self._told = done
             self._progress(done, self._total)
-
-
-def resolved(purifier: Purifier, image: Tensor) -> Purifier:
-    """The purifier for an image [C, H, W]: a preset takes its network from the image."""
-    if not isinstance(purifier, Preset):
-        return purifier
-    chosen: Callable[[Tensor], Estimator] = purifier.for_images
-    return chosen(image[None])
 
 
 def careful(estimator: Estimator) -> Estimator:

@@ -67,6 +67,13 @@ def spans(whole: int, tile: int) -> list[Span]:
     return [Span(a, whole - a if a == last else tile, whole) for a in starts]
 
 
+def sizes(whole: tuple[int, int], tile: int | None) -> list[tuple[int, int]]:
+    """Height and width of each tile of an image of this size; without `tile` it is one."""
+    height, width = whole
+    rows, columns = spans(height, tile or height), spans(width, tile or width)
+    return [(row.size, column.size) for row in rows for column in columns]
+
+
 class Canvas:
     """An image that is put together again from the results of its tiles.
 
@@ -94,11 +101,6 @@ class Canvas:
         for row in self._rows:
             for column in self._columns:
                 yield row, column
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Height and width of each tile."""
-        return [(row.size, column.size) for row, column in self.boxes()]
 
     def cut(self, box: tuple[Span, Span]) -> Tensor:
         """The tile at this place, [C, h, w]: a view of the image."""

@@ -1,0 +1,489 @@
+"""Files: folders with their structure, resumed, in every format, and what is refused of them."""
+
+import csv
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import commands
+from refusals import refused
+from ridefense import Median, RideError
+from ridefense.imagefiles import load_image
+from ridefense.purification import FileSettings, Purify, purify_files
+from ridefense.purification.encoding import encoded, written_format
+
+MEDIAN = FileSettings(purifier="median:3")
+
+
+def picture(mode="RGB", size=(24, 18), seed=0):
+    """A smooth picture."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (5, 6, 4), dtype=np.uint8), "RGBA")
+    return small.convert(mode).resize(size, Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with images in several formats and folders, and other files."""
+    root = tmp_path / "photos"
+    (root / "sub" / "deep").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "b.jpg", "sub/c.webp", "sub/a.png", "sub/deep/d.bmp")):
+        picture(seed=i).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    (root / ".hidden.png").write_bytes((root / "a.png").read_bytes())
+    return root
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix not in (".csv", ".jsonl") and path.name != "lock"
+    }
+
+
+def called(*words, **options):
+    """The exit code of `ridefense purify` with these words, and what it says."""
+    done = commands.run("purify", *words, **options)
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+    return done.returncode, done.stderr.decode()
+
+
+# --- Folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_keeps_names_structure_and_formats(photos, tmp_path):
+    out = tmp_path / "out"
+    found = purify_files([photos], out, MEDIAN)
+    assert sorted(content(out)) == sorted(content(photos).keys() - {"notes.txt", ".hidden.png"})
+    assert found.left_out == {".txt": 1}
+    assert not found.failed
+    for name in content(out):
+        with Image.open(out / name) as result, Image.open(photos / name) as source:
+            assert (result.format, result.size, result.mode) == (source.format, (24, 18), "RGB")
+    expected = Median(3)(load_image(photos / "sub/a.png")[None])[0]
+    assert torch.equal(load_image(out / "sub/a.png"), (expected * 255).round() / 255)
+    (row, *_) = rows = list(csv.DictReader(io.StringIO((out / "purified.csv").read_text())))
+    assert (row["name"], row["width"], row["height"], row["error"]) == ("a.png", "24", "18", "")
+    assert [row["name"] for row in rows] == [file.name for file in found.files]
+    pytest.importorskip("pandas")
+    assert list(found.to_pandas().tiles) == [1] * 5
+
+
+def test_several_sources_and_patterns(photos, tmp_path):
+    out = tmp_path / "out"
+    purify_files([photos / "sub", photos / "b.jpg"], out, MEDIAN)
+    assert sorted(content(out)) == ["a.png", "b.jpg", "c.webp", "deep/d.bmp"]
+    purify_files([f"{photos}/**/*.png"], tmp_path / "more", MEDIAN)
+    assert sorted(content(tmp_path / "more")) == ["a.png", "sub/a.png"]
+    refused(
+        lambda: purify_files([photos / "a.png", photos / "sub"], out, MEDIAN), "would both become"
+    )
+    refused(lambda: purify_files([f"{photos}/*.gif"], out, MEDIAN), "no file matches", "*.gif")
+
+
+def test_results_inside_the_source_are_no_sources(photos):
+    out = photos / "clean"
+    first = purify_files([photos], out, MEDIAN)
+    second = purify_files([photos], out, MEDIAN)
+    assert [file.name for file in second.files] == [file.name for file in first.files]
+    assert all(file.resumed for file in second.files)
+    refused(lambda: purify_files([photos], photos, MEDIAN), "is the output folder too")
+    refused(lambda: purify_files([photos / "a.png"], photos, MEDIAN), "would be replaced")
+    assert (photos / "a.png").read_bytes() == (photos / ".hidden.png").read_bytes()
+
+
+def test_another_format_for_all(photos, tmp_path):
+    out = tmp_path / "out"
+    settings = FileSettings(purifier="none", format="png")
+    refused(lambda: purify_files([photos, photos / "sub" / "c.webp"], photos / "a.png", settings))
+    purify_files([photos / "sub"], out, settings)
+    assert sorted(content(out)) == ["a.png", "c.png", "deep/d.png"]
+    for name, source in {"c.png": "sub/c.webp", "deep/d.png": "sub/deep/d.bmp"}.items():
+        assert torch.equal(load_image(out / name), load_image(photos / source))
+    (photos / "sub" / "c.png").write_bytes((photos / "a.png").read_bytes())
+    refused(lambda: purify_files([photos / "sub"], out, settings), "c.png", "would both become")
+
+
+def test_large_images_are_made_smaller_if_asked(tmp_path):
+    picture("RGBA", (90, 30)).save(tmp_path / "wide.png")
+    picture("P", (20, 10)).save(tmp_path / "small.png")
+    settings = FileSettings(purifier="none", max_side=45)
+    purify_files([tmp_path / "wide.png", tmp_path / "small.png"], tmp_path / "out", settings)
+    with Image.open(tmp_path / "out" / "wide.png") as wide:
+        assert (wide.size, wide.mode) == ((45, 15), "RGBA")
+    with Image.open(tmp_path / "out" / "small.png") as small:
+        assert small.size == (20, 10)
+
+
+# --- Resuming ------------------------------------------------------------------------------------
+
+
+def resumed(found):
+    return [file.name for file in found.files if file.resumed]
+
+
+def test_what_is_finished_is_left_out_while_it_is_as_it_was(photos, tmp_path):
+    out = tmp_path / "out"
+    purify_files([photos], out, MEDIAN)
+    before = content(out)
+    everything = resumed(purify_files([photos], out, MEDIAN))
+    assert len(everything) == 5
+
+    (out / "a.png").write_bytes(b"damaged")
+    (out / "b.jpg").unlink()
+    picture(seed=9).save(photos / "sub/c.webp")
+    with open(out / ".purified" / "journal.jsonl", "ab") as journal:
+        journal.write(b'{"name": "sub/a.png", "settings"')  # torn by a kill
+    found = purify_files([photos], out, MEDIAN)
+    assert resumed(found) == ["sub/a.png", "sub/deep/d.bmp"]
+    after = content(out)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"sub/c.webp"}
+    assert len(resumed(purify_files([photos], out, MEDIAN))) == 5
+    assert not resumed(purify_files([photos], out, FileSettings(purifier="median:5")))
+
+
+def test_a_file_that_failed_is_tried_again(photos, tmp_path):
+    out = tmp_path / "out"
+    (photos / "a.png").write_bytes(b"no image")
+    first = purify_files([photos], out, MEDIAN)
+    assert [file.name for file in first.failed] == ["a.png"]
+    assert "a.png cannot be read as an image" in first.failed[0].error
+    assert not (out / "a.png").exists()
+    picture().save(photos / "a.png")
+    second = purify_files([photos], out, MEDIAN)
+    assert not second.failed
+    assert len(resumed(second)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_killed_it_goes_on_to_the_same_end(tmp_path):
+    source, out, whole = (tmp_path / name for name in ("source", "out", "whole"))
+    source.mkdir()
+    for i in range(12):
+        picture("RGB", (200, 150), i).save(source / f"{i}.png")
+    words = ("--purifier", "tv-minimisation", "--seed", "3")
+    assert called(source, whole, *words)[0] == 0
+
+    journal = out / ".purified" / "journal.jsonl"
+    started = [*commands.COMMAND, "purify", str(source), str(out), *words, "--workers", "2"]
+    process = subprocess.Popen(started, env=commands.environment(), stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 100
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = journal.read_bytes().count(b"\n")
+    assert 3 <= kept < 12
+    for name, written in content(out).items():  # whole files alone
+        assert name.endswith(".partial") or written == content(whole)[name]
+
+    code, told = called(source, out, *words)
+    assert code == 0
+    assert f"purified 12 of 12 files into {out}, {kept} of them before" in told
+    assert content(out) == content(whole)
+
+
+@pytest.mark.slow
+def test_workers_find_the_same(photos, tmp_path):
+    purify_files([photos], tmp_path / "one", MEDIAN)
+    assert called(photos, tmp_path / "two", "--purifier", "median:3", "--workers", "2")[0] == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_one_process_writes_at_a_time(photos, tmp_path):
+    from ridefense.files import FolderLock
+
+    with FolderLock(tmp_path / "out" / ".purified", wait=False):
+        refused(lambda: purify_files([photos], tmp_path / "out", MEDIAN), "another process")
+
+
+# --- Formats, metadata, transparency -------------------------------------------------------------
+
+
+def one(source, out, settings=FileSettings(purifier="none")):  # noqa: B008 (it is frozen)
+    (found,) = purify_files([source], out, settings).files
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "avif"])
+def test_metadata_are_kept(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 3
+    exif[0x8769] = {0x829A: 0.5}
+    options = {"exif": exif.tobytes(), "icc_profile": b"a profile"} | (
+        {"lossless": True} if suffix == "webp" else {}
+    )
+    source = tmp_path / f"a.{suffix}"
+    picture().save(source, **options)
+    assert one(source, tmp_path / "out").notes == ()
+    with Image.open(tmp_path / "out" / source.name) as result:
+        assert result.info["icc_profile"] == b"a profile"
+        found = result.getexif()
+        assert found[0x010F] == "Maker"
+        assert found.get(0x0112, 1) == 1
+        assert float(found.get_ifd(0x8769)[0x829A]) == 0.5
+        shown = result.convert("RGB").load()
+    with Image.open(source) as before:  # turned by 180 degrees, so that it stands upright
+        upright = before.convert("RGB").load()
+    corner = upright[0, 0] if suffix == "tiff" else upright[23, 17]
+    assert max(abs(a - b) for a, b in zip(shown[0, 0], corner, strict=True)) < 12
+
+
+def test_texts_and_resolution_of_a_png_are_kept(tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    texts.add_text("Author", "Ada")
+    picture().save(tmp_path / "a.png", pnginfo=texts, dpi=(300, 300))
+    assert one(tmp_path / "a.png", tmp_path / "out").notes == ()
+    with Image.open(tmp_path / "out" / "a.png") as result:
+        assert result.info["Author"] == "Ada"
+        assert round(result.info["dpi"][0]) == 300
+
+
+def test_what_a_format_does_not_keep_is_told(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    image = picture("RGBA")
+    image.save(tmp_path / "a.png", exif=exif, icc_profile=b"a profile")
+    (note, white) = sorted(
+        one(
+            tmp_path / "a.png", tmp_path / "bmp", FileSettings(purifier="none", format="bmp")
+        ).notes,
+        key=lambda text: "white" in text,
+    )
+    assert "EXIF data and colour profile" in note
+    assert "BMP" in note
+    assert white == "transparency laid on white"
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    colours.save(tmp_path / "b.png")
+    found = one(tmp_path / "b.png", tmp_path / "gif", FileSettings(purifier="none", format="gif"))
+    assert found.notes == ("reduced to the 256 colours of a GIF",)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
+def test_transparency_stays(tmp_path, mode, suffix):
+    image = picture(mode)
+    content, notes = encoded(image, written_format(suffix.upper()))
+    (tmp_path / f"a.{suffix}").write_bytes(content)
+    assert notes == ()
+    one(tmp_path / f"a.{suffix}", tmp_path / "out")
+    with Image.open(tmp_path / "out" / f"a.{suffix}") as result:
+        assert result.convert("RGBA").getchannel("A").tobytes() == (
+            image.convert("RGBA").getchannel("A").tobytes()
+        )
+
+
+def test_cmyk_is_converted_and_told(tmp_path):
+    picture("CMYK").save(tmp_path / "a.jpg")
+    found = one(tmp_path / "a.jpg", tmp_path / "out")
+    assert found.notes == ("CMYK is converted to RGB without a colour profile",)
+    with Image.open(tmp_path / "out" / "a.jpg") as result:
+        assert (result.format, result.mode) == ("JPEG", "RGB")
+
+
+def test_an_animation_is_told(tmp_path):
+    picture("P").save(tmp_path / "a.gif", save_all=True, append_images=[picture("P", seed=1)])
+    assert "the first of 2 frames" in one(tmp_path / "a.gif", tmp_path / "out").notes
+
+
+def test_sixteen_bits_are_refused_in_one_line(tmp_path):
+    Image.new("I;16", (8, 8), 40000).save(tmp_path / "deep.png")
+    found = one(tmp_path / "deep.png", tmp_path / "out")
+    assert found.error.endswith("more than 8 bits a channel; convert it to 8 bits a channel")
+    assert list(content(tmp_path / "out")) == []
+
+
+# --- Bad input -----------------------------------------------------------------------------------
+
+
+def bomb(path, side=30_000):
+    """A PNG of 900 megapixels in a few kilobytes."""
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    packed = zlib.compressobj(9)
+    rows = b"".join(packed.compress(bytes(side + 1)) for _ in range(200)) + packed.flush()
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_bombs_archives_and_what_is_no_image_are_refused(tmp_path):
+    folder, out = tmp_path / "uploads", tmp_path / "out"
+    folder.mkdir()
+    bomb(folder / "bomb.png")
+    with zipfile.ZipFile(folder / "climbs.png", "w") as archive:
+        archive.writestr("../../climbed.png", b"x")
+    (folder / "page.jpg").write_text("<script>")
+    (folder / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "empty.png").write_bytes(b"")
+    before = set(tmp_path.rglob("*"))
+    found = purify_files([folder], out, MEDIAN)
+    errors = {file.name: file.error for file in found.failed}
+    assert len(errors) == 5
+    assert all("\n" not in error for error in errors.values())
+    assert errors["bomb.png"].endswith("more than 64 megapixels; shrink it")
+    written = {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}
+    assert {path.relative_to(out).parts[0] for path in written} == {".purified", "purified.csv"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_nothing_is_written_outside_the_output_folder(photos, tmp_path):
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / "sub").symlink_to(elsewhere)
+    refused(lambda: purify_files([photos], out, MEDIAN), "lies outside", "sub")
+    assert list(elsewhere.iterdir()) == []
+    climbing = f"{photos}/*/../../photos/a.png"
+    refused(lambda: purify_files([climbing], tmp_path / "more", MEDIAN), "lies outside")
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"max_side": 0}, "max_side is 0"), ({"format": "pgn"}, "did you mean 'png'"),
+     ({"tile": 5}, "tile is 5"), ({"purifier": "mediann"}, "did you mean 'median'"),
+     ({"preset": "hugo.json"}, "hugo.json")],
+)  # fmt: skip
+def test_bad_settings_are_told_in_one_line(settings, told, photos, tmp_path):
+    refused(lambda: purify_files([photos], tmp_path / "out", FileSettings(**settings)), told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_places_are_told_in_one_line(photos, tmp_path):
+    refused(lambda: purify_files([photos], photos / "a.png", MEDIAN), "is no folder")
+    refused(lambda: purify_files([tmp_path / "no.png"], tmp_path / "out", MEDIAN), "is no file")
+    (tmp_path / "empty").mkdir()
+    refused(lambda: purify_files([tmp_path / "empty"], tmp_path / "o", MEDIAN), "nothing to purify")
+    if os.geteuid():  # the superuser writes anywhere
+        (tmp_path / "sealed").mkdir(mode=0o500)
+        with pytest.raises(RideError, match="cannot write"):
+            purify_files([photos], tmp_path / "sealed" / "out", MEDIAN)
+
+
+# --- The command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grey(tmp_path, monkeypatch):
+    """A purifier that turns every image grey, as a name for the command."""
+    (tmp_path / "lab.py").write_text(
+        "import torch\n"
+        "def grey(images, ids=None, seed=0):\n"
+        "    return torch.full_like(images, 0.5)\n"
+        "grey.is_randomised = grey.is_dynamic = grey.differentiable = grey.takes_raw = False\n"
+    )
+    return {"cwd": tmp_path}
+
+
+@pytest.mark.slow
+def test_a_ruined_image_has_an_exit_code_of_its_own(photos, tmp_path, grey):
+    words = (photos, tmp_path / "out", "--purifier", "lab:grey")
+    code, told = called(*words, **grey)
+    assert code == 4
+    assert "lost contrast or colours: 5 files (a.png, b.jpg" in told
+    assert len(content(tmp_path / "out")) == 5
+
+    code, told = called(*words, "--on-collapse", "input", "--format", "png", **grey)
+    assert code == 4
+    assert torch.equal(load_image(tmp_path / "out" / "a.png"), load_image(photos / "a.png"))
+
+    words = (photos / "a.png", tmp_path / "b.png", "--purifier", "lab:grey")
+    code, told = called(*words, "--on-collapse", "raise", **grey)
+    assert code == 4
+    assert "lost contrast" in told
+    assert not (tmp_path / "b.png").exists()
+    code, told = called(*words, **grey)
+    assert code == 4
+    assert "wrote" in told
+
+
+@pytest.mark.slow
+def test_the_command_tells_what_it_leaves_out_and_what_failed(photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"no image")
+    code, told = called(photos, tmp_path / "out", "--purifier", "jpeg:20")
+    assert code == 2
+    assert "left out 1 file: .txt" in told
+    assert "error: " in told
+    assert "broken.png cannot be read as an image" in told
+    assert "purified 5 of 6 files" in told
+
+
+@pytest.mark.slow
+def test_the_preset_for_digits_is_told_before_photographs(photos, tmp_path):
+    target = tmp_path / "a.jpg"
+    code, told = called(photos / "a.png", target, "--engine", "eager", "--max-side", "8")
+    assert code in (0, 4)
+    assert "RIDE, preset fast, network imagenet, 400 steps" in told
+    assert "preset fast is not for photographs" in told
+    with Image.open(target) as result:
+        assert (result.format, result.size) == ("JPEG", (8, 6))
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+_PEAK = """
+import sys
+import numpy as np
+from ridefense import RIDE, Purify
+from ridefense.memory import peak_megabytes
+from ridefense.networks import NETWORKS
+
+ride = RIDE(network=NETWORKS["imagenet"], steps=1, rounds=1, samples=1, crop=64)
+purifier = ride if sys.argv[1] == "ride" else sys.argv[1]
+height, width = int(sys.argv[2]), int(sys.argv[3])
+photograph = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+found = Purify(purifier, progress=False).outcome(photograph)
+assert found.images[0].tiles > 1
+print(peak_megabytes())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("purifier", "size", "least"),
+    [("median:5", (2000, 3000), 1800), ("ride", (1500, 2000), 3500)],
+)
+def test_tiles_bound_the_memory(purifier, size, least):
+    """As a whole the image needs `least` MB at least: 25 floats a pixel, or a network's maps."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, purifier, *map(str, size)],
+        env=commands.environment(),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1600 < least
+
+
+def test_settings_are_those_of_the_call():
+    module = FileSettings(purifier="ride", preset="paper", seed=7, on_collapse="input").module()
+    assert isinstance(module, Purify)
+    assert (module.preset, module.seed, module.on_collapse) == ("paper", 7, "input")
