@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from ridefense.cli import defaults, machine, options, paths
+from ridefense.cli.calibrate import calibrate
 from ridefense.cli.console import bar
 from ridefense.cli.evaluate import UNCHECKED
 from ridefense.errors import InputError
@@ -53,6 +54,27 @@ def audit(
         Path | None,
         typer.Option("--out", help="folder with a run folder for each defence  [runs/audit]"),
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="audit defences whose robustness is known, on digits: measures the audit itself",
+        ),
+    ] = False,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|KIND", help="with --calibrate, one of them; may be repeated  [all]"
+        ),
+    ] = None,
+    autoattacked: Annotated[
+        int,
+        typer.Option(
+            "--autoattack-images",
+            min=0,
+            help="with --calibrate, images on which AutoAttack alone is run",
+        ),
+    ] = 16,
     debug: options.Debug = False,
 ) -> None:
     """Attack a defence and write a verdict.
@@ -73,7 +95,20 @@ def audit(
       ridefense audit --dataset cifar10 --hardened r18-adv.safetensors
       ridefense audit --purifier lab:Denoiser --images 8
       ridefense audit --defended lab:ensemble --static lab:plain --images 8
+      ridefense audit --calibrate --eps 0.3 --images 64 --sample decisions --sample "no gradient"
     """
+    if calibrated:
+        calibrate(
+            eps=eps or [0.3],
+            budget=budget,
+            images=images,
+            names=sample or [],
+            autoattacked=autoattacked,
+            workers=workers,
+            ray=ray,
+            folder=folder or Path("runs", "calibration"),
+        )
+        return
     if purifier is not None and defended is not None:
         raise InputError(
             f"purifier is {purifier!r} and defended {defended!r}; one audit has one subject"
