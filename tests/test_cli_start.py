@@ -28,6 +28,7 @@ HEAVY = {
 
 COMMANDS = (
     "audit",
+    "board",
     "certify",
     "evaluate",
     "list",

@@ -21,7 +21,7 @@ class Findings:
         undefended: the classifier without it.
         broken: a defence that is known to be broken, if its clean images are finished.
         hardened: adversarially trained classifiers.
-        beside: other defences.
+        beside: other defences than the audited one.
         balls: the norms and radii that are audited; others belong to the curve.
     """
 
@@ -70,9 +70,19 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
         undefended=undefended,
         broken=broken,
         hardened=tuple(found[name] for name in hardened),
-        beside=tuple(result for name, result in found.items() if name not in roles),
+        beside=tuple(
+            result
+            for name, result in found.items()
+            if name not in roles and not same(result, subject)
+        ),
         balls=tuple(("Linf", float(eps)) for eps in declared["radii"]),
     )
+
+
+def same(one: DefenceResult, other: DefenceResult) -> bool:
+    """Whether two runs have the same defence before the same classifier."""
+    parts = ("purifier", "classifier")
+    return all(one.run.settings[part] == other.run.settings[part] for part in parts)
 
 
 _PLAN = {

@@ -1,13 +1,14 @@
 """The audit's pages, from its records alone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ridefense.attacks.base import Cost
+from ridefense.attacks.diagnostics import FAILURES
 from ridefense.audit.checks import Check, Outcome, sanity
-from ridefense.audit.findings import Findings, gather
+from ridefense.audit.findings import Findings, gather, same
 from ridefense.audit.plots import convergence, over_radius
 from ridefense.audit.verdict import Verdict, answers, caveats, verdicts
 from ridefense.pages import (
@@ -101,9 +102,9 @@ def compose(result: AuditResult) -> Document:
     defences = shown(findings)
     blocks: list[Block] = [
         Text(tuple(result.answers), "answer"),
-        Text(tuple(result.caveats), "list"),
         *over_radius(findings, defences),
-        _worst_cases(findings, defences),
+        Text(tuple(result.caveats), "list"),
+        worst_cases(findings, defences),
     ]
     if result.verdicts:
         blocks.append(Section("Verdict at each radius", tuple(_explained(result.verdicts))))
@@ -131,12 +132,7 @@ def _explained(found: list[Verdict]) -> Iterator[Section]:
 def shown(findings: Findings) -> tuple[DefenceResult, ...]:
     """The defences of the page; one that stands beside and is the audited one itself is not."""
     subject = findings.subject
-    return tuple(d for d in findings.defences if d is subject or not _same(d, subject))
-
-
-def _same(one: DefenceResult, other: DefenceResult) -> bool:
-    parts = ("purifier", "classifier")
-    return all(one.run.settings[part] == other.run.settings[part] for part in parts)
+    return tuple(d for d in findings.defences if d is subject or not same(d, subject))
 
 
 def _setting(findings: Findings) -> Iterator[str]:
@@ -158,7 +154,8 @@ def _setting(findings: Findings) -> Iterator[str]:
     yield "Seconds are wall time for one image, its part of a batch."
 
 
-def _worst_cases(findings: Findings, defences: tuple[DefenceResult, ...]) -> Table:
+def worst_cases(findings: Findings, defences: tuple[DefenceResult, ...]) -> Table:
+    """What is left of each defence at each audited ball."""
     cases = (d.worst_case(*ball) for ball in findings.balls for d in defences)
     columns = (
         "Ball",
@@ -209,12 +206,14 @@ def _by_ball(findings: Findings) -> Iterator[Table]:
         Column("s/image", "number"),
     )
     counted = tuple(Column(name, "number") for name in ("Purified", "Forward", "Backward"))
+    indicators = (Column("Indicators of failure"),)
     for ball in findings.balls:
         attacks = [*subject.at(*ball), *subject.at(*ball, seed_known=True)]
         attacks.sort(key=lambda attack: attack.accuracy.fraction)
         noise = subject.noise(*ball)
         shown = [*attacks, *([noise] if noise else [])]
         are_counted = any(attack.cost for attack in shown)
+        have_failed = any(attack.failures for attack in shown)
         told = "The strongest first."
         if any(map(has_images, attacks)):
             told += " An attack's name leads to its images."
@@ -223,10 +222,19 @@ def _by_ball(findings: Findings) -> Iterator[Table]:
                 " Purified, forward, backward: how often an image was purified, and passed through "
                 "the classifier, by the attack."
             )
+        if have_failed:
+            told += f" Indicators of failure, in how many rows: {_meanings(shown)}."
         yield Table(
             f"{subject.title} at {words.ball(*ball)}, attack by attack",
-            (*columns, *counted) if are_counted else columns,
-            [[*_attack(a), *(_asked(a.cost) if are_counted else [])] for a in shown],
+            (*columns, *(indicators if have_failed else ()), *(counted if are_counted else ())),
+            [
+                [
+                    *_attack(attack),
+                    *([_failures(attack)] if have_failed else []),
+                    *(_asked(attack.cost) if are_counted else []),
+                ]
+                for attack in shown
+            ],
             told,
         )
 
@@ -243,6 +251,19 @@ def _attack(attack: AttackResult) -> list[str | Cell]:
         _percent(rounded.fraction) if rounded else NOTHING,
         number(attack.attack_seconds, seconds(attack.attack_seconds)),
     ]
+
+
+def _failures(attack: AttackResult) -> Cell:
+    """The indicators that speak against the search, each with the rows that it is true of."""
+    rows = sum(map(len, attack.rows.values()))
+    found = attack.failures
+    told = [f"{name}: {found[name]} of {rows}" for name in FAILURES if name in found]
+    return Cell(told[0], tuple(told[1:]), tone="bad") if told else NOTHING
+
+
+def _meanings(attacks: Iterable[AttackResult]) -> str:
+    found = {name for attack in attacks for name in attack.failures}
+    return "; ".join(f"{name}, {FAILURES[name]}" for name in FAILURES if name in found)
 
 
 def _asked(cost: Cost | None) -> list[Cell]:

@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from ridefense.cli import console, options
 from ridefense.cli.audit import audit
+from ridefense.cli.board import board
 from ridefense.cli.certify import certify
 from ridefense.cli.evaluate import evaluate
 from ridefense.cli.listing import listing
@@ -52,6 +53,7 @@ app.command()(purify)
 app.command()(evaluate)
 app.command()(tune)
 app.command()(audit)
+app.command()(board)
 app.command()(certify)
 app.command()(reproduce)
 app.command()(report)

@@ -211,6 +211,21 @@ def static(given: str | None, classifier: str | None, defended: object, own: str
     return given or classifier or own
 
 
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Values by name, of an option that is written as NAME=VALUE and may be repeated.
+
+    Raises:
+        InputError: for another form.
+    """
+    found = {}
+    for text in given or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise InputError(f"{option} is {text!r}; write it as cifar10=NAME")
+        found[name] = value
+    return found
+
+
 def defences(
     purifier: Iterable[str],
     defended: Iterable[str],

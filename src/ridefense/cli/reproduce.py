@@ -70,7 +70,8 @@ def reproduce(
 
     chosen = [e for name, e in EXPERIMENTS.items() if name in names or ALL in names]
     device = machine.device(device)
-    own_data, own_classifiers = _pairs("dataset", dataset), _pairs("classifier", classifier)
+    own_data = options.pairs("dataset", dataset)
+    own_classifiers = options.pairs("classifier", classifier)
     setup = Setup.at(scale, own_data, own_classifiers, device)
     _check(own_data.values(), own_classifiers.values())
     folder = folder or Path("runs", f"reproduce-{scale}")
@@ -99,13 +100,3 @@ def _check(data: Iterable[str], models: Iterable[str]) -> None:
         datasets.load(name, "test", 1)
     for name in models:
         classifiers.load(name)
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for text in given or []:
-        name, sign, value = text.partition("=")
-        if not sign or not value:
-            raise InputError(f"{option} is {text!r}; write it as cifar10=NAME")
-        pairs[name] = value
-    return pairs

@@ -164,6 +164,29 @@ def expanded(plain: Any) -> Any:
     return {"type": own.pop("type"), **ordered, **own}
 
 
+def built(plain: Any) -> Any:
+    """The setting object that records describe, as `expanded` reads it.
+
+    Only classes of ridefense are made: nothing that a record names is imported.
+
+    Raises:
+        InputError: for another class, and for one that its settings alone do not make.
+    """
+    if isinstance(plain, list):
+        return tuple(map(built, plain))
+    if not isinstance(plain, dict):
+        return plain
+    kind = plain.get("type")
+    cls = known().get(kind) if isinstance(kind, str) and "base" not in plain else None
+    if cls is None:
+        raise InputError(f"{kind} is no setting of ridefense; pass the object itself")
+    own = {name: built(value) for name, value in plain.items() if name not in ("type", "revision")}
+    try:
+        return cls(**own)
+    except TypeError as error:
+        raise InputError(f"the recorded settings make no {kind} ({error})") from error
+
+
 def _defaults(kind: object, plain: Plain) -> Plain:
     """The defaults of a class of ridefense, given the settings that others follow from."""
     cls = known().get(kind) if isinstance(kind, str) else None

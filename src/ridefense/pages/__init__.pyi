@@ -1,4 +1,4 @@
-from .cells import NOTHING, Cell, Link, interval, number, percent, seconds, share
+from .cells import NOTHING, Cell, Link, difference, interval, number, percent, seconds, share
 from .data import as_csv, as_json
 from .document import (
     Block,
@@ -38,6 +38,7 @@ __all__ = [
     "as_json",
     "as_markdown",
     "as_terminal",
+    "difference",
     "interval",
     "made_by",
     "number",

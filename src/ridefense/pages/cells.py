@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 from urllib.parse import quote
 
+_OF_ADDRESSES = "/:?#@!$&*+,;=%~"
+"""What has a meaning in an address, without quotation marks and brackets."""
+
 Tone = Literal["", "good", "bad"]
 
 
@@ -13,6 +16,7 @@ class Link:
 
     Attributes:
         page: path of the page relative to this one, without a suffix; each renderer adds its own.
+            Or an address on the web, which stays as it is.
         title: what the link says; a cell's link says the cell's text instead.
         html_only: the page exists in HTML alone. The other renderings leave the link out.
     """
@@ -23,6 +27,8 @@ class Link:
 
     def to(self, suffix: str) -> str:
         """The link's target, quoted, in the rendering of this suffix, ".html" or ".md"."""
+        if self.page.startswith(("https://", "http://")):
+            return quote(self.page, safe=_OF_ADDRESSES)
         return quote(self.page) + suffix
 
 
@@ -82,6 +88,13 @@ def seconds(value: float) -> str:
 def number(value: float, text: str | None = None, *notes: str) -> Cell:
     """A cell of a number column; by default it shows the number itself."""
     return Cell(f"{value:g}" if text is None else text, notes, value)
+
+
+def difference(value: float, bounds: tuple[float, float], *notes: str) -> Cell:
+    """A cell of a difference column, as "+37.5" above "[12.1, 60.0]", in points."""
+    low, high = bounds
+    lines = (f"[{100 * low:.1f}, {100 * high:.1f}]", *notes)
+    return Cell(f"{100 * value:+.1f}", lines, value, bounds)
 
 
 def share(accuracy: Share, *notes: str, spread: float | None = None) -> Cell:

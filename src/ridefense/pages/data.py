@@ -17,6 +17,8 @@ from ridefense.pages.document import (
     Text,
 )
 
+_BOUNDED = ("interval", "difference")
+
 
 def as_json(document: Document) -> str:
     """Titles, texts and tables; of figures and galleries what they show, without the images.
@@ -36,15 +38,16 @@ def as_json(document: Document) -> str:
 def as_csv(table: Table) -> str:
     """A header and a line for each row.
 
-    A text cell is its lines, separated by "; ". A number cell is its value. An interval column
-    takes three: the share, its lower and its upper bound, as fractions. What has no value is empty.
+    A text cell is its lines, separated by "; ". A number cell is its value. An interval
+    or a difference takes three columns: the value, its lower and its upper bound, as fractions.
+    What has no value is empty.
     """
     file = StringIO()
     writer = csv.writer(file, lineterminator="\n")
     header: list[str] = []
     for column in table.columns:
         header.append(column.title)
-        if column.kind == "interval":
+        if column.kind in _BOUNDED:
             header += [f"{column.title}, low", f"{column.title}, high"]
     writer.writerow(header)
     for row in table.rows:
@@ -54,7 +57,7 @@ def as_csv(table: Table) -> str:
                 line.append("; ".join((cell.text, *cell.notes)))
             else:
                 line.append(cell.value)
-            if column.kind == "interval":
+            if column.kind in _BOUNDED:
                 line += cell.bounds or (None, None)
         writer.writerow(line)
     return file.getvalue()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 Style = Literal["plain", "quiet", "answer", "list"]
-Kind = Literal["text", "number", "interval"]
+Kind = Literal["text", "number", "interval", "difference"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Column:
     """A column of a table: its title, and what its cells are.
 
     "text" is sorted as text. "number" is aligned to the right and sorted by `Cell.value`.
-    "interval" is a share with its bounds, drawn as a bar in HTML and three columns in CSV.
+    "interval" is a share with its bounds, drawn as a bar in HTML and three columns in CSV;
+    "difference" is the same of a difference of two shares.
     """
 
     title: str

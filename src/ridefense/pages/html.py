@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ridefense.pages.cells import Cell, Link
-from ridefense.pages.document import Document, Figure, slug
+from ridefense.pages.document import Document, Figure, Kind, slug
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -70,13 +70,16 @@ def _data_uri(content: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
-def _bar(cell: Cell) -> dict[str, float] | None:
-    """Where the interval and its share lie on an axis from 0 to 100."""
+def _bar(cell: Cell, kind: Kind) -> dict[str, float] | None:
+    """Where the interval and its value lie on an axis of 100 units; a difference of 0 at 50."""
     if cell.value is None or cell.bounds is None:
         return None
-    low, high = cell.bounds
+    low, value, high = (
+        (1 + part) / 2 if kind == "difference" else part
+        for part in (cell.bounds[0], cell.value, cell.bounds[1])
+    )
     return {
         "low": round(100 * low, 3),
         "width": round(100 * (high - low), 3),
-        "at": round(max(100 * cell.value - 0.8, 0), 3),
+        "at": round(max(100 * value - 0.8, 0), 3),
     }

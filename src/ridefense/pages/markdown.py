@@ -90,7 +90,7 @@ def _figure(figure: Figure) -> str:
 
 
 def _table(table: Table) -> str:
-    marks = {"text": "---", "number": "---:", "interval": "---"}
+    marks = {"text": "---", "number": "---:", "interval": "---", "difference": "---"}
     lines = [
         [escape(column.title) for column in table.columns],
         [marks[column.kind] for column in table.columns],

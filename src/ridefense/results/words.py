@@ -117,6 +117,11 @@ def _network(purifier: Plain) -> Plain:
 # --- Attacks -------------------------------------------------------------------------------------
 
 
+def norm(norm: str) -> str:
+    """As "ℓ∞"."""
+    return _NORMS.get(norm, norm)
+
+
 def ball(norm: str, eps: float) -> str:
     """As "ℓ∞ 0.1"."""
     return f"{_NORMS.get(norm, norm)} {eps:g}"
