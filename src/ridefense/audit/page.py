@@ -103,7 +103,7 @@ def compose(result: AuditResult) -> Document:
     blocks: list[Block] = [
         Text(tuple(result.answers), "answer"),
         *over_radius(findings, defences),
-        Text(tuple(result.caveats), "list"),
+        Section("How far this can be trusted", (Text(tuple(result.caveats), "list"),)),
         worst_cases(findings, defences),
     ]
     if result.verdicts:
