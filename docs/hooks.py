@@ -8,6 +8,7 @@ from typing import cast
 import typer.core
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 from typer.main import get_command
 
 from ridefense.cli.app import app
@@ -40,6 +41,12 @@ def on_page_markdown(markdown: str, **_) -> str:
     """Links from a page in docs/ to files elsewhere, as they are on disk, lead to their pages."""
     markdown = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples/\1.md)", markdown)
     return re.sub(r"\]\(\.\./(CONTRIBUTING|CHANGELOG)\.md", r"](\1.md", markdown)
+
+
+def on_page_content(html: str, page: Page, **_) -> str:
+    """Docstrings name pages by their files, as docs/schedule.md; on the site these are links."""
+    up = "../" * page.url.count("/")
+    return re.sub(r"(?<![\w/\"])docs/([\w/-]+)\.md\b", rf'<a href="{up}\1/">\1</a>', html)
 
 
 def _help() -> Iterator[str]:

@@ -105,6 +105,7 @@ def test_a_purifier_that_does_not_say_whether_it_is_differentiable_is_warned_of(
 @pytest.mark.slow
 def test_a_known_broken_defence_is_broken(median):
     found = gather(median)
+    assert len(found.to_csv().splitlines()) > len(found.defences)
     (verdict,) = verdicts(found)
     assert found.subject.clean.accuracy.correct >= 5
     assert verdict.conclusion == "no robustness left"

@@ -120,6 +120,15 @@ def test_the_fields_analysis_of_the_log_finds_the_same_certified_accuracies(fold
             assert found == result.certified(radius).fraction
 
 
+def test_certificates_are_a_table(results):
+    for result in results.values():
+        table = result.to_pandas()
+        assert list(table["image"]) == [row.image for row in result.rows]
+        right = table["correct"] & (table["radius"] >= 0.1)
+        assert right.mean() == result.certified(0.1).fraction
+        assert len(result.to_csv().splitlines()) == 1 + len(table)
+
+
 def test_every_nth_image_is_what_the_field_publishes(tmp_path):
     found = certify(declare(stride=400, limit=None, n=100), tmp_path)
     assert [row.image for row in found.rows] == [0, 400, 800]

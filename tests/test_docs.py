@@ -38,6 +38,7 @@ PARTS = [
     "gradients",
     "noise",
     "pages",
+    "purification",
     "purifiers",
     "report",
     "results",
@@ -224,6 +225,17 @@ class Count(HTMLParser):
 
     def handle_endtag(self, tag):
         self.inside &= tag != "article"
+
+
+def test_pages_that_docstrings_name_are_links(site):
+    named = set()
+    for path in (site / "reference").rglob("*.html"):
+        shown = path.read_text()
+        assert not re.search(r"[^\w/\"]docs/[\w/-]+\.md", shown), path
+        for link in re.findall(r'<a href="([\w./-]+)">[\w/-]+</a>', shown):
+            assert (path.parent / link / "index.html").exists(), (path, link)
+            named.add(link)
+    assert "../../schedule/" in named
 
 
 def test_it_shows_the_help_that_every_command_prints(site):

@@ -40,3 +40,5 @@ def test_the_makefile_has_what_it_promises():
     promised = re.findall(r"^make (\w+)", shown, flags=re.MULTILINE)
     assert {"demo", "check"} <= set(promised)
     assert all(f"\n{target}:" in makefile for target in promised)
+    demo = makefile.partition("\ndemo:")[2].partition("\n\n")[0]
+    assert "source $(BIN)/activate" in demo  # what it says at the end

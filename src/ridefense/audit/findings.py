@@ -9,11 +9,12 @@ from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import identity, migrations, read
 from ridefense.results import DefenceResult
+from ridefense.results.frames import Tabular
 from ridefense.results.recorded import Ball
 
 
 @dataclass(frozen=True)
-class Findings:
+class Findings(Tabular):
     """What an audit found so far.
 
     Attributes:
@@ -37,6 +38,10 @@ class Findings:
         """All of them, the audited one last."""
         known = (self.undefended, *self.hardened, *self.beside)
         return (*known, *([self.broken] if self.broken else []), self.subject)
+
+    def records(self) -> list[Plain]:
+        """A flat record for each attack on each defence."""
+        return [record for defence in self.defences for record in defence.records()]
 
     @property
     def chance(self) -> float:

@@ -6,12 +6,14 @@ from functools import cached_property
 from ridefense.certify.bounds import rounded_down
 from ridefense.certify.certification import CertificateFolder, CertificateRow
 from ridefense.certify.smoothing import ABSTAIN
+from ridefense.describe import Plain
 from ridefense.evaluate.lines import UNREADABLE
 from ridefense.results import Accuracy, words
+from ridefense.results.frames import Tabular
 
 
 @dataclass(frozen=True)
-class CertificationResult:
+class CertificationResult(Tabular):
     """The certificates of one folder.
 
     Attributes:
@@ -89,6 +91,24 @@ class CertificationResult:
         seconds = sum(row.seconds for row in self.rows)
         drawn = sum(row.drawn + int(self.folder.settings["n0"]) for row in self.rows)
         return drawn / seconds if seconds else 0.0
+
+    def records(self) -> list[Plain]:
+        """A flat record for each image; a prediction of -1 abstains."""
+        return [
+            {
+                "image": row.image,
+                "label": row.label,
+                "prediction": row.prediction,
+                "radius": row.radius,
+                "correct": row.prediction == row.label,
+                "candidate": row.candidate,
+                "hits": row.hits,
+                "drawn": row.drawn,
+                "bound": row.bound,
+                "seconds": row.seconds,
+            }
+            for row in self.rows
+        ]
 
     def log(self) -> str:
         """The field's log, tab separated: idx, label, predict, radius, correct, time.

@@ -6,9 +6,7 @@ leaves a file out if a row says that it was finished with the same settings, and
 result has changed since.
 """
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
@@ -18,7 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ridefense import imagefiles, preset_files
 from ridefense.describe import Plain
@@ -33,9 +30,7 @@ from ridefense.purification.call import Purify
 from ridefense.purification.encoding import encoded, written_format
 from ridefense.purification.tasks import Task, check_inside, tasks_for
 from ridefense.purification.tiles import TILE
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from ridefense.results.frames import Tabular
 
 HIDDEN = ".purified"
 """The folder of the journal and the lock."""
@@ -128,7 +123,7 @@ class FileOutcome:
 
 
 @dataclass(frozen=True)
-class FilesOutcome:
+class FilesOutcome(Tabular):
     """What became of all files.
 
     Attributes:
@@ -161,24 +156,6 @@ class FilesOutcome:
     def records(self) -> list[Plain]:
         """A flat record for each file."""
         return [asdict(file) | {"notes": "; ".join(file.notes)} for file in self.files]
-
-    def to_pandas(self) -> "DataFrame":
-        """A row for each file.
-
-        Raises:
-            InputError: if pandas is not installed.
-        """
-        from ridefense.results.frames import frame
-
-        return frame(self.records())
-
-    def to_csv(self) -> str:
-        """A line for each file, below a header."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [f.name for f in fields(FileOutcome)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.records())
-        return text.getvalue()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from ridefense.results.frames import Tabular
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ImageOutcome:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Tabular):
     """Purified images, and what became of each.
 
     Attributes:
@@ -53,19 +52,3 @@ class Outcome:
     def records(self) -> list[dict[str, Any]]:
         """A flat record for each image."""
         return [asdict(image) for image in self.images]
-
-    def to_pandas(self) -> "DataFrame":
-        """A row for each image.
-
-        Raises:
-            InputError: if pandas is not installed.
-        """
-        from ridefense.results.frames import frame
-
-        return frame(self.records())
-
-    def to_csv(self) -> str:
-        """A line for each image, below a header."""
-        from ridefense.results.frames import csv_text
-
-        return csv_text(self.records())

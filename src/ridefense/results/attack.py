@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import DISABLING
@@ -18,16 +18,13 @@ from ridefense.results.recorded import RecordedThreat
 from ridefense.results.recorded_defence import RecordedDefence
 from ridefense.results.statistics import Accuracy, Score, elects, score
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 Departure = Literal["schedule", "attack"]
 
 _PAPERS_BPDA = {"steps": 10, "eot": 1, "restarts": 1, "targets": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackResult:
+class AttackResult(frames.Tabular):
     """What an attack left of a defence; clean images are the result of `UNATTACKED`.
 
     An image counts where it could be decoded and has a row for every seed. Shares are over images;
@@ -338,6 +335,6 @@ class AttackResult:
             "paper": self.stated.accuracy if self.stated else None,
         }
 
-    def to_pandas(self) -> "DataFrame":
-        """A frame with a line for each row of the records; needs pandas."""
-        return frames.frame([frames.row_record(row) for row in self._all])
+    def records(self) -> list[Plain]:
+        """A flat record for each row of the run."""
+        return [frames.row_record(row) for row in self._all]

@@ -3,19 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ridefense.describe import Plain
 from ridefense.evaluate import find, read
 from ridefense.results import export, frames, words
 from ridefense.results.attack import AttackResult
 from ridefense.results.defence import DefenceResult, WorstCase
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 
 @dataclass(frozen=True)
-class Results:
+class Results(frames.Tabular):
     """Several defences: the bare classifier first, then filters, then estimators."""
 
     defences: tuple[DefenceResult, ...]
@@ -31,13 +28,9 @@ class Results:
         cases = (case for defence in self.defences for case in defence.worst_cases)
         return tuple(case for case in cases if len(case.attacks) > 1)
 
-    def to_pandas(self) -> "DataFrame":
-        """A frame with a line for each of `attacks`; needs pandas."""
-        return frames.frame([attack.record for attack in self.attacks])
-
-    def to_csv(self) -> str:
-        """A line for each of `attacks`, with a header."""
-        return frames.csv_text([attack.record for attack in self.attacks])
+    def records(self) -> list[Plain]:
+        """A flat record for each of `attacks`."""
+        return [attack.record for attack in self.attacks]
 
     def to_json(self) -> str:
         """All of it. The same records give the same bytes; there are no times and no dates."""

@@ -3,23 +3,20 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import CLEAN, FAILED, UNREADABLE, Row, RunFolder
-from ridefense.results import frames
 from ridefense.results.attack import AttackResult
+from ridefense.results.frames import Tabular
 from ridefense.results.recorded import UNATTACKED, Ball, RecordedThreat
 from ridefense.results.recorded_defence import RecordedDefence
 from ridefense.results.statistics import Accuracy, picked, worst
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 
 @dataclass(frozen=True)
-class DefenceResult(RecordedDefence):
+class DefenceResult(RecordedDefence, Tabular):
     """A run folder as a result: clean images and attacks, finished or not.
 
     Attributes:
@@ -162,9 +159,9 @@ class DefenceResult(RecordedDefence):
             if case := self.worst_case(norm, eps, seed_known=known):
                 yield case
 
-    def to_pandas(self) -> "DataFrame":
-        """A frame with a line for each attack, clean images first; needs pandas."""
-        return frames.frame([attack.record for attack in (self.clean, *self.every) if attack.rows])
+    def records(self) -> list[Plain]:
+        """A flat record for each attack, clean images first."""
+        return [attack.record for attack in (self.clean, *self.every) if attack.rows]
 
 
 @dataclass(frozen=True)

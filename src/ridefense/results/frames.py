@@ -2,6 +2,7 @@
 
 import csv
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,26 @@ from ridefense.extras import package
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+class Tabular(ABC):
+    """A result with a table: its records as a pandas frame and as CSV."""
+
+    @abstractmethod
+    def records(self) -> list[Plain]:
+        """A flat record for each line of the table, all with the same keys."""
+
+    def to_pandas(self) -> "DataFrame":
+        """A frame with a row for each of `records`.
+
+        Raises:
+            InputError: if pandas is not installed.
+        """
+        return frame(self.records())
+
+    def to_csv(self) -> str:
+        """A line for each of `records`, below a header; empty without records."""
+        return csv_text(self.records())
 
 
 def frame(records: Sequence[Plain]) -> "DataFrame":
