@@ -38,7 +38,6 @@ PARTS = [
     "gradients",
     "noise",
     "pages",
-    "purification",
     "purifiers",
     "report",
     "results",

@@ -51,9 +51,7 @@ class Purify(nn.Module):
 
     It is a preprocessing step. Gradients do not pass through it; attack a `Defended`.
 
-    Args:
-        purifier, preset, seed, network, engine, tile, on_collapse, layout, progress: as of
-            `purify`.
+    It takes the settings of `purify`.
 
     Raises:
         InputError: for settings that do not exist or do not go together.
@@ -230,7 +228,20 @@ class Purify(nn.Module):
 
 
 class Options(TypedDict, total=False):
-    """The further settings of `purify` and `Purify`."""
+    """The further settings of `purify` and `Purify`.
+
+    Attributes:
+        network: of an estimator that is named; by default that for the image's channels and size.
+        engine: of an estimator that is named.
+        tile: an image with a side above this is purified in tiles of this side, in pixels, if
+            the purifier works on a pixel's surroundings alone, as estimators and filters do.
+        on_collapse: what becomes of an image, or of a tile, that lost its contrast or colours after
+            all refits: "keep" it with a `CollapseWarning`, "input" returns what was given in its
+            place, with the same warning, "raise" raises.
+        layout: of arrays and tensors, if their shape can be read in two ways.
+        progress: a callback (steps done, steps in all); True and None show a bar on a terminal,
+            False shows none. Without a terminal None warns of fits that take over a minute.
+    """
 
     network: NetworkName | None
     engine: EngineName
@@ -298,16 +309,7 @@ def purify(
         preset: of an estimator that is named ("ride", "dae", "idip", "dip"): "fast" by default,
             which is not for photographs.
         seed: 0 ≤ seed < 2¹²⁸.
-        network: of an estimator that is named; by default that for the image's channels and size.
-        engine: of an estimator that is named.
-        tile: an image with a side above this is purified in tiles of this side, in pixels, if
-            the purifier works on a pixel's surroundings alone, as estimators and filters do.
-        on_collapse: what becomes of an image, or of a tile, that lost its contrast or colours after
-            all refits: "keep" it with a `CollapseWarning`, "input" returns what was given in its
-            place, with the same warning, "raise" raises.
-        layout: of arrays and tensors, if their shape can be read in two ways.
-        progress: a callback (steps done, steps in all); True and None show a bar on a terminal,
-            False shows none. Without a terminal None warns of fits that take over a minute.
+        options: see `Options`.
 
     Raises:
         InputError: for what is no image, or none that the purifier takes.
