@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from types import GenericAlias, UnionType
 from typing import Any, Self, TypeVar, cast, get_type_hints
 
@@ -95,11 +96,17 @@ def _without_defaults(record: Any) -> Plain:
 
 def _fields(cls: type[_Record], data: Any) -> _Record:
     """A dataclass of these fields; ValueError if some are missing, unknown or of another type."""
-    hints = get_type_hints(cls)
-    required = {f.name for f in fields(cast(Any, cls)) if f.default is MISSING}
+    hints, required = _declared(cls)
     if not isinstance(data, dict) or not required <= data.keys() <= hints.keys():
         raise ValueError(f"the fields are not those of a {cls.__name__.lower()}")
     return cls(**{name: _typed(name, value, hints[name]) for name, value in data.items()})
+
+
+@cache
+def _declared(cls: type) -> tuple[dict[str, Any], frozenset[str]]:
+    """The types of a dataclass's fields, and the names of those without a default."""
+    missing = (f.name for f in fields(cast(Any, cls)) if f.default is MISSING)
+    return get_type_hints(cls), frozenset(missing)
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

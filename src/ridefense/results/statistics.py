@@ -26,15 +26,15 @@ def clopper_pearson(correct: float, n: int, level: float = 0.95) -> tuple[float,
     Raises:
         InputError: for numbers outside those ranges.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # scipy.stats takes seconds to import
 
     if not (n >= 1 and 0 <= correct <= n and 0 < level < 1):
         raise InputError(
             f"{correct} of {n} at level {level} has no interval; count at least 1 image"
         )
     tail = (1 - level) / 2
-    low = beta.ppf(tail, correct, n - correct + 1) if correct > 0 else 0.0
-    high = beta.ppf(1 - tail, correct + 1, n - correct) if correct < n else 1.0
+    low = betaincinv(correct, n - correct + 1, tail) if correct > 0 else 0.0
+    high = betaincinv(correct + 1, n - correct, 1 - tail) if correct < n else 1.0
     return float(low), float(high)
 
 
@@ -91,17 +91,14 @@ def sign_flip_test(differences: Iterable[float]) -> float:
     Args:
         differences: one for each pair, multiples of a common fraction such as 1/5.
     """
-    from scipy.signal import convolve
-    from scipy.stats import binom
-
     exact = [Fraction(value).limit_denominator(1000) for value in differences]
     unit = math.lcm(*(value.denominator for value in exact))
     sizes = [int(value * unit) for value in exact if value]
     chances, total = np.ones(1), sum(map(abs, sizes))
     for size, count in Counter(map(abs, sizes)).items():
         part = np.zeros(2 * size * count + 1)  # of the sums from -size·count to size·count
-        part[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = convolve(chances, part)
+        part[:: 2 * size] = [math.comb(count, k) / 2**count for k in range(count + 1)]
+        chances = np.convolve(chances, part)
     return float(np.clip(chances[total + sum(sizes) :].sum(), 0.0, 1.0))
 
 
