@@ -300,7 +300,7 @@ def test_without_a_training_split_the_surrogate_learns_from_the_other_images(col
     audited, _ = dict(audit.evaluations())["ride"].load()
     assert (len(learnt), len(audited)) == (5, 7)
     assert not {*learnt.ids.tolist()} & {*audited.ids.tolist()}
-    assert plan._surrogate(replace(audit, limit=12), tmp_path) is None
+    assert plan._surrogate(replace(audit, limit=12), tmp_path, ride) is None
 
 
 def test_a_randomised_defence_gets_a_surrogate_learnt_once(tmp_path):

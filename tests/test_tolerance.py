@@ -8,7 +8,7 @@ from ridefense import WholeModel
 from ridefense.attacks import PGD
 from ridefense.errors import UserCodeError
 from ridefense.evaluate import CLEAN, FAILED, Evaluation, Threat, read, run
-from ridefense.evaluate.measuring import DEFENCE_FAILED
+from ridefense.evaluate.lines import DEFENCE_FAILED
 from ridefense.gradients import Unrolled
 from ridefense.results import DefenceResult
 from whole_models import Digits
@@ -34,7 +34,7 @@ def declared(on, **changes):
     settings = {
         "dataset": "digits",
         "classifier": "digits-cnn",
-        "purifier": WholeModel(Fragile(on), "fragile"),
+        "purifier": WholeModel(Fragile(on), known_as="fragile"),
         "threats": (threat,),
         "limit": 8,
         "batch": 4,
@@ -53,7 +53,9 @@ def test_an_attack_that_fails_on_an_image_is_not_finished(tmp_path):
     (attack,) = result.every
     assert not attack.is_finished
     assert {*attack.rows} == {row.image for row in found.rows} - failed
-    plain = run(declared("nothing", purifier=WholeModel(Digits(), "sound")), tmp_path / "sound")
+    plain = run(
+        declared("nothing", purifier=WholeModel(Digits(), known_as="sound")), tmp_path / "sound"
+    )
     others = {row.image: row.predictions for row in plain.rows if row.attack != CLEAN}
     assert all(others[image] == rows[0].predictions for image, rows in attack.rows.items())
     assert [*result.errors] == [attack.label]

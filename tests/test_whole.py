@@ -140,7 +140,7 @@ def test_its_identity_is_that_of_the_state_it_came_in():
             self.calls += 1
             return super().forward(images)
 
-    model = WholeModel(Counting(), "mine")
+    model = WholeModel(Counting(), known_as="mine")
     before = model.described()
     model.logits(torch.rand(1, 1, 28, 28))
     assert model.described() == before

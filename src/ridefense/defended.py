@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -277,12 +277,19 @@ class Brought(Before, nn.Module):
     Attributes:
         adapted: the object itself.
         treatment: see `treated`.
+        known_as: "package.module:attribute", by which it was found; None where it is an object.
     """
 
-    def __init__(self, brought: object, treatment: Treatment = NO_TREATMENT) -> None:
+    def __init__(
+        self,
+        brought: object,
+        treatment: Treatment = NO_TREATMENT,
+        known_as: str | None = None,
+    ) -> None:
         super().__init__()
         self.adapted = brought
         self.treatment = treatment
+        self.known_as = known_as
         # In a tuple, so that a module is none of this one's parts.
         self._first = (_copied(brought),)
 
@@ -293,7 +300,7 @@ class Brought(Before, nn.Module):
 
     def treated(self, treatment: Treatment) -> Self:
         """The same object from its first state on, called in another way."""
-        return type(self)(_copied(self.first), treatment=treatment)
+        return type(self)(_copied(self.first), treatment, self.known_as)
 
     def asked(self, ask: Ask[Any], images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         """What the object makes of images; see `Treatment.call`."""
@@ -307,6 +314,13 @@ def _copied(brought: object) -> Any:
         return copy.deepcopy(brought)
     except Exception:  # a copy calls code of the user's
         return brought
+
+
+@dataclass(frozen=True)
+class UserDefence:
+    """A user's defence as records know it where its settings cannot be recorded: by its name."""
+
+    name: str
 
 
 class Adapted(Brought):
@@ -329,8 +343,13 @@ class Adapted(Brought):
 
     adapted: Call
 
-    def __init__(self, brought: Call, treatment: Treatment = NO_TREATMENT) -> None:
-        super().__init__(brought, treatment)
+    def __init__(
+        self,
+        brought: Call,
+        treatment: Treatment = NO_TREATMENT,
+        known_as: str | None = None,
+    ) -> None:
+        super().__init__(brought, treatment, known_as)
         self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(brought, name))
 
     @property
@@ -377,8 +396,11 @@ class Adapted(Brought):
         return bool(getattr(self.adapted, name, self.ASSUMED[name]))
 
 
-def as_purifier(purifier: Purifier | Call) -> Purifier:
+def as_purifier(purifier: Purifier | Call, known_as: str | None = None) -> Purifier:
     """A purifier as it is, or a user's callable or module with what it does not declare assumed.
+
+    Args:
+        known_as: see `Brought`.
 
     Raises:
         InputError: for an object that is not callable, or does not take (images, ids=…, seed=…).
@@ -386,7 +408,7 @@ def as_purifier(purifier: Purifier | Call) -> Purifier:
     check_call(purifier)
     if isinstance(purifier, Purifier):
         return purifier
-    adapted = Adapted(purifier)
+    adapted = Adapted(purifier, known_as=known_as)
     _tell_undeclared(adapted.name, adapted.undeclared)
     return adapted
 
@@ -400,13 +422,23 @@ def _tell_undeclared(name: str, undeclared: tuple[str, ...]) -> None:
 
 
 def source_of(purifier: Purifier) -> object:
-    """The object that a user passed for this purifier, which records describe."""
-    return purifier.first if isinstance(purifier, Adapted) else purifier
+    """The object that a user passed for this purifier, which records describe.
+
+    One whose settings cannot be recorded is known by the name that it was found by.
+    """
+    if not isinstance(purifier, Adapted):
+        return purifier
+    if purifier.known_as is not None:
+        try:
+            describe(purifier.first)
+        except InputError:
+            return UserDefence(purifier.known_as)
+    return purifier.first
 
 
-def undeclared(purifier: Purifier) -> tuple[str, ...]:
-    """The attributes of the protocol that a user's purifier leaves to be assumed."""
-    return purifier.undeclared if isinstance(purifier, Adapted) else ()
+def treatment_of(purifier: Purifier) -> Treatment:
+    """How the code of a user's defence is called; of others there is nothing to say."""
+    return purifier.treatment if isinstance(purifier, Brought) else NO_TREATMENT
 
 
 def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:

@@ -142,8 +142,8 @@ class FrozenWeights(GradientMode):
 class Unrolled(GradientMode):
     """Exact: differentiate the whole fit, noise held fixed, checkpointed every √(K·T) steps.
 
-    For a filter, PyTorch's own derivative of it; the identity for one that says it has a derivative
-    and has none.
+    For a purifier that fits no network, PyTorch's own derivative of it; the identity for one that
+    has none.
     """
 
     @property
@@ -158,13 +158,11 @@ class Unrolled(GradientMode):
         ids: Sequence[Id] | None = None,
         seed: int = 0,
     ) -> Tensor:
-        if purify.differentiable:
+        if purify.differentiable or settings_for(purify, images) is None:
             purified = purified_by(purify, images, ids, seed)
             if images.requires_grad and not purified.requires_grad:
                 _log.warning(
-                    "%s says that it is differentiable, and PyTorch finds no derivative; the "
-                    "identity is taken for it",
-                    purify.name,
+                    "PyTorch finds no derivative of %s; the identity is taken for it", purify.name
                 )
                 purified = moving_with(purified, images)
             return purified[None]

@@ -208,7 +208,7 @@ def load_model(name: str) -> "WholeModel":
         raise InputError(
             f"{told} {_a(found)}; return an nn.Module, or a function from images to logits"
         )
-    return WholeModel(cast("Callable[[Tensor], Tensor]", found), name)
+    return WholeModel(cast("Callable[[Tensor], Tensor]", found), known_as=name)
 
 
 def check_model(name: str) -> None:
@@ -228,7 +228,7 @@ def _own(name: str) -> "Purifier":
     if not callable(found):
         told = f"{name}() returned" if is_made else f"{name} is"
         raise InputError(f"{told} {_a(found)}; name a purifier, or what returns one")
-    made = as_purifier(found)
+    made = as_purifier(found, name)
     return as_purifier(UserFunction(name)) if not is_made and inspect.isfunction(found) else made
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ridefense import usercode
+from ridefense.logits import logits_of
 from ridefense.noise import Id, derive
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Treatment:
         differentiable: whether PyTorch's derivative is taken for its own; likewise.
         singly: whether each image is given to it alone.
         restored: whether each call finds it in the state that it was brought in.
+        copied: whether it is given copies of the images, which it may change.
         unseen: whether it is never shown that a gradient is wanted.
     """
 
@@ -33,6 +35,7 @@ class Treatment:
     differentiable: bool | None = None
     singly: bool = False
     restored: bool = False
+    copied: bool = False
     unseen: bool = False
 
     def call(
@@ -54,10 +57,24 @@ class Treatment:
         if self.restored and isinstance(own, nn.Module):
             own.to(images.device)
         shown = images.detach() if self.unseen else images
+        shown = shown.clone() if self.copied else shown
         wanted = torch.is_grad_enabled() and not self.unseen
         drawn = derive(seed, "call", *known)
         with usercode.seeded(drawn, images.device), torch.set_grad_enabled(wanted):
             return ask(own, shown, ids)
+
+
+class Distrusted(nn.Module):
+    """A classifier whose gradient is withheld, so that attacks estimate it from answers."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            # The data alone: an attack may differentiate through what is merely detached.
+            return logits_of(self.classifier, images.data).data
 
 
 NO_TREATMENT = Treatment()

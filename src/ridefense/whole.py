@@ -1,7 +1,7 @@
 """A defence that is a model by itself: pixels to logits, in the place of the classifier."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +49,8 @@ class WholeModel(Brought):
     Args:
         model: an `nn.Module`, or any callable: float [N, C, H, W], pixels in [0, 1], to logits
             [N, classes], or [N, classes + 1] where it refuses.
-        name: by which reports know it; by default that of its class or function.
         treatment: how it is called, where it is not what it says; see `audit.examine`.
+        known_as: by which reports know it; by default the name of its class or function.
 
     Raises:
         InputError: for what is not callable.
@@ -66,8 +66,8 @@ class WholeModel(Brought):
     def __init__(
         self,
         model: Callable[[Tensor], Tensor],
-        name: str | None = None,
         treatment: Treatment = NO_TREATMENT,
+        known_as: str | None = None,
     ) -> None:
         if not callable(model) or isinstance(model, type):
             raise InputError(
@@ -76,16 +76,15 @@ class WholeModel(Brought):
             )
         if isinstance(model, nn.Module):
             model.eval()
-        super().__init__(model, treatment)
+        super().__init__(model, treatment, known_as)
         self.undeclared = tuple(
             attribute for attribute in self.ASSUMED if not hasattr(model, attribute)
         )
-        self._name = name
 
     @property
     def name(self) -> str:
         own = self.adapted
-        return self._name or str(getattr(own, "__name__", None) or type(own).__name__)
+        return self.known_as or str(getattr(own, "__name__", None) or type(own).__name__)
 
     @property
     def is_randomised(self) -> bool:
@@ -109,11 +108,6 @@ class WholeModel(Brought):
     @property
     def position(self) -> Position:
         return "instead"
-
-    def treated(self, treatment: Treatment) -> Self:
-        found = super().treated(treatment)
-        found._name = self._name
-        return found
 
     def forward(self, images: Tensor, ids: Sequence[Id] | None = None, seed: int = 0) -> Tensor:
         """The images as they are: the model has no purified images to show."""
@@ -144,8 +138,18 @@ class WholeModel(Brought):
         return DefendedWhole(classifier, self, gradient, seed)
 
     def described(self) -> Plain:
-        """See `ridefense.describe`: the model as it was brought."""
-        return {"type": "WholeModel", "name": self.name, "model": describe(self.first)}
+        """See `ridefense.describe`: the model as it was brought.
+
+        Raises:
+            InputError: for a function that records cannot tell from another, known by no name.
+        """
+        found: Plain = {"type": "WholeModel", "name": self.name}
+        try:
+            return found | {"model": describe(self.first)}
+        except InputError:
+            if self.known_as is None:
+                raise
+            return found
 
     def _declared(self, name: str) -> bool:
         return bool(getattr(self.adapted, name, self.ASSUMED[name]))

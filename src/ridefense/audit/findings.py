@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ridefense.audit.examination import Examination
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import identity, migrations, read
@@ -23,6 +24,7 @@ class Findings(Tabular):
         broken: a defence that is known to be broken, if its clean images are finished.
         hardened: adversarially trained classifiers.
         beside: other defences than the audited one.
+        examined: what was found before the attacks; None where nothing was looked at.
         balls: the norms and radii that are audited; others belong to the curve.
     """
 
@@ -32,6 +34,7 @@ class Findings(Tabular):
     hardened: tuple[DefenceResult, ...]
     beside: tuple[DefenceResult, ...]
     balls: tuple[Ball, ...]
+    examined: Examination | None = None
 
     @property
     def defences(self) -> tuple[DefenceResult, ...]:
@@ -81,6 +84,7 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
             if name not in roles and not same(result, subject)
         ),
         balls=tuple(("Linf", float(eps)) for eps in declared["radii"]),
+        examined=examined(declared),
     )
 
 
@@ -88,6 +92,11 @@ def same(one: DefenceResult, other: DefenceResult) -> bool:
     """Whether two runs have the same defence before the same classifier."""
     parts = ("purifier", "classifier")
     return all(one.run.settings[part] == other.run.settings[part] for part in parts)
+
+
+def examined(plan: Plain) -> Examination | None:
+    """The examination that a plan keeps; None where it keeps none."""
+    return Examination.of(plan["examined"]) if "examined" in plan else None
 
 
 _PLAN = {
@@ -108,6 +117,7 @@ def read_plan(path: Path) -> Plain:
         if "format" not in plan:
             plan = migrations.of_audit(plan)
         if all(isinstance(plan[part], kind) for part, kind in _PLAN.items()):
+            examined(plan)
             return plan
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass

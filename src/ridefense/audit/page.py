@@ -8,6 +8,7 @@ from pathlib import Path
 from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import FAILURES
 from ridefense.audit.checks import Check, Outcome, sanity
+from ridefense.audit.examination import Examination
 from ridefense.audit.findings import Findings, gather, same
 from ridefense.audit.plots import convergence, over_radius
 from ridefense.audit.verdict import Verdict, answers, caveats, verdicts
@@ -106,6 +107,8 @@ def compose(result: AuditResult) -> Document:
         Section("How far this can be trusted", (Text(tuple(result.caveats), "list"),)),
         worst_cases(findings, defences),
     ]
+    if findings.examined is not None:
+        blocks.append(Section("Before the attacks", (Text(_examined(findings.examined), "list"),)))
     if result.verdicts:
         blocks.append(Section("Verdict at each radius", tuple(_explained(result.verdicts))))
     blocks += [*_by_ball(findings), _checks(result.checks)]
@@ -122,6 +125,12 @@ def compose(result: AuditResult) -> Document:
         tuple(blocks),
         provenance=made_by(defence.run for defence in defences),
     )
+
+
+def _examined(examination: Examination) -> tuple[str, ...]:
+    """What was found before the attacks, a line each."""
+    told = tuple(finding.sentence for finding in examination.findings)
+    return told or ("The defence and the classifier are what they say, as far as was looked.",)
 
 
 def _explained(found: list[Verdict]) -> Iterator[Section]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,15 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ridefense import classifiers, datasets
+from ridefense.attacks import APGD, PGD
+from ridefense.attacks.objective import EOT
 from ridefense.audit.answers import ROUNDS, answers
 from ridefense.audit.budgets import Budget
-from ridefense.audit.findings import read_plan
+from ridefense.audit.examination import Examination, examine
+from ridefense.audit.findings import examined, read_plan
 from ridefense.audit.threats import basic, in_order, purifications, suited, threats_for
 from ridefense.datasets import Dataset
-from ridefense.defended import as_purifier, undeclared
+from ridefense.defended import as_purifier
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Threat, Workers, identity, read, run_together
@@ -27,10 +29,11 @@ from ridefense.evaluate.declaration import check_names
 from ridefense.evaluate.running import Progress
 from ridefense.files import FolderLock, write_atomically
 from ridefense.filters import Unchanged
-from ridefense.gradients import imitator, train_surrogate
+from ridefense.gradients import Unrolled, imitator, train_surrogate
 from ridefense.purifier import Purifier
 from ridefense.results import DefenceResult
 from ridefense.rivals import JPEG
+from ridefense.treatment import Distrusted
 
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Radii of the curve of accuracy against ε."""
@@ -80,12 +83,6 @@ class Audit:
         object.__setattr__(self, "purifier", as_purifier(self.purifier))
         beside = {name: as_purifier(purifier) for name, purifier in self.beside.items()}
         object.__setattr__(self, "beside", beside)
-        if "differentiable" in undeclared(self.purifier):
-            warnings.warn(
-                f"{self.purifier.name} does not say whether it is differentiable, and is "
-                "attacked as if it were not; give it the attribute differentiable",
-                stacklevel=3,
-            )
         if not isinstance(self.budget, Budget):
             raise InputError(f"budget is {self.budget!r}; use BUDGETS['quick'] or another Budget")
         if not isinstance(self.radii, tuple) or not self.radii:
@@ -97,16 +94,40 @@ class Audit:
             if self._folders.count(name) > 1:
                 raise InputError(f"two runs of the audit are named {name!r}; rename one of them")
 
-    def evaluations(self, surrogate: nn.Module | None = None) -> Iterator[tuple[str, Evaluation]]:
-        """Folder and declaration of every run, the audited defence last."""
-        yield UNDEFENDED, self.undefended
+    def evaluations(
+        self,
+        surrogate: nn.Module | None = None,
+        examination: Examination = Examination(),  # noqa: B008 (it is frozen)
+    ) -> Iterator[tuple[str, Evaluation]]:
+        """Folder and declaration of every run, the audited defence last.
+
+        Args:
+            surrogate: a network that imitates the audited defence.
+            examination: what was found of it and of the classifier.
+        """
+        distrusted = examination.distrusted
+        yield UNDEFENDED, self._declare(Unchanged(), distrusted=distrusted)
         for name in self.hardened:
             yield _folder(name), self._declare(Unchanged(), name)
-        yield BROKEN, self._declare(JPEG())
+        yield BROKEN, self._declare(JPEG(), distrusted=distrusted)
         for name, purifier in self.beside.items():
             if name not in self._folders:
-                yield name, self._declare(purifier)
-        yield self.name, self._declare(self.purifier, surrogate=surrogate)
+                yield name, self._declare(purifier, distrusted=distrusted)
+        own = self._declare(
+            examination.treated(self.purifier), surrogate=surrogate, distrusted=distrusted
+        )
+        if any(f.name == "wrong gradient" and f.about == "defence" for f in examination.findings):
+            own = replace(
+                own, threats=in_order([*own.threats, *self._by_its_own(own)], own.purifier)
+            )
+        yield self.name, own
+
+    def _by_its_own(self, evaluation: Evaluation) -> Iterator[Threat]:
+        """Attacks by a gradient that is not the derivative, which may be meant to help them."""
+        eot = EOT if evaluation.purifier.is_randomised else 1
+        for eps in self.radii:
+            for attack in (PGD(eps=eps, eot=eot), APGD(eps=eps, steps=self.budget.apgd, eot=eot)):
+                yield Threat(attack=attack, gradient=Unrolled())
 
     @property
     def undefended(self) -> Evaluation:
@@ -118,8 +139,11 @@ class Audit:
         """Of every run but those of what stands beside by choice."""
         return UNDEFENDED, BROKEN, self.name, *map(_folder, self.hardened)
 
-    def declared(self, evaluations: Mapping[str, Evaluation]) -> Plain:
-        """What `audit.json` says: which folder is what, and all that is to be run."""
+    def declared(
+        self, evaluations: Mapping[str, Evaluation], examination: Examination | None = None
+    ) -> Plain:
+        """What `audit.json` says: which folder is what, what was found of the audited defence
+        before the attacks, and all that is to be run."""
         return {
             "format": identity.SCHEMA,
             "subject": self.name,
@@ -131,10 +155,14 @@ class Audit:
                 name: [threat.recorded for threat in evaluation.attacks.values()]
                 for name, evaluation in evaluations.items()
             },
-        }
+        } | ({} if examination is None else {"examined": examination.recorded()})
 
     def _declare(
-        self, purifier: Purifier, classifier: str | None = None, surrogate: nn.Module | None = None
+        self,
+        purifier: Purifier,
+        classifier: str | None = None,
+        surrogate: nn.Module | None = None,
+        distrusted: bool = False,
     ) -> Evaluation:
         bare = Evaluation(
             dataset=self.dataset,
@@ -145,9 +173,11 @@ class Audit:
             draws=self.draws,
             batch=self.batch,
             device=self.device,
+            distrusted=distrusted,
             tolerant=True,
         )
-        _, model = bare.load()
+        _, loaded = bare.load()
+        model: nn.Module = Distrusted(loaded) if distrusted else loaded
         found = [
             threat
             for eps in sorted(self.radii)
@@ -179,12 +209,14 @@ def carry_out(
     """
     folder = Path(folder)
     with FolderLock(folder, wait=True):
-        evaluations = dict(audit.evaluations(_surrogate(audit, folder)))
-        _agree(folder / "audit.json", audit.declared(evaluations))
+        examination = _examined(audit, folder / "audit.json")
+        surrogate = _surrogate(audit, folder, examination.treated(audit.purifier))
+        evaluations = dict(audit.evaluations(surrogate, examination))
+        _agree(folder / "audit.json", audit.declared(evaluations, examination))
     _run(evaluations, folder, progress, workers)
     for _ in range(ROUNDS):
         evaluations = dict(_answered(audit, evaluations, folder))
-        _agree(folder / "audit.json", audit.declared(evaluations))
+        _agree(folder / "audit.json", audit.declared(evaluations, examination))
         _run(evaluations, folder, progress, workers)
 
 
@@ -245,13 +277,23 @@ def _agree(path: Path, declared: Plain) -> None:
     write_atomically(path, json.dumps(declared, indent=1).encode())
 
 
-def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
+def _examined(audit: Audit, path: Path) -> Examination:
+    """What was found of the defence before its first attack; an interrupted audit goes by that."""
+    if path.exists() and (known := examined(read_plan(path))):
+        return known
+    images, classifier = audit.undefended.load()
+    shown = classifiers.readable(images, 4).to(audit.device)
+    return examine(audit.purifier, classifier, shown)
+
+
+def _surrogate(audit: Audit, folder: Path, defence: Purifier) -> nn.Module | None:
     """The network that imitates the audited purifier, learnt once on images that are not audited.
 
-    None where the purifier has a derivative, where the budget has none, and where there are no
-    other images.
+    None where there is no purifier before the classifier, where it has a derivative, where the
+    budget has no surrogate, and where there are no other images.
     """
-    if audit.purifier.differentiable or not audit.budget.imitated:
+    imitable = defence.position == "before" and not defence.differentiable
+    if not imitable or not audit.budget.imitated:
         return None
     eps = max(audit.radii)
     path = folder / f"{audit.name}.surrogate-{audit.budget.imitated}-{eps:g}.safetensors"
@@ -260,7 +302,7 @@ def _surrogate(audit: Audit, folder: Path) -> nn.Module | None:
         return None
     other = learnt.images.to(audit.device)
     if not path.exists():
-        made = train_surrogate(audit.purifier, other, width=_WIDTH, epochs=60, eps=eps)
+        made = train_surrogate(defence, other, width=_WIDTH, epochs=60, eps=eps)
         write_atomically(path, save(made.state_dict()))
     network = imitator(other.shape[1], _WIDTH)
     try:

@@ -57,7 +57,9 @@ def threats_for(
     surrogate: nn.Module | None = None,
 ) -> tuple[Threat, ...]:
     """All attacks of one ℓ∞ radius that apply to a purifier, in the order of their cost."""
-    if not budget.thorough:
+    if purifier.position == "instead":
+        found = list(_on_a_model(classifier, purifier, eps, budget))
+    elif not budget.thorough:
         found = list(_what_pays(classifier, purifier, eps, budget))
     elif isinstance(purifier, Unchanged):
         found = list(_on_a_network(eps, budget))
@@ -86,6 +88,9 @@ def basic(
         yield Threat(attack=PGD(eps=eps, steps=40))
         return
     yield _through_a_blur(classifier, eps)
+    if purifier.position == "instead":
+        yield Threat(attack=PGD(eps=eps, eot=_eot(purifier)), gradient=Unrolled())
+        return
     if isinstance(purifier, Settings) and not budget.thorough:
         yield from _quicker(classifier, purifier, eps, budget)
         return
@@ -146,6 +151,44 @@ def _on_a_network(eps: float, budget: Budget) -> Iterator[Threat]:
     yield from (Threat(attack=attack) for attack in attacks)
     if budget.autoattack:
         yield Threat(attack=AutoAttack(eps=eps))
+
+
+def _on_a_model(
+    classifier: nn.Module, model: Purifier, eps: float, budget: Budget
+) -> Iterator[Threat]:
+    """On a model that is a defence by itself: white box, and transfers from its counterpart."""
+    yield from basic(classifier, model, eps, budget)
+    exact, eot = Unrolled(), _eot(model)
+    undefended = (
+        PGD(eps=eps, steps=40),
+        APGD(eps=eps, steps=max(budget.steps), loss=margin),
+        APGD(eps=eps, steps=max(budget.steps), loss=dlr, targets=budget.targets),
+    )
+    yield from (Threat(attack=attack) for attack in undefended)
+    attacks = [
+        FGSM(eps=eps),
+        *(PGD(eps=eps, steps=n, eot=eot) for n in budget.steps),
+        *(APGD(eps=eps, steps=budget.apgd, eot=eot, loss=loss) for loss in (margin, dlr)),
+    ]
+    if budget.thorough:
+        start = PGD(eps=eps, steps=max(budget.steps), eot=eot, random_start=True)
+        attacks += [
+            PGD(eps=eps, loss=dlr, targets=budget.targets, eot=eot),
+            APGD(eps=eps, steps=budget.apgd, eot=eot, loss=dlr, targets=budget.targets),
+            *(replace(start, restarts=n) for n in budget.restarts),
+        ]
+        if model.is_randomised:
+            attacks += [PGD(eps=eps, eot=n) for n in budget.eot]
+            attacks += [PGD(eps=eps, purifier_seed=KNOWN_SEED)]
+    yield from (Threat(attack=attack, gradient=exact) for attack in attacks)
+    if budget.thorough:
+        yield from _queries(model, eps, budget)
+    else:
+        yield Threat(attack=Square(eps=eps, queries=budget.queries), gradient=exact)
+
+
+def _eot(defence: Purifier) -> int:
+    return EOT if defence.is_randomised else 1
 
 
 def _what_pays(

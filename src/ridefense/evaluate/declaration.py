@@ -8,7 +8,7 @@ import torch
 from ridefense import classifiers
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
-from ridefense.defended import as_purifier, source_of
+from ridefense.defended import as_purifier, source_of, treatment_of
 from ridefense.describe import Plain
 from ridefense.errors import InputError, UserCodeError
 from ridefense.estimators import Estimator, Preset
@@ -19,6 +19,7 @@ from ridefense.networks import NETWORKS
 from ridefense.noise import check_seed
 from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier
+from ridefense.treatment import NO_TREATMENT
 from ridefense.whole import WholeModel
 
 
@@ -150,12 +151,13 @@ class Declaration:
         """
         self.load()
         loaded = self.find(check=False)
+        treatment = treatment_of(self.purifier)
         return {
             "dataset": self._declared_images(loaded),
             "classifier": {"name": _portable(self.classifier), "weights": loaded.weights},
             "preset": _preset_of(self.purifier),
             "purifier": self._declared_purifier(),
-        }
+        } | ({} if treatment == NO_TREATMENT else {"treatment": vars(treatment)})
 
     def _declared_purifier(self) -> Plain:
         found = identity.identity(source_of(self.purifier))

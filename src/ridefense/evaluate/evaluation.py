@@ -99,6 +99,8 @@ class Evaluation(Declaration):
         draws: how often a randomised defence is run on each final image; k ≥ 5 for a report.
         every: gradient steps between the moments of a fit that rows keep as its `History`, in the
             first draw; None keeps none.
+        distrusted: whether attacks estimate the classifier's gradient from its answers, because it
+            is not its derivative.
         tolerant: whether an error of an attack or a defence on an image becomes a fault of its row;
             by default it ends the run. It changes no number, so it identifies no result.
         rounded: whether the final images are also purified after rounding to 8 bits, as they would
@@ -110,6 +112,7 @@ class Evaluation(Declaration):
     draws: int = 5
     every: int | None = None
     rounded: bool = True
+    distrusted: bool = False
     tolerant: bool = False
 
     def __post_init__(self) -> None:
@@ -157,6 +160,7 @@ class Evaluation(Declaration):
             "device": self.device,
             "every": self.every,
             "rounded": self.rounded,
+            "distrusted": self.distrusted,
         }
         return {
             "settings": identity.written(settings),
@@ -167,5 +171,5 @@ class Evaluation(Declaration):
     def gray_box_key(self, threat: Threat, seed: int, ids: Sequence[int]) -> str:
         """What identifies the images that an attack on the classifier alone finds."""
         loaded = self.find(check=False)
-        on = loaded.drawn, loaded.content, loaded.weights, self.device
+        on = loaded.drawn, loaded.content, loaded.weights, self.device, self.distrusted
         return json.dumps([*on, threat.key, seed, list(ids)])

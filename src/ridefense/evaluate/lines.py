@@ -20,6 +20,9 @@ UNREADABLE = "unreadable"
 FAILED = "attack failed"
 """The fault of a row whose attack ended in an error: its image counts as not attacked."""
 
+DEFENCE_FAILED = "defence failed"
+"""The fault of a row whose defence ended in an error, which is a wrong answer; it has no images."""
+
 _Record = TypeVar("_Record")
 
 Key = tuple[str, int, int]

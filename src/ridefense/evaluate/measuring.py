@@ -19,16 +19,14 @@ from ridefense.estimators import Estimator
 from ridefense.evaluate import workers
 from ridefense.evaluate.evaluation import Evaluation, Threat
 from ridefense.evaluate.history import History, Watch
-from ridefense.evaluate.lines import FAILED, UNREADABLE
+from ridefense.evaluate.lines import DEFENCE_FAILED, FAILED, UNREADABLE
 from ridefense.evaluate.rows import REFUSED, Row
 from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
 from ridefense.purifier import DefendedModel, Purifier, purified_by
+from ridefense.treatment import Distrusted
 from ridefense.usercode import explained
-
-DEFENCE_FAILED = "defence failed"
-"""The fault of a row whose defence ended in an error."""
 
 FAULTS = {
     "nan": "the attack's image had NaN or infinity; those pixels were taken from the clean image",
@@ -240,8 +238,9 @@ def _attack(
     progress: _Told | None,
     shared: GrayBoxImages | None,
 ) -> _Attacked:
-    _, classifier = evaluation.loaded()
-    model: torch.nn.Module = classifier
+    _, loaded = evaluation.loaded()
+    classifier: torch.nn.Module = Distrusted(loaded) if evaluation.distrusted else loaded
+    model = classifier
     if threat.gradient is not None:
         model = evaluation.purifier.behind(classifier, threat.gradient)
 

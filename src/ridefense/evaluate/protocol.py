@@ -11,8 +11,8 @@ from ridefense.describe import Plain
 from ridefense.errors import InputError, RideError
 from ridefense.evaluate import measuring
 from ridefense.evaluate.evaluation import Evaluation
-from ridefense.evaluate.lines import CLEAN, UNREADABLE
-from ridefense.evaluate.measuring import DEFENCE_FAILED, FAULTS, Chunk, Outcome
+from ridefense.evaluate.lines import CLEAN, DEFENCE_FAILED, UNREADABLE
+from ridefense.evaluate.measuring import FAULTS, Chunk, Outcome
 from ridefense.evaluate.rows import Row
 from ridefense.evaluate.sharing import GrayBoxImages
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import identity
-from ridefense.evaluate.lines import CLEAN, UNREADABLE, Key, Line
+from ridefense.evaluate.lines import CLEAN, DEFENCE_FAILED, UNREADABLE, Key, Line
 from ridefense.evaluate.rows import Row
 from ridefense.files import FolderLock, Journal, write_atomically, write_together
 
@@ -69,13 +69,13 @@ class RecordFolder(Generic[R]):
     def images(self, row: R) -> dict[str, Tensor]:
         """float [C, H, W] in [0, 1]: "final" and "purified" (in the first draw).
 
-        Nothing for an image that could not be decoded.
+        Nothing for an image that could not be decoded, or whose defence ended in an error.
 
         Raises:
             InputError: where the file is missing or damaged.
         """
         path = self.folder / image_path(row.key)
-        if UNREADABLE in row.faults:
+        if not {UNREADABLE, DEFENCE_FAILED}.isdisjoint(row.faults):
             return {}
         try:
             return load_file(path)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ridefense.evaluate import REFUSED, Row
+from ridefense.evaluate.lines import DEFENCE_FAILED
 from ridefense.pages import Card, Gallery, Picture
 from ridefense.pages.pictures import as_webp, magnification, perturbation
 from ridefense.results import AttackResult
@@ -19,6 +20,13 @@ TEXT = (
 )
 
 
+def pictured(attack: AttackResult) -> list[Row]:
+    """The rows of an attack, of the first seed, that have images and clean ones beside them."""
+    clean = attack.clean.rows
+    pairs = [(rows[0], clean[image][0]) for image, rows in attack.rows.items() if image in clean]
+    return [row for row, own in pairs if DEFENCE_FAILED not in (*row.faults, *own.faults)]
+
+
 def gallery(attack: AttackResult, title: str, first: int = FIRST) -> Gallery:
     """Some images of an attack; of clean images alone there is no perturbation.
 
@@ -29,7 +37,7 @@ def gallery(attack: AttackResult, title: str, first: int = FIRST) -> Gallery:
         InputError: where an image's file is missing or damaged.
     """
     clean = {image: rows[0] for image, rows in attack.clean.rows.items()}
-    found = [rows[0] for image, rows in attack.rows.items() if image in clean]
+    found = pictured(attack)
     failures = [row for row in found[first:] if _failed(row)]
     rows = [*found[:first], *failures[:first]]
     run = attack.defence.run

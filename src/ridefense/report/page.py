@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ridefense.pages import Block, Document, Link, Section, Text, made_by
 from ridefense.pages import write as write_document
-from ridefense.report.galleries import gallery
+from ridefense.report.galleries import gallery, pictured
 from ridefense.report.tables import notes, table
 from ridefense.results import AttackResult, DefenceResult, RecordedDefence, Results, warnings, words
 
@@ -157,7 +157,7 @@ def is_whole(results: Results) -> bool:
 
 def has_images(attack: AttackResult) -> bool:
     """Whether images of the attack can be shown: published records may leave them out."""
-    return bool(attack.rows and attack.clean.rows and attack.defence.run.has_images)
+    return attack.defence.run.has_images and bool(pictured(attack))
 
 
 def images_link(attack: AttackResult, folder: str = "") -> Link:

@@ -34,7 +34,7 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
 }
 """The other purifiers by type: the name, and the one setting that is shown with it."""
 
-_USERS = ("UserFunction", "WholeModel")
+_USERS = ("UserDefence", "UserFunction", "WholeModel")
 """Defences of the user's that are known by a name."""
 
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1"}
