@@ -279,8 +279,11 @@ def _agree(path: Path, declared: Plain) -> None:
 
 def _examined(audit: Audit, path: Path) -> Examination:
     """What was found of the defence before its first attack; an interrupted audit goes by that."""
-    if path.exists() and (known := examined(read_plan(path))):
-        return known
+    if path.exists():
+        plan = read_plan(path)
+        known = examined(plan)
+        if known is not None and plan["subject"] == audit.name:
+            return known
     images, classifier = audit.undefended.load()
     shown = classifiers.readable(images, 4).to(audit.device)
     return examine(audit.purifier, classifier, shown)
