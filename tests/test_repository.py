@@ -1,5 +1,7 @@
 """The repository: its size, its workflows and forms, and the versions that it states."""
 
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -49,6 +51,20 @@ def test_unpacked_records_are_those_that_were_packed(tmp_path):
         for folder in (tmp_path / "one", tmp_path / "two")
     ]
     assert content[0] == content[1]
+
+
+def test_packing_rounds_times_and_mean_distances_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    row = {"image": 1, "l2": 0.12345678901, "purified_clean": 0.12345678901, "purify_seconds": 1e-9}
+    text = json.dumps(row)
+    checksum = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    line = f'{text[:-1]}, "checksum": "{checksum}"}}\n'
+    (tmp_path / "run" / "records.jsonl").write_text(line)
+    pack(tmp_path / "run", tmp_path / "records.tar.xz")
+    unpack(tmp_path / "records.tar.xz", tmp_path / "back")
+    back = json.loads((tmp_path / "back" / "records.jsonl").read_text())
+    del back["checksum"]
+    assert back == row | {"purified_clean": 0.123457}
 
 
 def test_a_line_that_would_not_come_back_is_refused(tmp_path):

@@ -1,11 +1,12 @@
-"""Packs a folder of records into one small archive, and unpacks it again, byte for byte.
+"""Packs a folder of records into one small archive, and unpacks it again.
 
     python docs/records/pack.py unpack docs/records/audit-mnist-fast/records.tar.xz FOLDER
     python docs/records/pack.py pack FOLDER records.tar.xz
 
 `ridefense report FOLDER` reads what was unpacked. In the archive every `records.jsonl` is a
 `columns.json`: the values of each field side by side, without the rows' checksums, which are
-computed again. The archive is 40% smaller than one of the lines themselves.
+computed again. Times and mean distances keep six significant digits, which is more than any page
+shows; everything else comes back as it was. Both make the archive half as large.
 """
 
 import argparse
@@ -15,8 +16,14 @@ import itertools
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 LINES, COLUMNS = "records.jsonl", "columns.json"
+
+Row = dict[str, Any]
+
+ROUNDED = {"purified_clean", "purified_final", "final_clean", "purify_seconds", "attack_seconds"}
+DIGITS = 6
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -29,10 +36,10 @@ def pack(folder: Path, archive: Path) -> None:
         for path in sorted(folder.rglob("*.json*")):
             name, content = path.relative_to(folder), path.read_bytes()
             if path.name == LINES:
-                name, lines = name.with_name(COLUMNS), content
-                content = _as_columns(lines)
-                if _as_lines(content) != lines:
+                name, rows = name.with_name(COLUMNS), [json.loads(x) for x in content.splitlines()]
+                if b"".join(map(_line, rows)) != content:
                     raise ValueError(f"{path} has lines that ridefense did not write")
+                content = _as_columns([_rounded(row) for row in rows])
             member = tarfile.TarInfo(str(name))  # no date and no owner: the same bytes every time
             member.size = len(content)
             packed.addfile(member, io.BytesIO(content))
@@ -47,10 +54,19 @@ def unpack(archive: Path, folder: Path) -> None:
         path.unlink()
 
 
-def _as_columns(lines: bytes) -> bytes:
-    rows = [json.loads(line) for line in lines.splitlines()]
-    for row in rows:
-        del row["checksum"]
+def _rounded(row: Row) -> Row:
+    """A row with the digits that are kept of measured times and mean distances."""
+    return {
+        name: float(f"{value:.{DIGITS}g}")
+        if name in ROUNDED and isinstance(value, float)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _as_columns(rows: list[Row]) -> bytes:
+    """The values of each field side by side; rows with other fields begin another table."""
+    rows = [{name: value for name, value in row.items() if name != "checksum"} for row in rows]
     tables = [
         dict(zip(fields, zip(*(row.values() for row in group), strict=True), strict=True))
         for fields, group in itertools.groupby(rows, key=tuple)
@@ -66,9 +82,9 @@ def _as_lines(columns: bytes) -> bytes:
     )
 
 
-def _line(row: dict[str, object]) -> bytes:
+def _line(row: Row) -> bytes:
     """The row as ridefense writes it, with its checksum."""
-    text = json.dumps(row)
+    text = json.dumps({name: value for name, value in row.items() if name != "checksum"})
     checksum = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return f'{text[:-1]}, "checksum": "{checksum}"}}\n'.encode()
 
