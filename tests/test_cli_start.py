@@ -11,6 +11,7 @@ HEAVY = {
     "PIL",
     "datasets",
     "fastapi",
+    "gradio",
     "jinja2",
     "matplotlib",
     "numpy",
@@ -27,6 +28,7 @@ HEAVY = {
 """Packages that take a noticeable part of a second."""
 
 COMMANDS = (
+    "app",
     "audit",
     "board",
     "certify",

@@ -27,6 +27,7 @@ WRITTEN = sorted(DOCS.rglob("*.md"))
 
 PARTS = [
     "adapters",
+    "app",
     "attacks",
     "audit",
     "certify",

@@ -12,6 +12,7 @@ from ridefense.cli.board import board
 from ridefense.cli.certify import certify
 from ridefense.cli.evaluate import evaluate
 from ridefense.cli.listing import listing
+from ridefense.cli.play import play
 from ridefense.cli.purify import purify
 from ridefense.cli.report import report
 from ridefense.cli.reproduce import reproduce
@@ -58,6 +59,7 @@ app.command()(certify)
 app.command()(reproduce)
 app.command()(report)
 app.command()(serve)
+app.command("app")(play)
 app.command()(train_classifier)
 app.command("list")(listing)
 

@@ -64,7 +64,6 @@ def service(
     *,
     metrics: Metrics | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    ready: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """An ASGI application that classifies images.
 
@@ -77,7 +76,6 @@ def service(
         limits: of memory and time.
         metrics: where to count.
         stopping: whether the process is about to end, so that it is not ready any more.
-        ready: called once the model is warm.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
@@ -89,7 +87,6 @@ def service(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.get_running_loop().run_in_executor(decoders, served.warm_up)
         batcher.start()
-        ready()
         try:
             yield
         finally:

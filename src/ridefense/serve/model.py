@@ -1,6 +1,5 @@
 """A defended classifier as the service asks it: bytes of an image file in, answers out."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -13,7 +12,7 @@ from ridefense.classifiers.classifier import Classifier
 from ridefense.classifiers.preparing import Input
 from ridefense.collapse import is_collapsed
 from ridefense.defended import as_purifier
-from ridefense.errors import CollapseWarning, InputError
+from ridefense.errors import InputError
 from ridefense.estimate import estimate
 from ridefense.estimators import NetworkPurifier
 from ridefense.imagefiles import MAX_PIXELS, header, opened
@@ -119,18 +118,16 @@ class Served:
         """
         batch = torch.stack(list(images)).to(self._device)
         refits = [0] * len(batch)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CollapseWarning)  # the answers tell
-            if isinstance(self.purifier, NetworkPurifier):
-                found = self.purifier.estimate(
-                    batch, ids=ids, seed=self._seed, callback=lambda _: abandoned()
-                )
-                purified, collapsed = found.value, found.collapsed
-                refits = found.attempts.tolist()
-            else:
-                purified = self.model.purified(batch, ids, self._seed)
-                collapsed = is_collapsed(batch, purified)
-            probabilities = self.model.classified(purified, ids, self._seed).softmax(dim=1)
+        if isinstance(self.purifier, NetworkPurifier):
+            found = self.purifier.estimate(
+                batch, ids=ids, seed=self._seed, callback=lambda _: abandoned()
+            )
+            purified, collapsed = found.value, found.collapsed
+            refits = found.attempts.tolist()
+        else:
+            purified = self.model.purified(batch, ids, self._seed)
+            collapsed = is_collapsed(batch, purified)
+        probabilities = self.model.classified(purified, ids, self._seed).softmax(dim=1)
         best = probabilities.topk(min(_SHOWN, probabilities.shape[1]), dim=1)
         classes = self.takes.classes
         return [

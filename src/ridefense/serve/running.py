@@ -1,22 +1,17 @@
-"""A service as a process: its seed, its socket, its end."""
+"""The service as a process, and its secret seed."""
 
-import logging
-import math
 import os
 import secrets
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Mapping
 
 import torch
-import uvicorn
 
-from ridefense.errors import InputError, check_whole
+from ridefense.errors import CollapseWarning, InputError, check_whole
 from ridefense.serve.http import service
 from ridefense.serve.limits import Limits
 from ridefense.serve.model import Served
+from ridefense.web import address_of, listen, serve_until_stopped
 
 SEED_VARIABLE = "RIDEFENSE_SEED"
 """The environment variable of the secret seed."""
@@ -61,54 +56,13 @@ def run(
     if threads is not None:
         check_whole("threads", threads, 1)
         torch.set_num_threads(threads)
-    listening = _listen(host, port)
-    address, bound = listening.getsockname()[:2]
-    app = service(
-        served,
-        limits,
-        stopping=lambda: server.should_exit,
-        ready=lambda: say(
-            f"ready at http://{f'[{address}]' if ':' in address else address}:{bound}"
-        ),
+    warnings.simplefilter("ignore", CollapseWarning)  # answers and metrics tell
+    listening = listen(host, port)
+    address = address_of(listening)
+    serve_until_stopped(
+        lambda stopping: service(served, limits, stopping=stopping),
+        listening,
+        patience=limits.timeout + 1,
+        extra="serve",
+        ready=lambda: say(f"ready at {address}"),
     )
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=math.ceil(limits.timeout) + 1,
-        )
-    )
-    with listening, _signals_kept():
-        server.run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot listen on {host} port {port} ({told}); choose another host or port"
-        ) from error
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Let a signal that ended the server do nothing else: uvicorn raises it again when it ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
