@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def test_report_prints_the_same_bytes_as_evaluate_did(cli, classifier, tmp_path)
     assert code == 0
     assert "median 3" in out
     assert (tmp_path / "report.html").exists()
+    assert cli("report", tmp_path / "median")[0] == 0  # a run by itself has no name to show
+    assert not re.search(r">\s*\.\s*<", (tmp_path / "median" / "report.html").read_text())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pickle
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from ridefense import (
 )
 from ridefense.defended import Before
 from ridefense.networks import NETWORKS
+from ridefense.purification import tiles
 
 TENSORS = {
     torch.uint8: torch.uint8,
@@ -287,6 +289,20 @@ def test_samples_are_those_of_torchvision():
 # --- Large images --------------------------------------------------------------------------------
 
 
+@given(st.integers(1, 3000), st.sampled_from([128, 144, 256, 512]))
+def test_tiles_cover_every_pixel_and_overlap(whole, side):
+    found = tiles.spans(whole, side)
+    assert (found[0].start, found[-1].start + found[-1].size) == (0, whole)
+    total = torch.zeros(whole)
+    for span in found:
+        assert span.size < side + tiles.GRID
+        assert span.start % tiles.GRID == 0
+        total[span.slice] += span.weights
+    assert (total > 0.1).all()
+    for one, other in pairwise(found):
+        assert one.start + one.size - other.start >= tiles.OVERLAP
+
+
 @pytest.mark.parametrize("size", [(300, 421), (128, 700), (512, 257), (131, 131)])
 @pytest.mark.parametrize("name", ["median:7", "jpeg:40", "blur:4", "bit-depth:2"])
 def test_tiles_change_nothing_for_a_filter(size, name):
@@ -494,7 +510,15 @@ def test_bad_settings_are_told_in_one_line(settings, told):
     refused(lambda: purify(torch.zeros(1, 8, 8), **settings), *told)
 
 
-def test_a_layout_is_of_arrays_alone(tmp_path):
+def test_a_picture_that_is_cut_short_is_told(tmp_path):
+    picture = Image.fromarray(levels(1, 3, 64, 64)[0].permute(1, 2, 0).numpy())
+    picture.save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
+    with Image.open(tmp_path / "a.jpg") as cut:
+        refused(lambda: purify(cut, "none"), "cannot be read as an image")
+
+
+def test_a_layout_is_of_arrays_alone():
     refused(lambda: purify(Image.new("L", (8, 8)), "none", layout="HWC"), "layout is 'HWC'")
 
 

@@ -117,6 +117,26 @@ def test_another_format_for_all(photos, tmp_path):
     refused(lambda: purify_files([photos / "sub"], out, settings), "c.png", "would both become")
 
 
+def test_a_purifier_is_made_once_for_all_files(photos, tmp_path, monkeypatch):
+    (tmp_path / "weights.py").write_text(
+        "made = []\n"
+        "class Denoiser:\n"
+        "    is_randomised = is_dynamic = differentiable = takes_raw = False\n"
+        "    def __init__(self):\n"
+        "        made.append(self)\n"
+        "    def __call__(self, images, ids=None, seed=0):\n"
+        "        assert self is made[-1]\n"
+        "        return images.clone()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = FileSettings(purifier="weights:Denoiser")
+    made = sys.modules["weights"].made
+    before = len(made)
+    assert not purify_files([photos], tmp_path / "out", settings).failed
+    assert len(made) <= before + 2  # to read the headers, and to purify
+
+
 def test_large_images_are_made_smaller_if_asked(tmp_path):
     picture("RGBA", (90, 30)).save(tmp_path / "wide.png")
     picture("P", (20, 10)).save(tmp_path / "small.png")

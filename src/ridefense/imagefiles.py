@@ -207,6 +207,18 @@ def header(source: Source, name: str) -> Header:
         raise InputError(f"{name} cannot be read as an image ({_reason(error)})") from error
 
 
+def load_pixels(image: Image.Image, name: str) -> None:
+    """Decode an image that was opened; `name` is what an error calls it.
+
+    Raises:
+        InputError: where it is damaged.
+    """
+    try:
+        image.load()
+    except Exception as error:  # as in decoded
+        raise InputError(f"{name} cannot be read as an image ({_reason(error)})") from error
+
+
 def tensor(image: Image.Image) -> Tensor:
     """uint8 [C, H, W]."""
     from torchvision.transforms.functional import pil_to_tensor

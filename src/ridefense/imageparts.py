@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from ridefense.errors import InputError
+from ridefense.imagefiles import load_pixels
 
 _CONVERTED = {"1": "L", "La": "LA", "RGBa": "RGBA", "YCbCr": "RGB", "CMYK": "RGB"}
 """Modes that are purified in another one."""
@@ -71,8 +72,9 @@ def split(image: Image.Image, name: str) -> Parts:
         name: what an error calls it.
 
     Raises:
-        InputError: for a mode that cannot be converted without loss of depth.
+        InputError: for a damaged image, and for a mode that loses depth when it is converted.
     """
+    load_pixels(image, name)
     mode = image.mode
     if mode[0] in "IF":
         raise InputError(

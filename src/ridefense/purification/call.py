@@ -103,8 +103,12 @@ class Purify(nn.Module):
         purified = {id(x): self.outcome(x).value for x in images}
         return _with_leaves(sample, purified)
 
-    def outcome(self, x: Any) -> Outcome:
+    def outcome(self, x: Any, *, progress: Progress | None = None) -> Outcome:
         """As a call, with what became of each image.
+
+        Args:
+            x: see `purify`.
+            progress: of this call, in place of the module's.
 
         Raises:
             InputError: for what is no image, or none that the purifier takes.
@@ -115,8 +119,8 @@ class Purify(nn.Module):
         all_given = [given(one, self.layout) for one in x] if several else [given(x, self.layout)]
         jobs = self._jobs(all_given)
         if jobs:
-            with torch.no_grad(), self._told(jobs) as progress:
-                run(jobs, seed=self.seed, on_collapse=self.on_collapse, progress=progress)
+            with torch.no_grad(), self._told(jobs, progress or self.progress) as told:
+                run(jobs, seed=self.seed, on_collapse=self.on_collapse, progress=told)
         seconds = time.perf_counter() - began
         outcomes = [_outcome(job, seconds) for job in jobs]
         self._tell_collapses(outcomes)
@@ -193,14 +197,16 @@ class Purify(nn.Module):
         return careful(made) if isinstance(made, Estimator) else made
 
     @contextmanager
-    def _told(self, jobs: Sequence[Job]) -> Iterator[Progress | None]:
+    def _told(
+        self, jobs: Sequence[Job], wanted: Progress | bool | None
+    ) -> Iterator[Progress | None]:
         """What is told of the progress: a callback, a bar on a terminal, or a warning."""
-        if callable(self.progress):
-            yield self.progress
+        if callable(wanted):
+            yield wanted
             return
-        shown = self.progress is not False and sys.stderr is not None and sys.stderr.isatty()
+        shown = wanted is not False and sys.stderr is not None and sys.stderr.isatty()
         if not shown:
-            if self.progress is None:
+            if wanted is None:
                 fits = [fit for job in jobs for fit in self.fits(_shape(job.image))]
                 warn_if_long(fits, jobs[0].image)
             yield None

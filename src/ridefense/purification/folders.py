@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ridefense import imagefiles, preset_files
@@ -68,7 +69,7 @@ class FileSettings:
         self.module()
         self.declared()
 
-    def module(self, progress: Callable[[int, int], None] | bool = False) -> Purify:
+    def module(self) -> Purify:
         """The purification of one image.
 
         Raises:
@@ -82,7 +83,7 @@ class FileSettings:
             engine=self.engine,
             tile=self.tile,
             on_collapse=self.on_collapse,
-            progress=progress,
+            progress=False,
         )
 
     def declared(self) -> Plain:
@@ -209,7 +210,7 @@ def purify_file(
         notes += parts.notes
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CollapseWarning)  # the outcome has it
-            found = settings.module(told).outcome(parts.pixels)
+            found = _module(settings).outcome(parts.pixels, progress=told)
         content, lost = encoded(parts.joined(found.value), format)
     except CollapseError as error:
         return FileOutcome(task.name, name, error=str(error), collapsed=1)
@@ -229,6 +230,12 @@ def purify_file(
         engine=image.engine,
         seconds=round(image.seconds, 3),
     )
+
+
+@lru_cache(maxsize=1)
+def _module(settings: FileSettings) -> Purify:
+    """One for all files: a purifier of the user's may have to load its weights."""
+    return settings.module()
 
 
 def purify_files(
