@@ -17,6 +17,7 @@ from ridefense.calibration.suite import SAMPLES, Sample
 from ridefense.errors import InputError
 from ridefense.evaluate import Evaluation, Here, Threat, Workers, identity, run
 from ridefense.evaluate.running import Progress, titled
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.files import write_atomically
 from ridefense.results import DefenceResult
 
@@ -115,16 +116,17 @@ def carry_out(
     """
     folder = Path(folder)
     _agree(folder / PLAN, calibration)
+    shared = GrayBoxImages()  # attacks on one classifier alone find the same for all samples
     for classifier in dict.fromkeys(sample.truth for sample in calibration.samples):
         evaluation = calibration.true(classifier)
         run(evaluation, folder / TRUTH / classifier, titled(progress, classifier), workers)
     for sample in calibration.samples:
-        _alone(calibration, sample, folder, progress, workers)
-        _audit(calibration, sample, folder, progress, workers)
+        _alone(calibration, sample, folder, progress, workers, shared)
+        _audit(calibration, sample, folder, progress, workers, shared)
     if calibration.autoattacked:
         for sample in calibration.samples:
             if not sample.is_sound:
-                _autoattacked(calibration, sample, folder, progress, workers)
+                _autoattacked(calibration, sample, folder, progress, workers, shared)
 
 
 def _alone(
@@ -133,12 +135,19 @@ def _alone(
     folder: Path,
     progress: Progress | None,
     workers: Workers,
+    shared: GrayBoxImages,
 ) -> None:
     """What the paper's BPDA and PGD would have reported by themselves."""
     threats = others.bpda(calibration.eps), others.pgd(calibration.eps)
     for threat in threats:  # one by one, since a sample may have a memory
         evaluation = calibration.declared(sample, (threat,), calibration.images)
-        run(evaluation, folder / OTHERS / sample.name, titled(progress, sample.name), workers)
+        run(
+            evaluation,
+            folder / OTHERS / sample.name,
+            titled(progress, sample.name),
+            workers,
+            shared,
+        )
 
 
 def _autoattacked(
@@ -147,11 +156,12 @@ def _autoattacked(
     folder: Path,
     progress: Progress | None,
     workers: Workers,
+    shared: GrayBoxImages,
 ) -> None:
     threat = others.autoattack(calibration.eps, sample.purifier)
     evaluation = calibration.declared(sample, (threat,), calibration.autoattacked)
     where = folder / f"{OTHERS}-autoattack" / sample.name
-    run(evaluation, where, titled(progress, sample.name), workers)
+    run(evaluation, where, titled(progress, sample.name), workers, shared)
 
 
 def _audit(
@@ -160,6 +170,7 @@ def _audit(
     folder: Path,
     progress: Progress | None,
     workers: Workers,
+    shared: GrayBoxImages,
 ) -> None:
     """The audit of a sample: its attacks, then what answers their indicators.
 
@@ -170,7 +181,7 @@ def _audit(
     own, told = folder / sample.name, titled(progress, sample.name)
     evaluation = calibration.audited(sample)
     for part in _parts(evaluation):
-        run(part, own, told, workers)
+        run(part, own, told, workers, shared)
         if not sample.is_sound and _is_found_out(folder, sample, truth, calibration.eps):
             return
     for _ in range(ROUNDS):
@@ -178,7 +189,7 @@ def _audit(
         found = answers(result, evaluation, ("Linf", calibration.eps), calibration.budget)
         evaluation = replace(evaluation, threats=found, purifier=sample.purifier)
         for part in _parts(evaluation):
-            run(part, own, told, workers)
+            run(part, own, told, workers, shared)
             if not sample.is_sound and _is_found_out(folder, sample, truth, calibration.eps):
                 return
 
