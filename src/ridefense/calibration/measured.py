@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ridefense.audit.examination import Examination
 from ridefense.calibration.running import (
+    EXAMINED,
     OTHERS,
     PLAN,
     TRUTH,
@@ -36,6 +38,7 @@ class Measured:
             classifier under AutoAttack alone.
         audit: the sample under the audit's attacks.
         others: the sample under single attacks, with the folders that hold them.
+        examination: what the audit found before its first attack.
     """
 
     sample: Sample
@@ -43,6 +46,7 @@ class Measured:
     truth: DefenceResult
     audit: DefenceResult
     others: tuple[DefenceResult, ...]
+    examination: Examination = field(default=Examination())
 
     @cached_property
     def case(self) -> WorstCase | None:
@@ -175,4 +179,5 @@ def _measured(folder: Path, names: list[str], eps: float) -> Iterator[Measured]:
                 for path in where
                 if (folder / path / "run.json").exists()
             ),
+            Examination.of(json.loads((folder / EXAMINED / f"{name}.json").read_bytes())),
         )

@@ -94,6 +94,7 @@ def _table(title: str, found: list[Measured], text: str) -> Table:
         Column("Audit", "interval"),
         Column("Beyond truth", "number"),
         *([Column("Below", "number")] if sound else []),
+        "Found before",
         "Found by",
         Column("Attacks", "number"),
         *(() if sound else (Column(f"{name} alone", "interval") for name in ALONE)),
@@ -114,6 +115,7 @@ def _row(one: Measured, sound: bool) -> list[str | Cell]:
         if known
         else NOTHING,
         *([Cell(f"{one.below}", value=one.below) if known else NOTHING] if sound else []),
+        ", ".join(dict.fromkeys(f.name for f in one.examination.findings)) or NOTHING,
         found_by.title if found_by else NOTHING,
         Cell(f"{len(one.audit.attacks)}", value=len(one.audit.attacks)),
         *(() if sound else (_alone(one, name) for name in ALONE)),
@@ -134,8 +136,8 @@ def _setting(plan: Plain) -> Section:
         f"{plan['budget']}. Brackets: 95% Clopper-Pearson interval, in per cent.",
         "A mirage is audited cheapest attacks first, until no image survives that does not survive "
         "in truth: more attacks could not change what is concluded of it.",
-        "Audit: the picked worst case, as an audit reports it. Found by: the cheapest of the "
-        "strongest attacks.",
+        "Audit: the picked worst case, as an audit reports it. Found before: what the "
+        "audit finds before its attacks. Found by: the cheapest of the strongest attacks.",
         "Truth of a mirage: what AutoAttack standard and long PGD and APGD leave of the bare "
         "classifier.",
         "BPDA alone: ten steps of ε/5. PGD alone: 40 steps of ε/4 on the cross-entropy through "

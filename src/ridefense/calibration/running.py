@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from ridefense import classifiers
 from ridefense.attacks import APGD, PGD, dlr, margin
 from ridefense.audit.answers import ROUNDS, answers
 from ridefense.audit.budgets import Budget
-from ridefense.audit.threats import in_order, purifications, suited, threats_for
+from ridefense.audit.examination import Examination, examine
+from ridefense.audit.plan import Audit
+from ridefense.audit.threats import purifications
 from ridefense.calibration import others
 from ridefense.calibration.suite import SAMPLES, Sample
 from ridefense.errors import InputError
@@ -24,8 +27,9 @@ from ridefense.results import DefenceResult
 PLAN = "calibration.json"
 """The file of a calibration's folder that says what was calibrated."""
 
-TRUTH, OTHERS = "truth", "others"
-"""Folders of the bare classifiers, and of what others would have reported."""
+TRUTH, OTHERS, EXAMINED = "truth", "others", "examined"
+"""Folders of the bare classifiers, of what others would have reported, and of what the audit finds
+before its attacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +78,21 @@ class Calibration:
             tolerant=True,
         )
 
-    def audited(self, sample: Sample) -> Evaluation:
-        """The attacks of the audit's budget on a sample."""
-        bare = self.declared(sample, (), self.images)
-        _, classifier = bare.load()
-        found = threats_for(classifier, bare.purifier, self.eps, self.budget)
-        found = in_order(list(suited(found, bare.classes)), bare.purifier)
-        return replace(bare, threats=found)
+    def audit(self, sample: Sample) -> Audit:
+        """The audit of a fresh sample, at one radius and with nothing beside it."""
+        return Audit(
+            dataset=self.dataset,
+            classifier=sample.classifier,
+            name=sample.name,
+            purifier=sample.purifier,
+            radii=(self.eps,),
+            budget=self.budget,
+            curve=(),
+            limit=self.images,
+            image_seed=self.image_seed,
+            draws=self.draws,
+            batch=self.batch,
+        )
 
     def true(self, classifier: str) -> Evaluation:
         """AutoAttack, and long attacks beside it, on a classifier without a defence."""
@@ -179,7 +191,9 @@ def _audit(
     """
     truth = survivors(read_result(folder / TRUTH, sample.truth), calibration.eps)
     own, told = folder / sample.name, titled(progress, sample.name)
-    evaluation = calibration.audited(sample)
+    audit = calibration.audit(sample)
+    examination = _examined(audit, folder / EXAMINED / f"{sample.name}.json")
+    evaluation = dict(audit.evaluations(None, examination))[sample.name]
     for part in _parts(evaluation):
         run(part, own, told, workers, shared)
         if not sample.is_sound and _is_found_out(folder, sample, truth, calibration.eps):
@@ -187,11 +201,20 @@ def _audit(
     for _ in range(ROUNDS):
         result = read_result(folder, sample.name)
         found = answers(result, evaluation, ("Linf", calibration.eps), calibration.budget)
-        evaluation = replace(evaluation, threats=found, purifier=sample.purifier)
+        evaluation = replace(evaluation, threats=found)
         for part in _parts(evaluation):
             run(part, own, told, workers, shared)
             if not sample.is_sound and _is_found_out(folder, sample, truth, calibration.eps):
                 return
+
+
+def _examined(audit: Audit, path: Path) -> Examination:
+    """What the audit finds before its first attack; an interrupted audit goes by that."""
+    if not path.exists():
+        images, classifier = audit.undefended.load()
+        found = examine(audit.purifier, classifier, classifiers.readable(images, 4))
+        write_atomically(path, json.dumps(found.recorded(), indent=1).encode())
+    return Examination.of(json.loads(path.read_bytes()))
 
 
 def _parts(evaluation: Evaluation) -> Iterator[Evaluation]:
