@@ -154,6 +154,18 @@ def test_two_folders_of_one_defence_have_a_curve_each(results):
     assert sum("many" in name for name in shown) == sum("few" in name for name in shown) == 1
 
 
+def test_each_noise_level_has_a_panel_with_what_others_published_for_it(results):
+    lines = results["lines"]
+    other = replace(lines.folder, settings=lines.folder.settings | {"sigma": 0.25})
+    both = [lines, CertificationResult("less noise", other)]
+    (figure,) = [block for block in page(both).blocks if isinstance(block, Figure)]
+    panels = figure.drawing.axes
+    assert [axes.get_title() for axes in panels] == ["σ 0.25", "σ 0.5"]
+    for axes in panels:
+        (trained,) = [line for line in axes.get_lines() if "Cohen" in line.get_label()]
+        assert trained.get_ydata()[5] == {"σ 0.25": 0, "σ 0.5": 68}[axes.get_title()]
+
+
 class Mixing(nn.Module):
     """Subtracts the mean of its batch, as a batch normalisation in training mode."""
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from torch import nn
 
 from ridefense import Defended, GaussianBlur, InputError, Median
@@ -52,6 +52,20 @@ def test_a_linear_classifiers_radius_is_never_exceeded_and_nearly_reached(proble
         assert certificate.radius >= reached
         assert certificate.prediction in (label, ABSTAIN)
     assert sum(not c.abstains for c in found) >= 9
+
+
+def test_certificates_exceed_the_exact_radius_no_more_often_than_alpha():
+    alpha, count, p = 0.1, 400, 0.8
+    image = torch.full((1, 1, 2, 2), 0.5)
+    exact = SIGMA * norm.ppf(p)
+    # A linear classifier whose winning probability is p: the threshold is that far away.
+    model = Linear(torch.ones(1, 1, 2, 2), 2.0 - 2 * exact)
+    found = Smoothed(model, SIGMA).certify(
+        image.expand(count, -1, -1, -1), n0=20, n=100, alpha=alpha, ids=range(count)
+    )
+    exceeding = sum(certificate.radius > exact for certificate in found)
+    assert binomtest(exceeding, count, alpha, alternative="greater").pvalue > 1e-4
+    assert exceeding > 0  # or the bound would be needlessly low
 
 
 def test_predict_is_the_class_or_abstains_at_the_boundary(problem):

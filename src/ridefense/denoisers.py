@@ -7,14 +7,15 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ridefense import drawn
 from ridefense.errors import InputError, check_positive, check_whole
 from ridefense.filters import Filter, GaussianBlur, each_image
-from ridefense.strokes import StrokeNetwork, load_network
 
 
 @dataclass(frozen=True)
@@ -121,36 +122,57 @@ class NonLocalMeans(Filter):
 
 
 @dataclass(frozen=True)
-class Strokes(Filter):
-    """A network that finds strokes under noise, trained on strokes drawn at random.
+class DrawnDenoiser(Filter):
+    """A network that was trained on images drawn at random, and on no image of a data set.
 
-    It brings no image of a data set; `ridefense.strokes` is its recipe. Each channel is filtered by
-    itself.
+    `ridefense.drawn` is its recipe.
 
     Attributes:
-        network: one by `strokes.train` or `strokes.load_network`; by default the one that ships.
+        network: one by `drawn.train` or `drawn.load_network`; by default the one that ships.
     """
 
-    network: StrokeNetwork | None = None
+    network: drawn.DrawnNetwork | None = None
+    kind: ClassVar[drawn.Kind]
+    channels: ClassVar[int]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.network, StrokeNetwork | None):
-            raise InputError(f"network is {self.network!r:.60}; use strokes.load_network(path)")
+        if not isinstance(self.network, drawn.DrawnNetwork | None):
+            raise InputError(
+                f"network is {self.network!r:.60}; use drawn.load_network({self.kind!r}, path)"
+            )
 
     def apply(self, images: Tensor) -> Tensor:
         count, channels, height, width = images.shape
-        if height % 2 or width % 2:
+        if height % 2 or width % 2 or channels % self.channels:
             raise InputError(
-                f"images have shape {tuple(images.shape)}; the stroke network needs even sides"
+                f"images have shape {tuple(images.shape)}; {self.name} takes images of even sides "
+                f"and {self.channels} channels"
             )
-        network = copy.deepcopy(self.network or _shipped_strokes()).to(images)
-        found: Tensor = network(images.reshape(count * channels, 1, height, width))
-        return found.view_as(images)
+        network = copy.deepcopy(self.network or _shipped(self.kind)).to(images)
+        planes = images.reshape(-1, self.channels, height, width)
+        found: Tensor = network(planes.contiguous(memory_format=torch.channels_last))
+        return found.reshape(count, channels, height, width)
 
 
-@lru_cache(maxsize=1)
-def _shipped_strokes() -> StrokeNetwork:
-    return load_network()
+@dataclass(frozen=True)
+class Strokes(DrawnDenoiser):
+    """Trained on handwriting drawn at random; each channel is filtered by itself."""
+
+    kind = "strokes"
+    channels = 1
+
+
+@dataclass(frozen=True)
+class Leaves(DrawnDenoiser):
+    """Trained on dead leaves, which have the statistics of photographs; for colour images."""
+
+    kind = "leaves"
+    channels = 3
+
+
+@lru_cache(maxsize=2)
+def _shipped(kind: drawn.Kind) -> drawn.DrawnNetwork:
+    return drawn.load_network(kind)
 
 
 def contrast(images: Tensor, gain: float, centre: float) -> Tensor:

@@ -57,6 +57,7 @@ PURIFIERS: Mapping[str, Entry] = {
     "contrast-blur": Entry("denoisers:ContrastBlur", "blur, then contrast", "sigma", 0.9),
     "lines": Entry("denoisers:OrientedLines", "means along oriented lines", "along", 2.0),
     "strokes": Entry("denoisers:Strokes", "network trained on drawn strokes"),
+    "leaves": Entry("denoisers:Leaves", "network trained on drawn leaves, for colours"),
     "nl-means": Entry("denoisers:NonLocalMeans", "non-local means", "strength", 0.1),
     "jpeg": Entry("rivals:JPEG", "JPEG compression", "quality", 75),
     "bit-depth": Entry("rivals:BitDepth", "fewer bits a channel", "bits", 3),

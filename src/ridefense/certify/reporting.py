@@ -33,6 +33,8 @@ from ridefense.results import words
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+    from ridefense.pages.drawing import Point
+
 LOG = "log.tsv"
 """Name of the field's log in a folder of certificates."""
 
@@ -186,39 +188,54 @@ def _table(results: Sequence[CertificationResult]) -> Table:
 
 def _figure(results: Sequence[CertificationResult], attacks: Sequence[AttackedResult]) -> Figure:
     def draw() -> "Drawing":
-        from ridefense.pages.drawing import Point, curves
+        from ridefense.pages.drawing import curves
 
         reach = max((row.radius for r in results for row in r.rows), default=0.0) or 1.0
         radii = [reach * step / _STEPS for step in range(_STEPS + 1)]
-        drawn = {}
-        for name, result in zip(_names(results), results, strict=True):
-            shares = [result.certified(radius) for radius in radii]
-            drawn[name] = [
-                Point(radius, 100 * s.fraction, 100 * s.interval[0], 100 * s.interval[1])
-                for radius, s in zip(radii, shares, strict=True)
-            ]
-        for name, result in zip(_names(results), results, strict=True):
-            under = [found for found in attacks if found.certified is result]
-            if under:
-                drawn[f"{name}, attacked"] = [
-                    Point.at(found.eps, 100 * found.upper.fraction)
-                    for found in sorted(under, key=lambda found: found.eps)
-                ]
-        others = {
-            f"{p.method} ({p.source})": [
-                Point.at(x, 100 * y) for x, y in zip(p.radii, p.shares, strict=True)
-            ]
-            for p in _beside(results)
-        }
+        sigmas = sorted({result.sigma for result in results})
+        panels = {}
+        for sigma in sigmas:
+            part = [result for result in results if result.sigma == sigma]
+            panels[f"σ {sigma:g}"] = _curves(part, attacks, radii) | _published_curves(part)
         return curves(
-            {"": drawn | others},
+            panels,
             "ℓ2 radius",
             "certified accuracy, %",
-            dashed=tuple(others),
+            dashed=tuple(_published_curves(results)),
             y_range=(-3, 103),
         )
 
     return Figure("Certified accuracy against radius", draw, "Bands: 95% intervals.")
+
+
+def _curves(
+    results: Sequence[CertificationResult],
+    attacks: Sequence[AttackedResult],
+    radii: Sequence[float],
+) -> "dict[str, list[Point]]":
+    """Of results of one σ: each result's curve, and what attacks on it left."""
+    from ridefense.pages.drawing import Point
+
+    drawn = {}
+    for name, result in zip(_names(results), results, strict=True):
+        drawn[name] = [Point.percent(radius, result.certified(radius)) for radius in radii]
+        under = sorted(
+            (found for found in attacks if found.certified is result), key=lambda found: found.eps
+        )
+        if under:
+            drawn[f"{name}, attacked"] = [Point.percent(one.eps, one.upper) for one in under]
+    return drawn
+
+
+def _published_curves(results: Sequence[CertificationResult]) -> "dict[str, list[Point]]":
+    from ridefense.pages.drawing import Point
+
+    return {
+        f"{p.method} ({p.source})": [
+            Point.at(x, 100 * y) for x, y in zip(p.radii, p.shares, strict=True)
+        ]
+        for p in _beside(results)
+    }
 
 
 def _published(results: Sequence[CertificationResult]) -> Iterable[Table]:
@@ -267,8 +284,8 @@ def _name(result: CertificationResult) -> str:
 
 
 def _names(results: Sequence[CertificationResult]) -> list[str]:
-    """A name for each, with its folder's where the settings in it do not tell two apart."""
-    names = [_name(result) for result in results]
+    """A name for each of one σ, with its folder's where what it tells does not set two apart."""
+    names = [f"{result.title}, {result.classifier}" for result in results]
     return [
         name if names.count(name) == 1 else f"{name} ({result.name})"
         for name, result in zip(names, results, strict=True)

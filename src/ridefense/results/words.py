@@ -16,6 +16,7 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
     "ContrastBlur": ("contrast blur", "sigma"),
     "OrientedLines": ("oriented lines", "along"),
     "Strokes": ("strokes", None),
+    "Leaves": ("leaves", None),
     "NonLocalMeans": ("non-local means", "strength"),
     "TVChambolle": ("TV Chambolle", "weight"),
     "TVBregman": ("TV Bregman", "weight"),
