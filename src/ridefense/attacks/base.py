@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from numbers import Real
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,16 @@ class Attack(ABC):
         """The attack with no more targets than a model has; None where it has too few classes."""
         return self if classes >= self.least_classes else None
 
+    def within(self, norm: NormName, eps: float) -> "Attack | None":
+        """The same attack in another ball, with steps of the same share of its radius.
+
+        None where it has no such norm.
+        """
+        if "norm" not in {f.name for f in fields(cast(Any, self))}:
+            return None
+        changes: dict[str, Any] = {"norm": norm, "eps": eps}
+        return cast(Attack, replace(cast(Any, self), **changes))
+
     def cost(self, purifier: Purifier, gradient: GradientMode | None) -> Cost:
         """About what it takes on one image.
 
@@ -171,7 +181,11 @@ class Attack(ABC):
             return problem.images
         with torch.inference_mode(False), torch.enable_grad(), evaluating(problem.model):
             found = self._run(problem).detach()
-            return project(NORMS[self.norm], found, problem.images, self.eps)
+            return self._bounded(found, problem.images)
+
+    def _bounded(self, found: Tensor, images: Tensor) -> Tensor:
+        """What was found, [N, C, H, W], in [0, 1] and within eps of the images."""
+        return project(NORMS[self.norm], found, images, self.eps)
 
     @abstractmethod
     def _run(self, problem: "Problem") -> Tensor:

@@ -236,6 +236,12 @@ class PGD(Iterative):
         if not 0 <= self.step_length < float("inf"):
             raise InputError(f"step_size is {self.step_size}; use a number of at least 0")
 
+    def within(self, norm: NormName, eps: float) -> Self:
+        step = self.step_size  # which follows eps by itself, unless it was given
+        if not isinstance(step, _FollowsEps):
+            step = self.step_length * eps / self.eps
+        return replace(self, norm=norm, eps=eps, step_size=step)
+
     @property
     def step_length(self) -> float:
         """The step size, given or not."""

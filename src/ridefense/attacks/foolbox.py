@@ -1,6 +1,7 @@
 """Any attack of foolbox."""
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -61,6 +62,18 @@ class Foolbox(Bridge):
         if order not in norms:
             raise InputError(f"{self.attack} has no ℓ∞ or ℓ2 distance; use an attack that has")
         return norms[order]
+
+    def within(self, norm: NormName, eps: float) -> "Foolbox | None":
+        """Of HopSkipJump alone, whose norm is a setting."""
+        if norm == self.norm:
+            return replace(self, eps=eps)
+        if self.name != "HopSkipJumpAttack":
+            return None
+        hop = copy(self.attack)
+        foolbox = package("foolbox", "foolbox")
+        hop.constraint = {"L2": "l2", "Linf": "linf"}[norm]
+        hop.distance = getattr(foolbox.distances, hop.constraint)
+        return replace(self, attack=hop, eps=eps)
 
     def described(self) -> Plain:
         """See `ridefense.describe`: foolbox's attack is known by how it prints itself."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ridefense.noise import Keys, Stream
 
-NormName = Literal["Linf", "L2"]
+NormName = Literal["Linf", "L2", "Flow"]
+"""What bounds an attack: a norm of the perturbation, or for "Flow" the displacement in pixels."""
 
 
 class Norm(Protocol):

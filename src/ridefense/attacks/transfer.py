@@ -45,6 +45,10 @@ class Transfer(Attack):
     def norm(self) -> NormName:
         return self.attack.norm
 
+    def within(self, norm: NormName, eps: float) -> "Transfer | None":
+        attack = self.attack.within(norm, eps)
+        return None if attack is None else replace(self, attack=attack)
+
     def suited_to(self, classes: int) -> "Transfer | None":
         attack = self.attack.suited_to(classes)
         return None if attack is None else replace(self, attack=attack)

@@ -83,7 +83,11 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
             for name, result in found.items()
             if name not in roles and not same(result, subject)
         ),
-        balls=tuple(("Linf", float(eps)) for eps in declared["radii"]),
+        balls=tuple(
+            (norm, float(eps))
+            for norm, part in (("Linf", "radii"), ("L2", "l2_radii"), ("Flow", "flows"))
+            for eps in declared.get(part, ())
+        ),
         examined=examined(declared),
     )
 

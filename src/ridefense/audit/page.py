@@ -315,8 +315,10 @@ def _missing(defences: tuple[DefenceResult, ...]) -> Iterator[str]:
                 f"({first.image}): {first.error} ({'; '.join(first.faults)})"
             )
         if defence.unfinished:
-            names = "; ".join(attack.full_title for attack in defence.unfinished)
-            yield f"{defence.title}: not run or not finished: {names}."
+            for told, wanted in (("not started", False), ("begun and not finished", True)):
+                names = [a.full_title for a in defence.unfinished if bool(a.rows) is wanted]
+                if names:
+                    yield f"{defence.title}: planned and {told}: {'; '.join(names)}."
 
 
 def _percent(fraction: float) -> Cell:

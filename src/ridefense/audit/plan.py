@@ -1,8 +1,10 @@
 """What an audit consists of, and how it is run: one run folder for each defence."""
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +16,14 @@ from torch import nn
 
 from ridefense import classifiers, datasets
 from ridefense.attacks import APGD, PGD
+from ridefense.attacks.norms import NormName
 from ridefense.attacks.objective import EOT
 from ridefense.audit.answers import ROUNDS, answers
+from ridefense.audit.beyond import beyond_norms
 from ridefense.audit.budgets import Budget
 from ridefense.audit.examination import Examination, examine
 from ridefense.audit.findings import examined, read_plan
+from ridefense.audit.forecast import Forecast, Until
 from ridefense.audit.threats import basic, in_order, purifications, suited, threats_for
 from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier
@@ -38,9 +43,14 @@ from ridefense.treatment import Distrusted
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Radii of the curve of accuracy against ε."""
 
+FLOWS = (1.0,)
+"""Displacements of flows, in pixels."""
+
 UNDEFENDED, BROKEN = "none", "jpeg"
 """Folders of the bare classifier, and of the defence that is known to be broken."""
 
+_RADIUS = 0.1
+"""ℓ∞ radius that the attacks of an ℓ2 radius are made from, whose steps keep their share of it."""
 _WIDTH = 16  # channels of the surrogate
 
 
@@ -57,6 +67,10 @@ class Audit:
             defence that is known to be broken are always added.
         hardened: adversarially trained classifiers, as `classifiers.load` takes them.
         radii: ℓ∞, in pixels of [0, 1]; each gets all the attacks.
+        l2_radii: ℓ2, likewise, with every attack that has this norm.
+        beyond: whether attacks beyond norms are run, too: low frequencies within each radius, and
+            flows of pixels.
+        flows: longest displacements of these, in pixels.
         budget: what is spent on an image.
         curve: radii that get a few attacks each, for the curve of accuracy against ε.
         image_seed: of the images drawn; the presets were searched on images of another seed.
@@ -69,6 +83,9 @@ class Audit:
     purifier: Purifier
     radii: tuple[float, ...]
     budget: Budget
+    l2_radii: tuple[float, ...] = ()
+    beyond: bool = False
+    flows: tuple[float, ...] = FLOWS
     curve: tuple[float, ...] = CURVE
     beside: dict[str, Purifier] = field(default_factory=dict)
     hardened: tuple[str, ...] = ()
@@ -85,8 +102,14 @@ class Audit:
         object.__setattr__(self, "beside", beside)
         if not isinstance(self.budget, Budget):
             raise InputError(f"budget is {self.budget!r}; use BUDGETS['quick'] or another Budget")
-        if not isinstance(self.radii, tuple) or not self.radii:
+        for name in ("radii", "l2_radii"):
+            if not isinstance(getattr(self, name), tuple):
+                raise InputError(f"{name} are {getattr(self, name)!r}; give a tuple, as (0.1, 0.2)")
+        if not self.radii and not self.l2_radii:
             raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
+        if any(not 0 < eps < math.inf for eps in self.l2_radii):
+            told = ", ".join(f"{eps:g}" for eps in self.l2_radii)
+            raise InputError(f"eps of l2 is {told}; use numbers above 0")
         if any(not 0 < eps <= 1 for eps in self.radii):
             told = ", ".join(f"{eps:g}" for eps in self.radii)
             raise InputError(f"eps is {told}; use numbers above 0, to 1")
@@ -125,9 +148,20 @@ class Audit:
     def _by_its_own(self, evaluation: Evaluation) -> Iterator[Threat]:
         """Attacks by a gradient that is not the derivative, which may be meant to help them."""
         eot = EOT if evaluation.purifier.is_randomised else 1
-        for eps in self.radii:
-            for attack in (PGD(eps=eps, eot=eot), APGD(eps=eps, steps=self.budget.apgd, eot=eot)):
+        for norm, eps in self.balls:
+            for attack in (
+                PGD(eps=eps, norm=norm, eot=eot),
+                APGD(eps=eps, norm=norm, steps=self.budget.apgd, eot=eot),
+            ):
                 yield Threat(attack=attack, gradient=Unrolled())
+
+    @property
+    def balls(self) -> tuple[tuple[NormName, float], ...]:
+        """Norms and radii that get all the attacks."""
+        return (
+            *(("Linf", eps) for eps in sorted(self.radii)),
+            *(("L2", eps) for eps in sorted(self.l2_radii)),
+        )
 
     @property
     def undefended(self) -> Evaluation:
@@ -151,6 +185,8 @@ class Audit:
             "broken": BROKEN,
             "hardened": [_folder(name) for name in self.hardened],
             "radii": sorted(self.radii),
+            "l2_radii": sorted(self.l2_radii),
+            "flows": sorted(self.flows) if self.beyond else [],
             "planned": {
                 name: [threat.recorded for threat in evaluation.attacks.values()]
                 for name, evaluation in evaluations.items()
@@ -184,8 +220,16 @@ class Audit:
             for threat in threats_for(model, purifier, eps, self.budget, surrogate)
         ]
         found += [
+            moved
+            for eps in sorted(self.l2_radii)
+            for threat in threats_for(model, purifier, _RADIUS, self.budget, surrogate)
+            if (moved := threat.within("L2", eps))
+        ]
+        found += [
             threat for eps in self.curve for threat in basic(model, purifier, eps, self.budget)
         ]
+        if self.beyond:
+            found += beyond_norms(purifier, self.balls, self.flows)
         return replace(bare, threats=in_order(list(suited(found, bare.classes)), purifier))
 
 
@@ -194,6 +238,8 @@ def carry_out(
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
     workers: Workers = Here(),  # noqa: B008 (it is frozen)
+    minutes: float | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Run an audit, or go on where it was interrupted.
 
@@ -202,18 +248,31 @@ def carry_out(
 
     Args:
         workers: where they are computed, which changes no number.
+        minutes: after which it ends; of what is planned the attacks are run that are expected to
+            fit, cheapest first. None runs all of it.
+        say: is told how long it will take, before it starts.
 
     Raises:
         InputError: for a declaration that cannot be carried out, or that is not the folder's.
         RideError: where the folder cannot be written to.
     """
-    folder = Path(folder)
+    began, folder = time.monotonic(), Path(folder)
     with FolderLock(folder, wait=True):
         examination = _examined(audit, folder / "audit.json")
         surrogate = _surrogate(audit, folder, examination.treated(audit.purifier))
         evaluations = dict(audit.evaluations(surrogate, examination))
         _agree(folder / "audit.json", audit.declared(evaluations, examination))
+    if minutes is not None or say is not None:
+        forecast = Forecast.of(evaluations, workers)
+        if say is not None:
+            say(str(forecast))
+        if minutes is not None:
+            left = began + 60 * minutes - time.monotonic()
+            evaluations = forecast.fitting(evaluations, left)
+            workers = Until(workers, began + 60 * minutes)
     _run(evaluations, folder, progress, workers)
+    if minutes is not None and time.monotonic() >= began + 60 * minutes:
+        return
     for _ in range(ROUNDS):
         evaluations = dict(_answered(audit, evaluations, folder))
         _agree(folder / "audit.json", audit.declared(evaluations, examination))
@@ -243,8 +302,8 @@ def _answered(
         result = DefenceResult.of(name, read(folder / name))
         found = [
             threat
-            for eps in sorted(audit.radii)
-            for threat in answers(result, evaluation, ("Linf", eps), audit.budget)
+            for ball in audit.balls
+            for threat in answers(result, evaluation, ball, audit.budget)
         ]
         if found:
             yield name, replace(evaluation, threats=tuple(found))
@@ -269,8 +328,8 @@ def _agree(path: Path, declared: Plain) -> None:
             raise InputError(
                 f"{path} audits {old['subject']}, not {declared['subject']}; choose another folder"
             )
-        for part in ("hardened", "radii"):
-            declared[part] = sorted({*old[part], *declared[part]})
+        for part in ("hardened", "radii", "l2_radii", "flows"):
+            declared[part] = sorted({*old.get(part, ()), *declared[part]})
         for name, attacks in old["planned"].items():
             new = declared["planned"].get(name, [])
             declared["planned"][name] = identity.union(attacks, new)
@@ -298,7 +357,7 @@ def _surrogate(audit: Audit, folder: Path, defence: Purifier) -> nn.Module | Non
     imitable = defence.position == "before" and not defence.differentiable
     if not imitable or not audit.budget.imitated:
         return None
-    eps = max(audit.radii)
+    eps = max(audit.radii, default=_RADIUS)
     path = folder / f"{audit.name}.surrogate-{audit.budget.imitated}-{eps:g}.safetensors"
     learnt = _not_audited(audit)
     if not len(learnt):

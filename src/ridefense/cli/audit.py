@@ -1,13 +1,14 @@
 """ridefense audit"""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
 from ridefense.cli import defaults, machine, options, paths
 from ridefense.cli.calibrate import calibrate
-from ridefense.cli.console import bar
+from ridefense.cli.console import bar, say
 from ridefense.cli.evaluate import UNCHECKED
 from ridefense.errors import InputError
 from ridefense.names import BudgetName
@@ -27,7 +28,12 @@ def audit(
     ] = None,
     static: options.Static = None,
     preset: options.Preset = None,
-    eps: options.Radii = None,
+    norm: options.Norms = None,
+    eps: options.Balls = None,
+    beyond: Annotated[
+        bool,
+        typer.Option("--beyond-norms", help="also attack by low frequencies and by moving pixels"),
+    ] = False,
     images: options.Images = 100,
     beside: Annotated[
         list[str] | None,
@@ -46,6 +52,10 @@ def audit(
     budget: Annotated[
         BudgetName, options.one_of("budget", get_args(BudgetName), "attack steps and draws")
     ] = "small",
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="run the attacks that fit into this time, cheapest first"),
+    ] = None,
     engine: options.Engine = "auto",
     device: options.Device = None,
     workers: options.WorkerCount = None,
@@ -93,7 +103,8 @@ def audit(
       ridefense audit --dataset mnist --preset paper --eps 0.1 --eps 0.2 --budget quick
       ridefense audit --dataset mnist --eps 0.3 --budget full --workers 4
       ridefense audit --dataset cifar10 --hardened r18-adv.safetensors
-      ridefense audit --purifier lab:Denoiser --images 8
+      ridefense audit --purifier lab:Denoiser --images 8 --minutes 10
+      ridefense audit --purifier median:3 --norm l2 --eps 1.5 --eps linf:0.1 --beyond-norms
       ridefense audit --defended lab:ensemble --static lab:plain --images 8
       ridefense audit --calibrate --eps 0.3 --images 64 --sample decisions --sample "no gradient"
     """
@@ -130,7 +141,7 @@ def audit(
         classifier=options.static(static, classifier, defended, own.classifier),
         name=_folder(name),
         purifier=defence,
-        radii=tuple(dict.fromkeys(eps or [own.eps])),
+        **_radii(norm or ["linf"], eps, own, beyond),
         budget=BUDGETS[budget],
         curve=CURVE if BUDGETS[budget].thorough else CURVE[-1:],
         beside=options.defences(others, [], preset, own.network, engine),
@@ -140,9 +151,30 @@ def audit(
         device=device,
     )
     with bar("rows") as move:
-        carry_out(declared, folder, move, machine.workers(workers, ray, device))
+        carry_out(declared, folder, move, machine.workers(workers, ray, device), minutes, say)
     if any(failed(show_audit(folder).checks)):
         raise typer.Exit(UNCHECKED)
+
+
+def _radii(
+    norms: Sequence[str],
+    eps: "Sequence[tuple[str | None, float]] | None",
+    own: defaults.Defaults,
+    beyond: bool,
+) -> dict[str, Any]:
+    """The radii of an audit by norm: those that are named, or the default of each norm."""
+    named = eps or [(norm, own.radius(norm)) for norm in norms]
+    found: dict[str, list[float]] = {norm: [] for norm in options.NORMS}
+    for given, radius in named:
+        for norm in norms if given is None else [given]:
+            if radius not in found[norm]:
+                found[norm].append(radius)
+    radii: dict[str, Any] = {"radii": tuple(found["linf"]), "l2_radii": tuple(found["l2"])}
+    if beyond or found["flow"]:
+        radii["beyond"] = True
+    if found["flow"]:
+        radii["flows"] = tuple(found["flow"])
+    return radii
 
 
 def _folder(name: str) -> str:

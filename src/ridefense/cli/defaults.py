@@ -12,15 +12,21 @@ class Defaults:
     Attributes:
         network: of Table 3.
         classifier: the one to defend.
-        eps: the paper's white-box radius.
+        eps: the paper's white-box radius, ℓ∞.
+        l2: an ℓ2 radius that the field uses for such images.
         batch, gpu_batch: images that are purified together, by the device; docs/gpu.md.
     """
 
     network: NetworkName
     classifier: str
     eps: float
+    l2: float
     batch: int
     gpu_batch: int
+
+    def radius(self, norm: str) -> float:
+        """The radius of a norm, "linf" or "l2"."""
+        return self.eps if norm == "linf" else self.l2
 
     def batch_on(self, device: str) -> int:
         """Images that are purified together on a device: enough to keep it busy, no more."""
@@ -28,9 +34,9 @@ class Defaults:
 
 
 _DEFAULTS = {
-    "MNIST": Defaults("mnist", "mnist-cnn", 0.1, 25, 132),
-    "CIFAR-10": Defaults("cifar10", "cifar10-resnet20", 0.05, 25, 132),
-    "ImageNet": Defaults("imagenet", "torchvision:resnet50", 0.05, 4, 8),
+    "MNIST": Defaults("mnist", "mnist-cnn", 0.1, 1.5, 25, 132),
+    "CIFAR-10": Defaults("cifar10", "cifar10-resnet20", 0.05, 0.5, 25, 132),
+    "ImageNet": Defaults("imagenet", "torchvision:resnet50", 0.05, 3.0, 4, 8),
 }
 
 

@@ -27,7 +27,8 @@ def evaluate(
     static: options.Static = None,
     preset: options.Preset = None,
     attack: options.Attack = "bpda",
-    eps: options.Radii = None,
+    norm: options.Norm = "linf",
+    eps: options.Balls = None,
     step_size: options.StepSize = None,
     steps: options.Steps = None,
     images: options.Images = 100,
@@ -83,7 +84,10 @@ def evaluate(
     attacked = options.static(static, classifier, defended, own.classifier)
     defences = options.defences(named, defended or (), preset, own.network, engine)
     for name, defence in defences.items():
-        threats = [threat(attack, radius, step_size, steps, defence) for radius in eps or [own.eps]]
+        threats = [
+            threat(attack, radius, step_size, steps, defence, options.NORMS[own_norm or norm])
+            for own_norm, radius in eps or [(norm, own.radius(norm))]
+        ]
         declared[name] = Evaluation(
             dataset=dataset,
             classifier=attacked,

@@ -3,6 +3,7 @@
 Nothing here imports PyTorch: names are checked before anything slow begins.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -13,6 +14,7 @@ from ridefense.cli import paths, threats
 from ridefense.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from ridefense.attacks.norms import NormName
     from ridefense.purifier import Purifier
 
 debugging = False
@@ -71,6 +73,26 @@ def radius(text: str) -> float:
     return eps
 
 
+def ball(text: str) -> tuple[str | None, float]:
+    """A radius with or without its norm, as "0.1", "8/255", "l2:1.5", "flow:1" (pixels).
+
+    Raises:
+        InputError: for another norm, what is no number, and a radius out of range.
+    """
+    norm, colon, number = text.rpartition(":")
+    if not colon or norm == "linf":
+        return norm or None, radius(number)
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    try:
+        eps = float(number)
+    except ValueError as error:
+        raise InputError(f"eps is {text!r}; write it as {norm}:1.5") from error
+    if not 0 < eps < math.inf:
+        raise InputError(f"eps is {text!r}; use a number above 0")
+    return norm, eps
+
+
 def seed(given: str | int) -> int:
     """A seed: a whole number of at most 128 bits. Typer parses the default, a number, too.
 
@@ -81,6 +103,12 @@ def seed(given: str | int) -> int:
     if not (text.isdecimal() and len(text) < 40 and int(text) < 2**128):
         raise InputError(f"seed is {text!r}; use a whole number from 0 to 2**128 - 1")
     return int(text)
+
+
+def _norm(text: str) -> str:
+    if text not in ("linf", "l2"):
+        raise unknown("norm", text, ("linf", "l2"))
+    return text
 
 
 def _purifier(text: str) -> str:
@@ -161,6 +189,28 @@ Radii = Annotated[
         metavar="EPS",
         help="ℓ∞ radius for pixels in [0, 1], as 0.1 or 8/255; may be repeated  [the paper's]",
     ),
+]
+NORMS: "dict[str, NormName]" = {"linf": "Linf", "l2": "L2", "flow": "Flow"}
+"""Norms as options name them."""
+Balls = Annotated[
+    list[Any] | None,
+    typer.Option(
+        parser=ball,
+        metavar="[NORM:]EPS",
+        help="radius for pixels in [0, 1], as 0.1, 8/255 or l2:1.5, or a displacement in pixels, "
+        "as flow:1; may be repeated  [the paper's]",
+    ),
+]
+Norms = Annotated[
+    list[str] | None,
+    typer.Option(
+        parser=lambda text: _norm(text),
+        metavar="linf|l2",
+        help="of each radius that names none; may be repeated  [linf]",
+    ),
+]
+Norm = Annotated[
+    str, typer.Option(parser=lambda text: _norm(text), metavar="linf|l2", help="of the radii")
 ]
 Attack = Annotated[
     str,

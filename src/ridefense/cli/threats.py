@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ridefense.errors import InputError
 
 if TYPE_CHECKING:
+    from ridefense.attacks.norms import NormName
     from ridefense.evaluate import Threat
     from ridefense.purifier import Purifier
 
@@ -25,16 +26,22 @@ _HAVE = {"steps": ("pgd", "bpda", "held", "apgd"), "step-size": ("pgd", "bpda", 
 
 
 def threat(
-    name: str, eps: float, step_size: float | None, steps: int | None, purifier: "Purifier"
+    name: str,
+    eps: float,
+    step_size: float | None,
+    steps: int | None,
+    purifier: "Purifier",
+    norm: "NormName" = "Linf",
 ) -> "Threat | None":
     """An attack on a classifier with this purifier; None for "none".
 
     Args:
         name: of `ATTACKS`.
-        eps: ℓ∞ radius for pixels in [0, 1].
+        eps: radius for pixels in [0, 1].
         step_size: of each step; a fifth of eps if None.
         steps: their number; the attack's own if None.
         purifier: decides how it is differentiated and how many draws are averaged.
+        norm: of the radius, "Linf" or "L2".
 
     Raises:
         InputError: if the attack has no such option, or cannot attack this purifier.
@@ -43,6 +50,8 @@ def threat(
         if given is not None and name not in _HAVE[option]:
             known = ", ".join(_HAVE[option])
             raise InputError(f"{option} is {given}, which {name} does not have; it is of {known}")
+    if norm not in ("Linf", "L2"):
+        raise InputError(f"norm is {norm!r}, which {name} does not have; use linf or l2")
     from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
     from ridefense.attacks.objective import EOT
     from ridefense.evaluate import Threat
@@ -50,15 +59,15 @@ def threat(
 
     random = purifier.is_randomised
     pgd = (
-        PGD(eps=eps, step_size=step_size)
+        PGD(eps=eps, norm=norm, step_size=step_size)
         if steps is None
-        else PGD(eps=eps, step_size=step_size, steps=steps)
+        else PGD(eps=eps, norm=norm, step_size=step_size, steps=steps)
     )
     match name:
         case "none":
             return None
         case "fgsm":
-            return Threat(attack=FGSM(eps=eps))
+            return Threat(attack=FGSM(eps=eps, norm=norm))
         case "pgd":
             return Threat(attack=pgd)
         case "bpda":
@@ -69,13 +78,15 @@ def threat(
                     "attack held is for networks that are fed the image (ride and dae), not for "
                     f"{purifier.name}; use bpda"
                 )
-            held = HeldWeights(eps=eps, step_size=step_size, steps=steps or HeldWeights.steps)
+            held = HeldWeights(
+                eps=eps, norm=norm, step_size=step_size, steps=steps or HeldWeights.steps
+            )
             return Threat(attack=held, gradient=FrozenWeights())
         case "apgd":
-            apgd = APGD(eps=eps, eot=EOT if random else 1, steps=steps or APGD.steps)
+            apgd = APGD(eps=eps, norm=norm, eot=EOT if random else 1, steps=steps or APGD.steps)
             return Threat(attack=apgd, gradient=best_gradient(purifier))
         case "square":
-            return Threat(attack=Square(eps=eps), gradient=Identity())
+            return Threat(attack=Square(eps=eps, norm=norm), gradient=Identity())
         case _:
-            whole = AutoAttack(eps=eps, version="rand" if random else "standard")
+            whole = AutoAttack(eps=eps, norm=norm, version="rand" if random else "standard")
             return Threat(attack=whole, gradient=best_gradient(purifier))

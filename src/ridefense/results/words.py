@@ -38,7 +38,7 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
 _USERS = ("UserDefence", "UserFunction", "WholeModel")
 """Defences of the user's that are known by a name."""
 
-_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1"}
+_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1", "Flow": "flow"}
 _ASKED = {"queries": "queries", "decisions": "decisions"}
 
 
@@ -124,8 +124,8 @@ def norm(norm: str) -> str:
 
 
 def ball(norm: str, eps: float) -> str:
-    """As "ℓ∞ 0.1"."""
-    return f"{_NORMS.get(norm, norm)} {eps:g}"
+    """As "ℓ∞ 0.1"; of a flow the displacement, as "flow 1 px"."""
+    return f"{_NORMS.get(norm, norm)} {eps:g}" + (" px" if norm == "Flow" else "")
 
 
 def attack_name(threat: RecordedThreat, undefended: bool = False) -> str:
