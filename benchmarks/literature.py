@@ -11,7 +11,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ridefense.attacks import APGD, PGD, margin
@@ -45,14 +45,15 @@ class Field:
         defences: by classifier, cheapest first.
         transfer: steps of the attacks on the bare classifier.
         through: steps of APGD through a defence that draws nothing, the movement constant.
-        unrolled: which types of defence are differentiated through their steps.
+        further: by classifier the radii at which its costly defences are attacked by more, because
+            the first attacks left a gain.
     """
 
     radii: tuple[float, ...]
     defences: dict[str, tuple[Purifier, ...]]
     transfer: int
     through: int
-    unrolled: tuple[type, ...]
+    further: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 FIELDS = {
@@ -66,7 +67,7 @@ FIELDS = {
         },
         transfer=40,
         through=20,
-        unrolled=(AntiAdversary,),
+        further={"mnist-cnn": (0.1,), "mnist-cnn-soap": (0.1, 0.2)},
     ),
     "cifar10": Field(
         radii=(4 / 255, 8 / 255),
@@ -76,29 +77,32 @@ FIELDS = {
         },
         transfer=20,
         through=10,
-        unrolled=(AntiAdversary,),
     ),
 }
 
 FOLDERS = {AntiAdversary: "anti-adversary", HedgeDefence: "hedge", SOAP: "soap"}
 
 
-def transfers(field: Field, eps: float) -> tuple[Threat, ...]:
+def transfers(part: Field, eps: float) -> tuple[Threat, ...]:
     """Attacks that know the classifier alone: white box where there is no defence."""
-    steps = field.transfer
+    steps = part.transfer
     return (
         Threat(attack=PGD(eps=eps, steps=steps)),
         Threat(attack=APGD(eps=eps, steps=steps, loss=margin)),
     )
 
 
-def through(field: Field, purifier: Purifier, eps: float) -> Iterator[Threat]:
+def through(part: Field, classifier: str, purifier: Purifier, eps: float) -> Iterator[Threat]:
     """Attacks on the defended classifier, the movement taken as constant or differentiated."""
+    further = eps in part.further.get(classifier, ())
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if not purifier.is_randomised:
-        apgd: APGD = APGD(eps=eps, steps=field.through, loss=margin)
+        apgd: APGD = APGD(eps=eps, steps=part.through, loss=margin)
         yield Threat(attack=apgd, gradient=Identity())
-    if isinstance(purifier, field.unrolled):
+    elif further:
+        averaged: PGD = PGD(eps=eps, steps=20, eot=3, loss=margin)
+        yield Threat(attack=averaged, gradient=Identity())
+    if further or isinstance(purifier, AntiAdversary):
         yield Threat(attack=PGD(eps=eps), gradient=Unrolled())
 
 
@@ -106,8 +110,8 @@ def cases(setup: Setup, data: tuple[str, ...] = tuple(FIELDS), only: tuple[str, 
     """Every classifier by itself, then with each of its defences in it."""
     found: Cases = {}
     for name in data:
-        field = FIELDS[name]
-        for classifier, defences in field.defences.items():
+        part = FIELDS[name]
+        for classifier, defences in part.defences.items():
             if only and classifier not in only:
                 continue
             declared = functools.partial(
@@ -119,10 +123,14 @@ def cases(setup: Setup, data: tuple[str, ...] = tuple(FIELDS), only: tuple[str, 
                 classifier=classifier,
                 rounded=False,
             )
-            alone = [threat for eps in field.radii for threat in transfers(field, eps)]
+            alone = [threat for eps in part.radii for threat in transfers(part, eps)]
             found[f"{classifier}-none"] = declared(Unchanged(), tuple(alone))
             for purifier in defences:
-                more = [threat for eps in field.radii for threat in through(field, purifier, eps)]
+                more = [
+                    threat
+                    for eps in part.radii
+                    for threat in through(part, classifier, purifier, eps)
+                ]
                 folder = f"{classifier}-{FOLDERS[type(purifier)]}"
                 found[folder] = declared(purifier, (*alone, *more))
     return found

@@ -40,7 +40,7 @@ class SOAP(InputAdaptation):
 
     Attributes:
         eps: radius of the ball, ε_pfy.
-        steps: T, of the purifier of several steps; 5 in the paper. 0 leaves the bare classifier.
+        steps: T of the purifier of several steps. 0 leaves the bare classifier.
         rate: γ, length of a step; by default a quarter of `eps`.
         head: of the auxiliary task, by `train_rotation` or `load_head`; by default the one that
             ships, for `mnist-cnn-soap`.
@@ -122,7 +122,7 @@ def train_rotation(
     weight: float = 0.5,
     progress: Progress | None = None,
 ) -> nn.Linear:
-    """The head of the auxiliary task, trained together with the classifier (Eq. 3 of the paper).
+    """The head of the auxiliary task, trained together with the classifier, as in the paper.
 
     The loss is CE(f(x), y) + `weight` · L_aux(x), by Adam, whose rate falls to 0. Weights of the
     classifier that require no gradient stay as they are: of a frozen one the head alone is learnt.
@@ -135,7 +135,7 @@ def train_rotation(
         epochs: passes over the images.
         batch: images a step.
         rate: Adam's at the start.
-        weight: α of the paper.
+        weight: of the task in the loss.
         progress: see `Progress`.
     """
     with torch.no_grad(), features_of(classifier) as seen:
