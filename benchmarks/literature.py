@@ -11,7 +11,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ridefense.attacks import APGD, PGD, margin
@@ -23,11 +23,22 @@ from ridefense.experiments import (
     Setup,
     carry_out,
     declare,
-    write,
+    gather,
 )
+from ridefense.experiments.page import compose as page_of
 from ridefense.filters import Unchanged
 from ridefense.gradients import Identity, Unrolled
-from ridefense.pages import NOTHING, Block, Cell, Column, Table, number, share
+from ridefense.pages import (
+    NOTHING,
+    Block,
+    Cell,
+    Column,
+    Document,
+    Table,
+    number,
+    share,
+    write,
+)
 from ridefense.purifier import Purifier
 from ridefense.results import AttackResult, DefenceResult, WorstCase
 from ridefense.results.statistics import compare
@@ -236,6 +247,11 @@ def _gain(defended: WorstCase, alone: WorstCase) -> Cell:
     return number(points, f"{points:+.1f}", f"p {p:.2g}")
 
 
+def page(made: Experiment, results: ExperimentResults) -> Document:
+    """The page of the runs; it belongs to no index."""
+    return replace(page_of(made, results), links=())
+
+
 def experiment(data: tuple[str, ...], only: tuple[str, ...]) -> Experiment:
     return Experiment(
         name="literature",
@@ -261,7 +277,7 @@ def main() -> None:
     for name, evaluation in declared.items():
         carry_out({name: evaluation}, given.out)
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-        write(made, given.out)
+        write(page(made, gather(made, given.out)), given.out / made.name, "report")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from published import unpack
 from ridefense import InputError, classifiers, datasets, purifiers
 from ridefense.attacks import PGD
 from ridefense.audit import BUDGETS
@@ -19,6 +21,7 @@ from ridefense.evaluate import Evaluation, Threat, run
 from ridefense.experiments import Setup, carry_out, declare, gather
 from ridefense.filters import Median, Unchanged
 from ridefense.gradients import Identity, Unrolled
+from ridefense.pages import as_markdown
 from ridefense.rivals import (
     SOAP,
     AntiAdversary,
@@ -368,3 +371,34 @@ def test_each_attack_stands_in_its_column(literature, monkeypatch, tmp_path):
     alone = found.cases["digits-cnn-none"].worst_case("Linf", 0.2).accuracy.fraction
     assert values["Classifier alone"].value == alone
     assert values["Gain in the worst case"].value == 100 * (values["Worst case"].value - alone)
+
+
+RECORDS = Path(__file__).parents[1] / "docs" / "records"
+SHARE, GAIN = re.compile(r"\d+\.\d% \[[\d.]+, [\d.]+\]"), re.compile(r"[+-]\d+\.\d\b")
+
+
+@pytest.fixture(scope="module")
+def published_runs(literature, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("literature")
+    unpack(RECORDS / "literature" / "records.tar.xz", folder)
+    return gather(literature.experiment(tuple(literature.FIELDS), ()), folder)
+
+
+@pytest.mark.slow
+def test_the_published_page_follows_from_its_records(literature, published_runs):
+    made = literature.experiment(tuple(literature.FIELDS), ())
+    page = as_markdown(literature.page(made, published_runs))
+    assert page == (RECORDS / "literature" / "report.md").read_text()
+
+
+def test_every_figure_of_the_document_is_in_the_records(literature, published_runs):
+    """Shares with their intervals, as "17.2% [8.9, 28.7]", are of these runs or of Table 2's."""
+    (table,) = literature.compose(published_runs)
+    cells = [cell for row in table.rows for cell in row if cell.bounds]
+    known = {f"{cell.text} {cell.notes[0]}" for cell in cells}
+    known |= set(SHARE.findall((RECORDS / "reproduction/table-2/report.md").read_text()))
+    told = SHARE.findall((RECORDS.parent / "literature.md").read_text())
+    assert len(told) > 20
+    assert set(told) <= known
+    gains = {cell.text for row in table.rows for cell in row if GAIN.fullmatch(cell.text)}
+    assert set(GAIN.findall((RECORDS.parent / "literature.md").read_text())) <= gains
