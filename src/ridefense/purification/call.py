@@ -125,10 +125,7 @@ class Purify(nn.Module):
         outcomes = [_outcome(job, seconds) for job in jobs]
         self._tell_collapses(outcomes)
         results = iter(job.result for job in jobs)
-        values = [
-            one.restored(torch.stack([next(results) for _ in range(len(one.images))]))
-            for one in all_given
-        ]
+        values = [one.restored(_batch([next(results) for _ in one.images])) for one in all_given]
         return Outcome(values if several else values[0], outcomes)
 
     def extra_repr(self) -> str:
@@ -337,6 +334,11 @@ def _outcome(job: Job, seconds: float) -> ImageOutcome:
         engine=job.engine or "",
         seconds=seconds,
     )
+
+
+def _batch(images: Sequence[Tensor]) -> Tensor:
+    """Images [C, H, W] as [N, C, H, W]; of one a view, for it may be large."""
+    return images[0][None] if len(images) == 1 else torch.stack(list(images))
 
 
 def _shape(image: Tensor) -> tuple[int, int, int]:

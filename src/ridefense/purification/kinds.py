@@ -117,7 +117,7 @@ def _picture(image: Image.Image, name: str) -> Given:
     if 0 in image.size:
         raise InputError(f"{name} has {image.width}×{image.height} pixels; pass one with pixels")
     parts = split(image, name)
-    return Given(parts.pixels[None].float() / 255, partial(_joined, parts))
+    return Given(parts.pixels[None].float().div_(255), partial(_joined, parts))
 
 
 def _joined(parts: Parts, images: Tensor) -> Image.Image:
@@ -142,7 +142,7 @@ def _first(values: Tensor) -> Layout | None:
 def _scaled(values: Tensor, what: str, remedy: str) -> Tensor:
     """Levels of uint8 or floating point as float32 pixels, in memory of their own."""
     if values.dtype == torch.uint8:
-        return values.float() / 255
+        return values.float().div_(255)
     if not values.is_floating_point():
         raise InputError(f"{what} has dtype {values.dtype}; convert it to uint8, or pass {remedy}")
     return values.to(torch.float32, copy=True)
@@ -150,7 +150,7 @@ def _scaled(values: Tensor, what: str, remedy: str) -> Tensor:
 
 def _quantised(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Pixels in [0, 1] as this dtype; of uint8 the nearest level, halves to the even one."""
-    return (images * 255).round().to(dtype) if dtype == torch.uint8 else images.to(dtype)
+    return images.mul(255).round_().to(dtype) if dtype == torch.uint8 else images.to(dtype)
 
 
 def _remedy(x: np.ndarray[Any, Any]) -> str:
