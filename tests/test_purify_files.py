@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import signal
 import struct
@@ -14,6 +15,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import commands
@@ -166,6 +169,8 @@ def test_what_is_finished_is_left_out_while_it_is_as_it_was(photos, tmp_path):
     (out / "b.jpg").unlink()
     picture(seed=9).save(photos / "sub/c.webp")
     with open(out / ".purified" / "journal.jsonl", "ab") as journal:
+        for damaged in (b"[]", b"1", b'{"name": 1}', b"\xff", b"[" * 9999, b'{"outcome": {}}'):
+            journal.write(damaged + b"\n")
         journal.write(b'{"name": "sub/a.png", "settings"')  # torn by a kill
     found = purify_files([photos], out, MEDIAN)
     assert resumed(found) == ["sub/a.png", "sub/deep/d.bmp"]
@@ -174,6 +179,23 @@ def test_what_is_finished_is_left_out_while_it_is_as_it_was(photos, tmp_path):
     assert changed == {"sub/c.webp"}
     assert len(resumed(purify_files([photos], out, MEDIAN))) == 5
     assert not resumed(purify_files([photos], out, FileSettings(purifier="median:5")))
+
+
+@given(st.data())
+def test_a_damaged_row_is_a_file_that_is_purified_again(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    picture().save(folder / "a.png")
+    before = purify_files([folder / "a.png"], folder / "out", FileSettings(purifier="none"))
+    path = folder / "out" / ".purified" / "journal.jsonl"
+    row = json.loads(path.read_text())
+    part = data.draw(st.sampled_from([row, row["outcome"]]))
+    name = data.draw(st.sampled_from(sorted(part)))
+    part[name] = data.draw(st.none() | st.booleans() | st.integers() | st.lists(st.none()))
+    path.write_text(json.dumps(row) + "\n")
+    after = purify_files([folder / "a.png"], folder / "out", FileSettings(purifier="none"))
+    assert [file.name for file in after.files] == [file.name for file in before.files]
+    assert not after.failed
+    assert len(after.to_csv().splitlines()) == 2
 
 
 def test_a_file_that_failed_is_tried_again(photos, tmp_path):

@@ -368,18 +368,27 @@ class _Journal:
 
 
 def _outcome(row: Plain) -> FileOutcome:
-    told = row["outcome"]
-    known = {f.name: told[f.name] for f in fields(FileOutcome) if f.name in told}
-    return FileOutcome(**known | {"notes": tuple(told["notes"])})
+    """The outcome in a row of the journal.
+
+    Raises:
+        TypeError, KeyError: for a damaged one.
+    """
+    told = row["outcome"] | {"notes": tuple(row["outcome"]["notes"])}
+    found = FileOutcome(**{f.name: told[f.name] for f in fields(FileOutcome)})
+    blank = asdict(FileOutcome("", ""))
+    for name, value in asdict(found).items():
+        if type(value) is not type(blank[name]):
+            raise TypeError(name)
+    return found
 
 
 def _row(line: bytes) -> Plain | None:
     """A row of the journal; None for a damaged one, whose file is purified again."""
     try:
-        row = json.loads(line)
+        row: Plain = json.loads(line)
         wanted = {"name", "settings", "source", "result", "outcome"}
-        return row if wanted <= row.keys() and "notes" in row["outcome"] else None
-    except (ValueError, AttributeError, TypeError):
+        return row if wanted <= row.keys() and _outcome(row).name == row["name"] else None
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return None
 
 
