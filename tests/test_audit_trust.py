@@ -12,6 +12,7 @@ from ridefense.audit.examination import Examination, examine
 from ridefense.audit.outputs import of_outputs
 from ridefense.calibration.suite import SAMPLES, sample
 from ridefense.defended import as_purifier
+from ridefense.errors import UserCodeError
 from ridefense.evaluate import read
 from ridefense.rivals import JPEG
 from test_audit import SCANT
@@ -167,6 +168,15 @@ def test_a_purifier_is_found_out(defence, names, treatment, images):
         for name, value in vars(given).items()
         if value is False and name in ("randomised", "differentiable")
     } == treatment
+
+
+def test_a_purifier_of_another_shape_is_told_with_the_shape_that_it_takes(images):
+    class Larger(Own):
+        def __call__(self, images, ids=None, seed=0):
+            return images.reshape(len(images), 3, 32, 32)
+
+    with pytest.raises(UserCodeError, match=r"it takes images \[3, 32, 32\]"):
+        examine(as_purifier(Larger()), reader(), images)
 
 
 def test_results_that_are_not_finite_are_told(images):

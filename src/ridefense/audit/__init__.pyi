@@ -1,5 +1,6 @@
 from .budgets import BUDGETS, Budget
 from .checks import Check, failed, sanity
+from .examination import Examination, Finding, examine
 from .findings import Findings, gather
 from .page import AuditResult, compose, conclude, write
 from .plan import CURVE, Audit, carry_out
@@ -12,11 +13,14 @@ __all__ = [
     "AuditResult",
     "Budget",
     "Check",
+    "Examination",
+    "Finding",
     "Findings",
     "Verdict",
     "carry_out",
     "compose",
     "conclude",
+    "examine",
     "failed",
     "gather",
     "sanity",

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from ridefense.audit.looks import CLASSIFIER, DEFENCE, Call, Looks
 from ridefense.audit.outputs import OUTPUTS, of_outputs
+from ridefense.classifiers import shape_taken
 from ridefense.defended import Adapted
 from ridefense.describe import Plain
+from ridefense.errors import UserCodeError
 from ridefense.logits import logits_of
 from ridefense.purifier import Purifier
 from ridefense.settings import Settings
@@ -115,7 +117,13 @@ def examine(
     told = tuple(Finding("classifier", name) for name in about_bare)
     if isinstance(defence, Settings):
         return Examination(told, distrusted=distrusted)
-    own = Looks(_of_defence(defence, classifier), images, seconds)
+    try:
+        own = Looks(_of_defence(defence, classifier), images, seconds)
+    except UserCodeError as error:
+        takes = shape_taken(defence, images) if defence.position == "before" else None
+        if takes is None:
+            raise
+        raise UserCodeError(f"{error}; it takes images {takes}") from error.__cause__
     if defence.position == "before":
         own.input(_brought(defence).treated(NO_TREATMENT).adapted)
     unsaid = defence.undeclared if isinstance(defence, Adapted | WholeModel) else ()

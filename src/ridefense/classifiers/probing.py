@@ -1,6 +1,7 @@
 """Whether a classifier and a data set fit together, asked before anything else is done."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
 
@@ -35,7 +36,7 @@ def probe(classifier: nn.Module, images: Tensor) -> int:
     try:
         logits = logits_of(classifier, pair)
     except UserCodeError as error:
-        takes = shape_taken(classifier, pair)
+        takes = shape_taken(lambda x: logits_of(classifier, x), pair)
         if takes is None:
             raise
         raise UserCodeError(f"{error}; it takes images {takes}") from error.__cause__
@@ -118,18 +119,18 @@ def readable(images: Dataset, count: int) -> Tensor:
     return torch.cat(found)
 
 
-def shape_taken(classifier: nn.Module, images: Tensor) -> str | None:
-    """A shape [C, H, W] of images that a classifier takes, close to the given one, or None.
+def shape_taken(call: Callable[[Tensor], object], images: Tensor) -> str | None:
+    """A shape [C, H, W] of images that a call takes, close to the given one, or None.
 
     Args:
-        classifier: that failed on the images.
+        call: of a classifier or a defence, which failed on the images.
         images: [N, C, H, W].
     """
     _, channels, height, _ = images.shape
     sides = sorted(_SIDES, key=lambda side: abs(side - height))
     for count, side in product(dict.fromkeys((channels, 3, 1)), sides):
         try:
-            logits_of(classifier, images.new_zeros(2, count, side, side))
+            call(images.new_zeros(2, count, side, side))
         except Exception:
             continue
         return f"[{count}, {side}, {side}]"
