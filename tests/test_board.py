@@ -127,6 +127,12 @@ def test_what_the_author_cannot_tell_is_refused(copy, about):
         read_entries([copy])
 
 
+def test_an_audit_that_has_only_begun_has_no_entries_yet(audited, copy):
+    (copy / "median" / "records.jsonl").write_bytes(b"")
+    assert read_entries([copy]) == []
+    assert len(read_entries([audited, copy])) == 8
+
+
 def test_a_folder_without_audits_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no audits"):
         read_entries([tmp_path])

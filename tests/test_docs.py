@@ -30,6 +30,7 @@ PARTS = [
     "app",
     "attacks",
     "audit",
+    "board",
     "certify",
     "classifiers",
     "datasets",

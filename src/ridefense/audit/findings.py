@@ -52,11 +52,16 @@ class Findings(Tabular):
         return self.subject.chance
 
 
+class UnfinishedError(InputError):
+    """An audit's folder in which nothing can be concluded yet."""
+
+
 def gather(folder: str | os.PathLike[str]) -> Findings:
     """The findings of an audit's folder, finished or not.
 
     Raises:
-        InputError: where it is no audit's folder, or not even the clean images are finished.
+        UnfinishedError: where not even the clean images are finished.
+        InputError: where it is no audit's folder.
     """
     folder = Path(folder)
     declared = read_plan(folder / "audit.json")
@@ -70,7 +75,7 @@ def gather(folder: str | os.PathLike[str]) -> Findings:
         found.get(declared[role]) for role in ("subject", "undefended", "broken")
     )
     if subject is None or undefended is None:
-        raise InputError(f"{folder} has no finished clean images yet; run the audit further")
+        raise UnfinishedError(f"{folder} has no finished clean images yet; run the audit further")
     hardened = [name for name in declared["hardened"] if name in found]
     roles = {*hardened, *(declared[role] for role in ("subject", "undefended", "broken"))}
     return Findings(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ridefense.audit import Check, Findings, Verdict, gather, sanity, verdicts
+from ridefense.audit.findings import UnfinishedError
 from ridefense.errors import InputError
 from ridefense.results import Accuracy, DefenceResult, WorstCase
 from ridefense.results.statistics import paired_interval
@@ -132,15 +133,21 @@ class Entry:
 
     @property
     def identity(self) -> str:
-        """Equal for two entries exactly where the same defence met the same images and ball."""
+        """Equal for two entries exactly where the same defence met the same data set and ball."""
         settings = self.defence.run.settings
+        data = settings["dataset"]
         told: list[Any] = [
             settings["purifier"],
             settings["classifier"]["weights"],
-            settings["dataset"]["fingerprint"],
+            (data["title"], data["split"]),
             self._ball,
         ]
         return json.dumps(told, sort_keys=True)
+
+    @property
+    def weight(self) -> tuple[int, int, str]:
+        """By which one of several entries of the same identity is chosen: the largest counts."""
+        return self.finished, self.robust.n, self.date
 
     @property
     def _ball(self) -> tuple[str, float]:
@@ -150,8 +157,9 @@ class Entry:
 def read_entries(folders: Iterable[str | os.PathLike[str]]) -> list[Entry]:
     """The entries of all audits at or below some folders.
 
-    Where audits share a defence, images and radius, the entry with more finished attacks stays.
-    They are ordered by data set and ball, the most robust first.
+    Where audits share a defence, data set and radius, the entry with more finished attacks stays,
+    then that of more images. An audit without finished clean images has no entry yet. Entries are
+    ordered by data set and ball, the most robust first.
 
     Raises:
         InputError: where a folder holds no audit, or one is damaged.
@@ -164,13 +172,17 @@ def read_entries(folders: Iterable[str | os.PathLike[str]]) -> list[Entry]:
         for path in plans:
             for entry in _entries(path.parent):
                 before = found.setdefault(entry.identity, entry)
-                if (entry.finished, entry.date) > (before.finished, before.date):
+                if entry.weight > before.weight:
                     found[entry.identity] = entry
     return sorted(found.values(), key=_rank)
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    findings, about = gather(folder), About.of(folder)
+    about = About.of(folder)
+    try:
+        findings = gather(folder)
+    except UnfinishedError:
+        return
     for defence in findings.defences:
         rooted = replace(findings, subject=defence)
         checks = sanity(rooted)

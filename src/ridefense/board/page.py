@@ -70,7 +70,7 @@ def write(folders: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]
 
 def summary(entries: Sequence[Entry]) -> Document:
     """The main columns, a table for each data set."""
-    wanted = ("Defence", "Ball", "n", "Clean", "Worst case", "Gain", "Verdict")
+    wanted = {"Defence", "Ball", "n", "Clean", "Worst case", "Gain", "Verdict", "Classifier"}
     places = [n for n, column in enumerate(COLUMNS) if column.title in wanted]
     columns = [COLUMNS[place] for place in places]
     tables = [

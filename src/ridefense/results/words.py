@@ -124,8 +124,16 @@ def norm(norm: str) -> str:
 
 
 def ball(norm: str, eps: float) -> str:
-    """As "ℓ∞ 0.1"; of a flow the displacement, as "flow 1 px"."""
-    return f"{_NORMS.get(norm, norm)} {eps:g}" + (" px" if norm == "Flow" else "")
+    """As "ℓ∞ 0.1" or "ℓ∞ 8/255"; of a flow the displacement, as "flow 1 px"."""
+    return f"{_NORMS.get(norm, norm)} {radius(eps)}" + (" px" if norm == "Flow" else "")
+
+
+def radius(eps: float) -> str:
+    """As "0.1", and as "8/255" where that is exact and no short number is."""
+    steps = round(255 * eps)
+    if float(f"{eps:g}") != eps and math.isclose(steps / 255, eps, rel_tol=1e-12):
+        return f"{steps}/255"
+    return f"{eps:g}"
 
 
 def attack_name(threat: RecordedThreat, undefended: bool = False) -> str:
