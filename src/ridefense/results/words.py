@@ -182,7 +182,7 @@ def title(threat: RecordedThreat) -> str:
 
 def _long_name(threat: RecordedThreat) -> str:
     """The name in a title, where the identity gradient is the rule."""
-    if threat.type == "FGSM" and threat.gradient:
+    if threat.type == "FGSM" and threat.gradient and kind(threat.gradient) == "Identity":
         return "one step of BPDA"
     purifier = threat.source.get("purifier")
     source = purifier if isinstance(purifier, dict) else {}
