@@ -125,3 +125,15 @@ def test_a_command_imports_what_it_uses(tmp_path):
     assert (tmp_path / "out.png").exists()
     assert not filtered & {"scipy", "skimage", "pywt", "matplotlib", "jinja2", "pandas", "datasets"}
     assert not imported_by("list") & {"scipy", "matplotlib", "jinja2", "pandas", "datasets"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("app", "gradio")])
+def test_a_missing_package_is_one_line_with_its_extra(tmp_path, command, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('not installed')")
+    path = f"{tmp_path}:{commands.SOURCES}"
+    done = commands.run(command, "--port", 0, env={"PYTHONPATH": path})
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert package in line
+    assert f".[{command}]" in line
