@@ -57,7 +57,9 @@ def purify(
         str | None,
         options.one_of("format", FORMATS, "of the results in a folder  [that of each file]"),
     ] = None,
-    workers: options.WorkerCount = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="processes that share the files, each with its own memory")
+    ] = 1,
     debug: options.Debug = False,
 ) -> None:
     """Purify images: a file, several, or folders with their structure.
@@ -109,7 +111,7 @@ def purify(
     _announce(tasks, settings)
     for reason, count in sorted(left_out.items()):
         say(f"left out {counted(count, 'file')}: {reason}")
-    _many(tasks, target, settings, workers or 1)
+    _many(tasks, target, settings, workers)
 
 
 def _is_single(sources: list[str], target: Path) -> bool:
