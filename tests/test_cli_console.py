@@ -76,8 +76,8 @@ def test_evaluate_says_what_it_is_at(tmp_path, capsys):
     named = f"--classifier {classifier} --purifier median --images 2 --steps 2 --eps 0.1"
     assert pages.call(f"ridefense evaluate {named} --out {tmp_path / 'out'} --json") == 0
     told = capsys.readouterr()
-    assert "median (1 of 1): clean images: " in told.err
-    assert "median (1 of 1): BPDA: " in told.err
+    assert "median: clean images: " in told.err
+    assert "median: BPDA: " in told.err
     assert "BPDA: " not in told.out
 
 

@@ -73,8 +73,7 @@ def evaluate(
     """
     named = list(dict.fromkeys(purifier or ([] if defended else ["ride"])))
     paths.check_preset(preset, named)
-    from ridefense.evaluate import Evaluation, run
-    from ridefense.evaluate.sharing import GrayBoxImages
+    from ridefense.evaluate import Evaluation
     from ridefense.results import read_results
 
     own = defaults.of(dataset, network)
@@ -99,10 +98,7 @@ def evaluate(
             batch=own.batch_on(device),
             device=device,
         )
-    computed, shared = machine.workers(workers, ray, device), GrayBoxImages()
-    finished = runs.each(
-        declared, folder, "rows", lambda one, where, told: run(one, where, told, computed, shared)
-    )
+    finished = runs.together(declared, folder, machine.workers(workers, ray, device))
     results = read_results(folder)
     if as_data:
         show(results.to_json().rstrip("\n"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ridefense.cli.console import bar, say
 
 if TYPE_CHECKING:
+    from ridefense.evaluate import Evaluation, RunFolder, Workers
     from ridefense.evaluate.declaration import Declaration
     from ridefense.evaluate.lines import Line
     from ridefense.evaluate.records import RecordFolder
@@ -30,9 +31,7 @@ def each(
         unit: of what a bar counts, as "rows".
         compute: one of them into its folder.
     """
-    shown, _ = next(iter(declared.values())).load()
-    untold = [f"{shown.title}: {shown.preparation}"]  # until something is done: all may be refused
-    found = []
+    untold, found = _untold(declared), []
     for number, (name, declaration) in enumerate(declared.items(), 1):
         title = f"{name} ({number} of {len(declared)})"
         with bar(unit) as move:
@@ -45,3 +44,36 @@ def each(
             found.append(compute(declaration, folder / name, progress))
         say(f"{title}: {len(found[-1].rows)} {unit} in {folder / name}")
     return found
+
+
+def together(
+    declared: "Mapping[str, Evaluation]", folder: Path, workers: "Workers"
+) -> "list[RunFolder]":
+    """Evaluate declarations on the same images as one piece of work, and say what was done.
+
+    Args:
+        declared: by the name of their folders.
+        folder: which holds those.
+        workers: who compute.
+    """
+    from ridefense.evaluate import read, run_together
+
+    untold = _untold(declared)
+    with bar("rows") as move:
+
+        def progress(doing: str, done: float, total: float) -> None:
+            while untold and done:
+                say(untold.pop())
+            move(doing, done, total)
+
+        run_together({folder / name: one for name, one in declared.items()}, progress, workers)
+    found = [read(folder / name) for name in declared]
+    for run in found:
+        say(f"{run.folder.name}: {len(run.rows)} rows in {run.folder}")
+    return found
+
+
+def _untold(declared: "Mapping[str, Declaration]") -> list[str]:
+    """What is said of the images, but only once something is done: all may be refused."""
+    shown, _ = next(iter(declared.values())).load()
+    return [f"{shown.title}: {shown.preparation}"]
