@@ -148,6 +148,39 @@ def test_no_radii(text):
         options.radius(text)
 
 
+def test_balls():
+    given = [options.ball(text) for text in ("0.1", "l2:1.5", "linf:8/255", "flow:2", "0.1")]
+    assert options.balls(given, ["linf"]) == [
+        ("linf", 0.1),
+        ("l2", 1.5),
+        ("linf", 8 / 255),
+        ("flow", 2.0),
+    ]
+    assert options.balls([options.ball("1.5")], ["l2"]) == [("l2", 1.5)]
+    assert options.balls([options.ball("0.5")], ["linf", "l2"]) == [("linf", 0.5), ("l2", 0.5)]
+    with pytest.raises(InputError, match="eps is 8; pixels lie in"):
+        options.balls([options.ball("8")], ["l2", "linf"])
+    for text, told in (("l3:1", "norm is 'l3'"), ("l2:x", "'x'"), ("l2:-1", "-1"), ("linf:2", "2")):
+        with pytest.raises(InputError, match=told):
+            options.ball(text)
+
+
+def test_the_counterpart_of_a_defended_model():
+    assert options.static("plain", None, ["lab:model"], "own") == "plain"
+    assert options.static(None, None, ["lab:model"], "own") == "own"
+    assert options.static(None, "mine", [], "own") == "mine"
+    with pytest.raises(InputError, match="without --defended"):
+        options.static("plain", None, [], "own")
+    with pytest.raises(InputError, match="leave one out"):
+        options.static("plain", "other", ["lab:model"], "own")
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "bpda", "apgd", "square", "autoattack"])
+def test_attacks_have_both_norms(name):
+    made = threat(name, 1.5, None, None, Median(), "L2").attack
+    assert (made.norm, made.eps) == ("L2", 1.5)
+
+
 @pytest.mark.parametrize("number", [0, 7, 2**32, 2**128 - 1])
 def test_seeds(number):
     assert options.seed(str(number)) == number

@@ -105,7 +105,7 @@ class Audit:
         for name in ("radii", "l2_radii"):
             if not isinstance(getattr(self, name), tuple):
                 raise InputError(f"{name} are {getattr(self, name)!r}; give a tuple, as (0.1, 0.2)")
-        if not self.radii and not self.l2_radii:
+        if not (self.radii or self.l2_radii or (self.beyond and self.flows)):
             raise InputError(f"radii are {self.radii!r}; give a tuple, as (0.1, 0.2)")
         if any(not 0 < eps < math.inf for eps in self.l2_radii):
             told = ", ".join(f"{eps:g}" for eps in self.l2_radii)

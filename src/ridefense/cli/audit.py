@@ -108,9 +108,11 @@ def audit(
       ridefense audit --defended lab:ensemble --static lab:plain --images 8
       ridefense audit --calibrate --eps 0.3 --images 64 --sample decisions --sample "no gradient"
     """
+    norms = list(dict.fromkeys(norm or ["linf"]))
+    radii = options.balls(eps or (), norms)
     if calibrated:
         calibrate(
-            eps=eps or [0.3],
+            eps=[radius for each, radius in radii if each == "linf"] or [0.3],
             budget=budget,
             images=images,
             names=sample or [],
@@ -141,7 +143,7 @@ def audit(
         classifier=options.static(static, classifier, defended, own.classifier),
         name=_folder(name),
         purifier=defence,
-        **_radii(norm or ["linf"], eps, own, beyond),
+        **_by_norm(radii or [(each, own.radius(each)) for each in norms], beyond),
         budget=BUDGETS[budget],
         curve=CURVE if BUDGETS[budget].thorough else CURVE[-1:],
         beside=options.defences(others, [], preset, own.network, engine),
@@ -156,25 +158,12 @@ def audit(
         raise typer.Exit(UNCHECKED)
 
 
-def _radii(
-    norms: Sequence[str],
-    eps: "Sequence[tuple[str | None, float]] | None",
-    own: defaults.Defaults,
-    beyond: bool,
-) -> dict[str, Any]:
-    """The radii of an audit by norm: those that are named, or the default of each norm."""
-    named = eps or [(norm, own.radius(norm)) for norm in norms]
-    found: dict[str, list[float]] = {norm: [] for norm in options.NORMS}
-    for given, radius in named:
-        for norm in norms if given is None else [given]:
-            if radius not in found[norm]:
-                found[norm].append(radius)
-    radii: dict[str, Any] = {"radii": tuple(found["linf"]), "l2_radii": tuple(found["l2"])}
-    if beyond or found["flow"]:
-        radii["beyond"] = True
-    if found["flow"]:
-        radii["flows"] = tuple(found["flow"])
-    return radii
+def _by_norm(balls: Sequence[tuple[str, float]], beyond: bool) -> dict[str, Any]:
+    """The radii of an audit as it is declared."""
+    radii = {norm: tuple(eps for own, eps in balls if own == norm) for norm in options.NORMS}
+    flows = {"flows": radii["flow"]} if radii["flow"] else {}
+    declared = {"radii": radii["linf"], "l2_radii": radii["l2"], **flows}
+    return declared | {"beyond": beyond or bool(flows)}
 
 
 def _folder(name: str) -> str:

@@ -73,6 +73,7 @@ def evaluate(
     """
     named = list(dict.fromkeys(purifier or ([] if defended else ["ride"])))
     paths.check_preset(preset, named)
+    radii = options.balls(eps or (), [norm])
     from ridefense.evaluate import Evaluation
     from ridefense.results import read_results
 
@@ -84,8 +85,8 @@ def evaluate(
     defences = options.defences(named, defended or (), preset, own.network, engine)
     for name, defence in defences.items():
         threats = [
-            threat(attack, radius, step_size, steps, defence, options.NORMS[own_norm or norm])
-            for own_norm, radius in eps or [(norm, own.radius(norm))]
+            threat(attack, radius, step_size, steps, defence, options.NORMS[named_norm])
+            for named_norm, radius in radii or [(norm, own.radius(norm))]
         ]
         declared[name] = Evaluation(
             dataset=dataset,

@@ -62,35 +62,55 @@ def radius(text: str) -> float:
     Raises:
         InputError: for what is neither, and for a radius outside [0, 1].
     """
+    eps = _number(text)
+    _check_radius(eps)
+    return eps
+
+
+def _number(text: str) -> float:
     above, slash, below = text.partition("/")
     try:
-        eps = float(above) / (float(below) if slash else 1)
+        return float(above) / (float(below) if slash else 1)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"eps is {text!r}; write it as 0.1 or as 8/255") from error
+
+
+def _check_radius(eps: float) -> None:
     if not 0 <= eps <= 1:
         remedy = f", so {eps:g} of 255 is {eps / 255:.3g}" if 1 < eps <= 255 else ""
         raise InputError(f"eps is {eps:g}; pixels lie in [0, 1]{remedy}")
-    return eps
 
 
 def ball(text: str) -> tuple[str | None, float]:
     """A radius with or without its norm, as "0.1", "8/255", "l2:1.5", "flow:1" (pixels).
 
     Raises:
-        InputError: for another norm, what is no number, and a radius out of range.
+        InputError: for another norm, what is no number, and an ℓ∞ radius outside [0, 1].
     """
     norm, colon, number = text.rpartition(":")
-    if not colon or norm == "linf":
-        return norm or None, radius(number)
-    if norm not in NORMS:
+    if colon and norm not in NORMS:
         raise unknown("norm", norm, NORMS)
-    try:
-        eps = float(number)
-    except ValueError as error:
-        raise InputError(f"eps is {text!r}; write it as {norm}:1.5") from error
-    if not 0 < eps < math.inf:
-        raise InputError(f"eps is {text!r}; use a number above 0")
-    return norm, eps
+    if norm == "linf":
+        return norm, radius(number)
+    eps = _number(number)
+    if not 0 <= eps < math.inf:
+        raise InputError(f"eps is {eps:g}; use a number of at least 0")
+    return norm or None, eps
+
+
+def balls(
+    given: Iterable[tuple[str | None, float]], norms: Iterable[str]
+) -> list[tuple[str, float]]:
+    """Norms and radii, each once; a radius without a norm is one of each of the norms.
+
+    Raises:
+        InputError: for an ℓ∞ radius outside [0, 1].
+    """
+    found = [(own or norm, eps) for own, eps in given for norm in ([own] if own else norms)]
+    for norm, eps in found:
+        if norm == "linf":
+            _check_radius(eps)
+    return list(dict.fromkeys(found))
 
 
 def seed(given: str | int) -> int:
