@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from ridefense import classifiers
@@ -14,7 +13,6 @@ from ridefense.audit.answers import ROUNDS, answers
 from ridefense.audit.budgets import Budget
 from ridefense.audit.examination import Examination, examine
 from ridefense.audit.plan import Audit
-from ridefense.audit.threats import purifications
 from ridefense.calibration import others
 from ridefense.calibration.suite import SAMPLES, Sample
 from ridefense.errors import InputError
@@ -219,8 +217,12 @@ def _examined(audit: Audit, path: Path) -> Examination:
 
 def _parts(evaluation: Evaluation) -> Iterator[Evaluation]:
     """The evaluation in parts whose threats cost the same, cheapest first."""
-    cost_of = partial(purifications, purifier=evaluation.purifier)
-    for _, group in itertools.groupby(evaluation.threats, cost_of):
+
+    def cost_of(threat: Threat) -> tuple[int, int]:
+        cost = threat.attack.cost(evaluation.purifier, threat.gradient)
+        return cost.purifications, cost.forwards + cost.backwards
+
+    for _, group in itertools.groupby(sorted(evaluation.threats, key=cost_of), cost_of):
         yield replace(evaluation, threats=tuple(group))
 
 
