@@ -96,10 +96,10 @@ class Calibration:
         """AutoAttack, and long attacks beside it, on a classifier without a defence."""
         apgd = APGD(eps=self.eps, loss=margin, restarts=2)
         attacks = (
+            others.BatchedAutoAttack(eps=self.eps),
             PGD(eps=self.eps, steps=100, step_size=self.eps / 10),
             apgd,
             replace(apgd, loss=dlr, targets=9, restarts=1),
-            others.BatchedAutoAttack(eps=self.eps),
         )
         sample = Sample(classifier, "sound", "", classifier=classifier, truth=classifier)
         threats = tuple(Threat(attack=attack) for attack in attacks)
@@ -128,8 +128,7 @@ def carry_out(
     _agree(folder / PLAN, calibration)
     shared = GrayBoxImages()  # attacks on one classifier alone find the same for all samples
     for classifier in dict.fromkeys(sample.truth for sample in calibration.samples):
-        evaluation = calibration.true(classifier)
-        run(evaluation, folder / TRUTH / classifier, titled(progress, classifier), workers)
+        _truth(calibration, classifier, folder / TRUTH, progress, workers)
     for sample in calibration.samples:
         _alone(calibration, sample, folder, progress, workers, shared)
         _audit(calibration, sample, folder, progress, workers, shared)
@@ -137,6 +136,22 @@ def carry_out(
         for sample in calibration.samples:
             if not sample.is_sound:
                 _autoattacked(calibration, sample, folder, progress, workers, shared)
+
+
+def _truth(
+    calibration: Calibration,
+    classifier: str,
+    folder: Path,
+    progress: Progress | None,
+    workers: Workers,
+) -> None:
+    """What survives on a classifier without a defence; attacks end where nothing does."""
+    evaluation = calibration.true(classifier)
+    for threat in evaluation.threats:
+        part = replace(evaluation, threats=(threat,))
+        run(part, folder / classifier, titled(progress, classifier), workers)
+        if not survivors(read_result(folder, classifier), calibration.eps):
+            return
 
 
 def _alone(
