@@ -105,13 +105,20 @@ class Measured:
         return len(rows)
 
     @property
+    def misread(self) -> bool:
+        """Whether the audit reports a clean accuracy that the sample does not have."""
+        return self.audit.clean.accuracy.interval[1] < self.truth.clean.accuracy.fraction
+
+    @property
     def holds(self) -> bool:
-        """Whether the audit reports the truth.
+        """Whether the audit reports the truth, for clean images too.
 
         Of a mirage: the truth lies within the interval of what is reported, or above. Of a sound
         sample: no more than one image in 200 survives beyond AutoAttack, or one, and no
         adversarial image is invalid.
         """
+        if self.misread:
+            return False
         if self.sample.is_sound:
             return self.beyond <= max(1, self.true.n // 200) and not self.invalid
         return self.reported.interval[0] <= self.true.fraction

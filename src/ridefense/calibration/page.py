@@ -6,7 +6,18 @@ from pathlib import Path
 
 from ridefense.calibration.measured import ALONE, Measured, measured
 from ridefense.describe import Plain
-from ridefense.pages import NOTHING, Cell, Column, Document, Section, Table, Text, made_by, share
+from ridefense.pages import (
+    NOTHING,
+    Cell,
+    Column,
+    Document,
+    Section,
+    Table,
+    Text,
+    made_by,
+    percent,
+    share,
+)
 from ridefense.pages import write as write_document
 
 PAGE = "calibration"
@@ -56,7 +67,13 @@ def _answers(mirages: list[Measured], sound: list[Measured]) -> Iterator[str]:
             "the truth."
         )
         for one in mirages:
-            if not one.holds:
+            if one.misread:
+                yield (
+                    f"{one.sample.name} is not audited as what it is: its clean accuracy is "
+                    f"reported as {percent(one.audit.clean.accuracy.fraction)}, and is "
+                    f"{percent(one.truth.clean.accuracy.fraction)}."
+                )
+            elif not one.holds:
                 yield f"{one.sample.name} keeps {one.beyond} of {one.reported.n} beyond the truth."
         for name in ALONE:
             fooled, of = _fooled(mirages, name)
