@@ -3,7 +3,8 @@
     python benchmarks/calibration.py FOLDER --images 64 --eps 0.3
 
 runs the audit on every sample (`ridefense audit --calibrate` does the same), and packs the records
-and their page into `docs/records/calibration`. Hours on one core for 64 images; a few images are
+and their page into `docs/records/calibration`
+and `docs/calibration.md`. Hours on one core for 64 images; a few images are
 enough to see whether an attack has become weaker.
 """
 
@@ -13,16 +14,24 @@ from pathlib import Path
 
 from ridefense.audit import BUDGETS
 from ridefense.calibration import Calibration, carry_out, chosen, write
+from ridefense.pages import as_markdown
 
-RECORDS = Path(__file__).parent.parent / "docs" / "records"
+DOCS = Path(__file__).parent.parent / "docs"
+RECORDS = DOCS / "records"
+FOUND = "## What was found\n"
+"""The heading in docs/calibration.md below which everything is made from the records."""
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Pack the records of a calibration, without images, and put its page beside them."""
-    write(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    runpy.run_path(str(RECORDS / "pack.py"))["pack"](folder, target / "records.tar.xz")
-    (target / "calibration.md").write_bytes((folder / "calibration.md").read_bytes())
+def publish(folder: Path) -> None:
+    """Pack the records of a calibration, without images, and put its page into the document."""
+    document, _ = write(folder)
+    target = RECORDS / "calibration" / "records.tar.xz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    runpy.run_path(str(RECORDS / "pack.py"))["pack"](folder, target)
+    path = DOCS / "calibration.md"
+    prose = path.read_text().partition(FOUND)[0]
+    _, _, page = as_markdown(document).partition("\n")
+    path.write_text(prose + FOUND + page)
 
 
 def main() -> None:
@@ -47,7 +56,7 @@ def main() -> None:
             autoattacked=given.autoattack_images,
         )
         carry_out(calibration, given.folder, lambda doing, done, total: print(doing, done, total))
-    publish(given.folder, RECORDS / "calibration")
+    publish(given.folder)
 
 
 if __name__ == "__main__":

@@ -19,17 +19,10 @@ def published(tmp_path_factory):
     return measured(folder)
 
 
-def test_the_page_follows_from_its_records(published):
-    assert as_markdown(compose(*published)) == (FOLDER / "calibration.md").read_text()
-
-
-def test_the_document_quotes_the_page(published):
-    """The sentences of the result and every line of the tables stand in docs/calibration.md."""
-    page = (FOLDER / "calibration.md").read_text()
-    quoted = [line for line in page.splitlines() if line.startswith(("| ", "**"))]
-    assert len(quoted) >= 40
-    told = DOCUMENT.read_text()
-    assert [line for line in quoted if line not in told] == []
+def test_the_document_follows_from_the_records(published):
+    _, _, page = as_markdown(compose(*published)).partition("\n")
+    assert DOCUMENT.read_text().partition("## What was found\n")[2] == page
+    assert page.count("\n| ") >= 50
 
 
 def test_no_mirage_keeps_more_than_the_truth_unless_the_page_says_so(published):
