@@ -78,16 +78,21 @@ def browser():
 @pytest.fixture
 def page(browser, address):
     """The page, which fails the test where it fetches from elsewhere or a script fails."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=False)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    elsewhere, failed = [], []
-    page.on(
-        "request",
-        lambda r: (
-            elsewhere.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else 0
-        ),
-    )
+    elsewhere, failed = set(), []
+
+    def asked(request):
+        if not request.url.startswith((address, "data:", "blob:")):
+            elsewhere.add(request.url)
+
+    def refused(request):
+        if "csp" in (request.failure or ""):  # the page's policy: nothing has left the browser
+            elsewhere.discard(request.url)
+
+    page.on("request", asked)
+    page.on("requestfailed", refused)
     page.on("pageerror", lambda error: failed.append(str(error)))
     page.goto(address)
     page.wait_for_selector("#canvas canvas")

@@ -98,7 +98,8 @@ def verify(
 
     Args:
         folder: of the audit.
-        datasets, classifiers: where else they are, by their recorded names.
+        datasets: where else they are, by their recorded names.
+        classifiers: likewise.
         purifier: the audited defence, where it is none of ridefense.
 
     Raises:
