@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Hashable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import GenericAlias, UnionType
@@ -99,7 +100,7 @@ def _without_defaults(record: Any) -> Plain:
 
 def _fields(cls: type[_Record], data: Any) -> _Record:
     """A dataclass of these fields; ValueError if some are missing, unknown or of another type."""
-    hints, required = _declared(cls)
+    hints, required = _declared(cast(Hashable, cls))  # a protocol's type is none to mypy
     if not isinstance(data, dict) or not required <= data.keys() <= hints.keys():
         raise ValueError(f"the fields are not those of a {cls.__name__.lower()}")
     return cls(**{name: _typed(name, value, hints[name]) for name, value in data.items()})
