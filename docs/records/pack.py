@@ -5,8 +5,8 @@
 
 `ridefense report FOLDER` reads what was unpacked. In the archive every `records.jsonl` is a
 `columns.json`: the values of each field side by side, without the rows' checksums, which are
-computed again. Times and mean distances keep six significant digits, which is more than any page
-shows; everything else comes back as it was. Both make the archive half as large.
+computed again. Times and distances keep the digits that are worth keeping (`DIGITS`), which is more
+than any page shows; everything else comes back as it was. Both make the archive half as large.
 """
 
 import argparse
@@ -22,8 +22,10 @@ LINES, COLUMNS = "records.jsonl", "columns.json"
 
 Row = dict[str, Any]
 
-ROUNDED = {"purified_clean", "purified_final", "final_clean", "purify_seconds", "attack_seconds"}
-DIGITS = 6
+DIGITS = {"l2": 8, "purify_seconds": 4, "attack_seconds": 4} | dict.fromkeys(
+    ("purified_clean", "purified_final", "final_clean"), 6
+)
+"""Significant digits that are kept."""
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -55,10 +57,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _rounded(row: Row) -> Row:
-    """A row with the digits that are kept of measured times and mean distances."""
+    """A row with the digits that are kept of times and distances."""
     return {
-        name: float(f"{value:.{DIGITS}g}")
-        if name in ROUNDED and isinstance(value, float)
+        name: float(f"{value:.{DIGITS[name]}g}")
+        if name in DIGITS and isinstance(value, float)
         else value
         for name, value in row.items()
     }
