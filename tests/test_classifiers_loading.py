@@ -83,6 +83,13 @@ def test_a_function_of_the_users_makes_a_classifier(own):
     assert info.accuracy is None
 
 
+def test_a_module_of_the_users_is_a_classifier_itself(own):
+    classifier = load("ours.cnn:network")
+    x = images(2, 1, 4)
+    assert torch.equal(classifier(x), x.flatten(1))
+    assert classifier.info.name == "ours.cnn:network"
+
+
 def test_a_classifier_of_the_users_keeps_what_it_knows(own):
     classifier = load("ours.cnn:whole")
     x = images(2, 1, 4)
@@ -97,7 +104,6 @@ def test_what_makes_no_classifier_is_told_in_one_line(own):
         ("ours.missing:make", "no module ours.missing"),
         ("ours.cnn:make", "ours.cnn:make does not exist"),
         ("ours.cnn:constant", "is a int", "function"),
-        ("ours.cnn:network", "is a Flatten", "function"),
         ("ours.cnn:text", "returned a str", "torch.nn.Module"),
         ("ours.cnn:fails", "ValueError: two lines", "cnn.py, line"),
         ("ours.cnn:leaves", "SystemExit: usage: ours"),

@@ -267,7 +267,10 @@ def test_without_a_command_there_is_help(cli):
 
 def test_a_corrupt_image_is_told_in_one_line(cli, digit, tmp_path):
     digit.write_bytes(digit.read_bytes()[:60])
-    one_line(*cli("purify", digit, tmp_path / "out.png"), "cannot be read as an image")
+    code, out, err = cli("purify", digit, tmp_path / "out.png")
+    announced, error = err.splitlines(keepends=True)
+    assert announced.startswith("RIDE")
+    one_line(code, out, error, "cannot be read as an image")
     assert not (tmp_path / "out.png").exists()
 
 

@@ -55,7 +55,7 @@ def test_unpacked_records_are_those_that_were_packed(tmp_path):
 
 def test_packing_rounds_times_and_distances_alone(tmp_path):
     (tmp_path / "run").mkdir()
-    row = {"linf": 0.1234567890123, "l2": 0.1234567890123, "purified_clean": 0.1234567890123, "rows": 1}
+    row = {"linf": 0.1234567890123, "l2": 0.1234567890123, "purified_clean": 0.1234567890123}
     text = json.dumps(row)
     checksum = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     line = f'{text[:-1]}, "checksum": "{checksum}"}}\n'

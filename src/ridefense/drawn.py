@@ -28,7 +28,7 @@ Kind = Literal["strokes", "leaves"]
 Progress = Callable[[int, int, float], None]
 """Called after each step with the steps done, the steps in all, and the loss."""
 
-_WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent / "weights" / "drawn"
 _POOL = 8192  # images that training draws from, shifted and mirrored
 
 
