@@ -314,11 +314,10 @@ def _missing(defences: tuple[DefenceResult, ...]) -> Iterator[str]:
                 f"{defence.title}: {title}: {len(rows)} images ended in an error, the first "
                 f"({first.image}): {first.error} ({'; '.join(first.faults)})"
             )
-        if defence.unfinished:
-            for told, wanted in (("not started", False), ("begun and not finished", True)):
-                names = [a.full_title for a in defence.unfinished if bool(a.rows) is wanted]
-                if names:
-                    yield f"{defence.title}: planned and {told}: {'; '.join(names)}."
+        for told, begun in (("planned and not started", False), ("begun and not finished", True)):
+            names = [a.full_title for a in defence.unfinished if bool(a.rows) is begun]
+            if names:
+                yield f"{defence.title}: {told}: {'; '.join(names)}."
 
 
 def _percent(fraction: float) -> Cell:
