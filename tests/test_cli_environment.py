@@ -189,10 +189,10 @@ def test_too_little_memory_is_one_line(tmp_path):
     save_image(torch.rand(3, 1500, 1500), tmp_path / "in.png")
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_DATA, (700 << 20, 700 << 20))
+        resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 
     done = commands.run(
-        "purify", tmp_path / "in.png", tmp_path / "out.png", "--purifier", "median:25",
+        "purify", tmp_path / "in.png", tmp_path / "out.png", "--purifier", "median:151",
         preexec_fn=limit,
     )  # fmt: skip
     assert done.returncode == 2
