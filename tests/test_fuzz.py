@@ -40,7 +40,9 @@ def unsafe(call: ast.Call) -> str | None:
 
     if named in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"):
         return f"{named} runs text"
-    if named.split(".")[0] in ("pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"):
+    module, _, function = named.partition(".")
+    loads = function not in ("dump", "dumps")
+    if loads and module in ("pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"):
         return f"{named} runs what a file says"
     if named in ("torch.load", "torch.hub.load_state_dict_from_url") and not is_true(
         "weights_only"
