@@ -297,7 +297,7 @@ def test_what_has_no_weights_is_left_out(call, monkeypatch, tmp_path):
         (("table-1", "hugo"), "experiment is 'hugo'"),
         (("all", "--scale", "hugo"), "scale is 'hugo'; use one of smoke, "),
         (("table-1", "--dataset", "mnist"), "dataset is 'mnist'; write it as cifar10=NAME"),
-        (("table-1", "--dataset", "=x"), "dataset of ''; use one of mnist, cifar10, imagenet"),
+        (("table-1", "--dataset", "=x"), "dataset is '=x'; write it as cifar10=NAME"),
         (("table-1", "--classifier", "mnist="), "classifier is 'mnist='; write it as"),
         (("table-1", "--classifier", "hugo=x"), "classifier of 'hugo'; use one of"),
         (("table-1", "--classifier", "mnist=nope"), "no classifier 'nope'; use "),

@@ -61,7 +61,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def digits():
-    return datasets.load("mnist").drawn(6, seed=3)
+    return datasets.load("digits").drawn(6, seed=3)
 
 
 def picture(*shape, seed=0):
@@ -155,7 +155,7 @@ def test_soap_makes_its_task_easier_within_its_ball(classifier, digits):
 
 
 def test_the_shipped_head_tells_rotations(classifier):
-    images = datasets.load("mnist").drawn(50, seed=4).images
+    images = datasets.load("digits").drawn(50, seed=4).images
     assert rotation_loss(classifier, load_head(), images).mean() < 0.5  # chance is log 4 = 1.39
 
 
