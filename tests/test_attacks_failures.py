@@ -153,33 +153,69 @@ def test_draws_that_are_saturated_count_for_nothing_beside_one_that_is_not():
 
 # --- Outputs without a gradient ------------------------------------------------------------------
 
-BLIND = {
+SQUASHED = {
     "one-hot": lambda z: F.one_hot(z.argmax(1), 10).float(),
     "softmax of x 1e4": lambda z: (1e4 * z).softmax(1),
-    "rounded to 0.1": lambda z: (10 * z).round() / 10,
-    "rounded to 1": lambda z: z.round(),
-    "detached": lambda z: z.detach(),
-    "through NumPy": lambda z: torch.from_numpy(z.detach().numpy().copy()),
-    "ranks": lambda z: z.argsort(dim=1).argsort(dim=1).float(),
     "sigmoid": lambda z: z.sigmoid(),
     "tanh": lambda z: z.tanh(),
 }
+"""Outputs that a relaxation reads, but that tell nothing of a search that has not yet succeeded."""
+
+GRADED = {
+    "rounded to 0.1": lambda z: (10 * z).round() / 10,
+    "rounded to 1": lambda z: z.round(),
+    "detached": lambda z: z.detach(),
+    "ranks": lambda z: z.argsort(dim=1).argsort(dim=1).float(),
+}
+"""Outputs that a relaxation reads, and that tell how far a search has come."""
+
+UNREADABLE = {
+    "through NumPy": lambda z: torch.from_numpy(z.detach().numpy().copy()),
+    "compared": lambda z: (z >= z.amax(dim=1, keepdim=True)).float(),
+}
+"""Outputs that no relaxation reads."""
+
+READABLE = SQUASHED | GRADED
+SHORT = [PGD(eps=0.15, steps=3), APGD(eps=0.15, steps=3)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", BLIND.values(), ids=BLIND)
-@pytest.mark.parametrize("attack", [PGD(eps=0.15, steps=3), APGD(eps=0.15, steps=3)])
-def test_outputs_without_a_gradient_are_told_of_every_image_that_keeps_its_class(change, attack):
+@pytest.mark.parametrize("change", READABLE.values(), ids=READABLE)
+@pytest.mark.parametrize("attack", SHORT)
+def test_a_relaxation_is_told_of_every_image(change, attack):
     kept, seen = searched(Outputs(change), attack)
+    assert any(kept)
+    assert all(one.relaxed > 0 == one.estimated for one in seen)
+    assert all("relaxed" in s.failures(1.0) for k, s in zip(kept, seen, strict=True) if k)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", READABLE.values(), ids=READABLE)
+def test_a_relaxation_breaks_what_the_logits_break(change):
+    kept, _ = searched(Outputs(change))
+    bare, _ = searched(Outputs(lambda z: z))
+    assert sum(kept) <= sum(bare) + 2
+
+
+HIDDEN = SQUASHED | UNREADABLE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("attack", SHORT)
+def test_outputs_that_guide_no_search_are_told_of_every_image_that_keeps_its_class(change, attack):
+    kept, seen = searched(Outputs(change), attack)
+    assert any(kept)
     assert disabled(kept, seen) == sum(kept)
 
 
 @pytest.mark.slow
 def test_answers_take_the_place_of_a_gradient_that_is_missing():
-    for name in ("rounded to 0.1", "detached"):
-        kept, seen = searched(Outputs(BLIND[name]), PGD(eps=0.3, steps=5, step_size=0.1))
-        assert sum(kept) < 9, name
-        assert max(s.estimated for s in seen) > 0
+    kept, seen = searched(
+        Outputs(UNREADABLE["through NumPy"]), PGD(eps=0.3, steps=5, step_size=0.1)
+    )
+    assert sum(kept) < 9
+    assert all(s.estimated > 0 == s.relaxed for s in seen)
 
 
 def test_constant_outputs_are_told():
@@ -324,6 +360,10 @@ def decisions():
     return Outputs(lambda z: F.one_hot(z.argmax(1), 10).float())
 
 
+def through_numpy():
+    return Outputs(UNREADABLE["through NumPy"])
+
+
 def left_in_training():
     return classifiers.load("digits-cnn").train()
 
@@ -355,11 +395,14 @@ def test_an_evaluation_finds_out_scaled_logits(tmp_path):
 
 
 @pytest.mark.slow
-def test_reports_say_where_an_attack_could_not_work(tmp_path):
-    done = evaluated(f"{__name__}:decisions", tmp_path / "run", 0.05)
+@pytest.mark.parametrize(
+    ("classifier", "failure"), [("decisions", "relaxed"), ("through_numpy", "estimated")]
+)
+def test_reports_say_where_an_attack_could_not_work(classifier, failure, tmp_path):
+    done = evaluated(f"{__name__}:{classifier}", tmp_path / "run", 0.05)
     assert sum(row.predictions[0] == row.label for row in attacked(done)) > 6
     text = " ".join(as_markdown(summary(read_results(tmp_path / "run"))).split())
-    assert FAILURES["estimated"] in text
+    assert FAILURES[failure] in text
     assert "could not work on" in text
     quiet = evaluated("digits-cnn", tmp_path / "quiet", 0.05)
     assert attacked(quiet)

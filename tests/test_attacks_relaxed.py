@@ -51,6 +51,7 @@ HIDING = {
     "one-hot in doubles, scaled": lambda z: 20 * F.one_hot(z.argmax(1), 4).to(torch.float64),
     "ranks": lambda z: z.argsort(dim=1).argsort(dim=1).to(z),
     "tanh of x 50": lambda z: (50 * z).tanh() + 1e-3 * decided(z),
+    "sigmoid of x 50": lambda z: (50 * z).sigmoid() + 1e-6 * decided(z),
     "detached": lambda z: z.detach().clone(),
     "no_grad": without_graph,
 }

@@ -24,8 +24,8 @@ _DISTANCES = (0.02, 0.1, 0.3)
 """Of an estimated gradient: its directions, and their lengths in pixels, in turn."""
 
 
-_SQUASHED, _FLAT = 0.999, 0.1
-"""Outputs within [-1, 1] that reach as far were squashed; those that lie as close are too small."""
+_SQUASHED, _FLAT = 1e-3, 0.1
+"""Outputs whose largest is so close to 1 were squashed; those that lie as close are too small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,9 @@ class Objective:
         """The value, and the gradient of the loss, [N, C, H, W]; 0 where it is not finite.
 
         Where the scale of the outputs takes the gradient it is that of another loss, see `_spare`.
-        Where the classifier has no gradient at all (decisions, rounded outputs) it is taken with
-        what hides it left out, see `relaxed.Relaxed`, or else estimated from the classifier's
+        Where the classifier has no gradient at all (decisions, rounded outputs), or a sigmoid or
+        tanh has squashed its outputs, it is taken with what hides it left out, see
+        `relaxed.Relaxed`. A gradient that is still missing is estimated from the classifier's
         answers, see `estimate`.
 
         Raises:
@@ -210,19 +211,23 @@ class Objective:
         # Each image's gradient is its own, so one backward pass finds those of both losses.
         saturated = answers.saturated
         gradient = _gradient(torch.where(saturated, spare, loss), x)
-        finite = gradient.isfinite().flatten(1).all(dim=1)
+        finite = _is_finite(gradient)
         not_finite = answers.not_finite | ~(finite | saturated)
         gradient = gradient.nan_to_num(0, 0, 0)
         dead = saturated | (_is_zero(gradient) & ~answers.not_finite)
         again = dead & ~(saturated & finite)
         if again.any():
-            other = _gradient(spare, x).nan_to_num(0, 0, 0)
-            gradient = torch.where(column(again), other, gradient)
-        relaxed = dead & _is_zero(gradient) & (answers.wrong < 1)
+            other = _gradient(spare, x)
+            not_finite = not_finite | (saturated & ~_is_finite(other))
+            gradient = torch.where(column(again), other.nan_to_num(0, 0, 0), gradient)
+        # Squashed outputs have the gradient of the classes that are not at a bound, alone.
+        relaxed = dead & (_is_zero(gradient) | answers.squashed) & (answers.wrong < 1)
         if relaxed.any():
             rows = relaxed.nonzero().flatten()
-            gradient[rows] = self.of(rows)._relaxed(x, shown, rows, seed)
-            relaxed = relaxed & ~_is_zero(gradient)
+            other = torch.zeros_like(gradient)
+            other[rows] = self.of(rows)._relaxed(x, shown, rows, seed)
+            relaxed = relaxed & ~_is_zero(other)
+            gradient = torch.where(column(relaxed), other, gradient)
         estimated = dead & _is_zero(gradient) & (answers.wrong < 1)
         if estimated.any():
             rows = estimated.nonzero().flatten()
@@ -324,10 +329,17 @@ def _is_zero(gradient: Tensor) -> Tensor:
     return (gradient == 0).flatten(1).all(dim=1)
 
 
+def _is_finite(gradient: Tensor) -> Tensor:
+    return gradient.isfinite().flatten(1).all(dim=1)
+
+
 def _are_squashed(seen: Tensor) -> Tensor:
-    """Whose outputs [M, N, classes] lie in [-1, 1] and at its bounds in all views, bool [N]."""
+    """Whose outputs [M, N, classes] lie in [-1, 1] and at its bounds in all views, bool [N].
+
+    Up to a tolerance on both sides: outputs may be rounded, or have ties broken by a little.
+    """
     top = seen.detach().abs().amax(dim=2)
-    return ((top <= 1) & (top > _SQUASHED)).all(dim=0)
+    return ((top - 1).abs() < _SQUASHED).all(dim=0)
 
 
 def _are_probabilities(seen: Tensor) -> Tensor:
