@@ -142,7 +142,8 @@ def test_the_published_board_can_be_declared():
     names = {name for planned in BOARD.values() for name in map(str, planned.defences)}
     assert len(names) > 25
     for name in ("mnist", "mnist-optimising", "mnist-fast", "mnist-paper"):
-        evaluations = dict(BOARD[name].audit().evaluations())
+        audit = replace(BOARD[name].audit(), dataset="digits")  # which ship; MNIST does not
+        evaluations = dict(audit.evaluations())
         assert len(evaluations) >= len(BOARD[name].defences) + 2
         assert all(evaluation.limit >= 64 for evaluation in evaluations.values())
 

@@ -115,7 +115,7 @@ class Settings:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
         for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
             value = getattr(self, name)
-            if not (isinstance(value, Real) and low <= float(value) <= high):
+            if not low <= _real(value) <= high:
                 raise InputError(f"{name} is {value}; use a number from {low} to {high}")
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
@@ -210,8 +210,16 @@ def _choices() -> dict[str, tuple[str, ...]]:
     return {name: get_args(of) for name, of in types.items() if get_origin(of) is Literal}
 
 
+def _real(value: object) -> float:
+    """A value as a float: NaN where it is no number, infinity where it is too large for one."""
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        return math.inf
+
+
 def _is_amount(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value) and float(value) >= 0
+    return 0 <= _real(value) < math.inf
 
 
 def alpha_from_lambda(weight: float) -> float:

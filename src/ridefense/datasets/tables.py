@@ -285,7 +285,14 @@ class _HubColumn:
     def __call__(self, i: int) -> bytes:
         image = self.table[i][self.name] or {}
         if image.get("bytes") is None and image.get("path"):
-            return Path(image["path"]).read_bytes()
+            path = Path(image["path"])
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                raise InputError(
+                    f"the table names the image file {path}, which cannot be read "
+                    f"({error.strerror}); restore it, or pass a table that holds its images"
+                ) from error
         return image.get("bytes") or b""
 
 
