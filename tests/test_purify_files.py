@@ -181,6 +181,19 @@ def test_what_is_finished_is_left_out_while_it_is_as_it_was(photos, tmp_path):
     assert not resumed(purify_files([photos], out, FileSettings(purifier="median:5")))
 
 
+@pytest.mark.parametrize("notes", [[None], ["a text", 1], None])
+def test_notes_that_are_no_texts_are_damage(notes, tmp_path):
+    picture().save(tmp_path / "a.png")
+    purify_files([tmp_path / "a.png"], tmp_path / "out", FileSettings(purifier="none"))
+    path = tmp_path / "out" / ".purified" / "journal.jsonl"
+    row = json.loads(path.read_text())
+    row["outcome"]["notes"] = notes
+    path.write_text(json.dumps(row) + "\n")
+    after = purify_files([tmp_path / "a.png"], tmp_path / "out", FileSettings(purifier="none"))
+    assert resumed(after) == []
+    assert len(after.to_csv().splitlines()) == 2
+
+
 @given(st.data())
 def test_a_damaged_row_is_a_file_that_is_purified_again(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")

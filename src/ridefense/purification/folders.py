@@ -379,6 +379,8 @@ def _outcome(row: Plain) -> FileOutcome:
     for name, value in asdict(found).items():
         if type(value) is not type(blank[name]):
             raise TypeError(name)
+    if not all(isinstance(note, str) for note in found.notes):
+        raise TypeError("notes")
     return found
 
 
