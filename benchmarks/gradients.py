@@ -29,7 +29,6 @@ from torch import Tensor
 
 from ridefense import RIDE, Defended, classifiers, datasets
 from ridefense.attacks import UniformNoise, margin
-from ridefense.defended import views
 from ridefense.gradients import (
     FrozenWeights,
     GradientMode,
@@ -39,6 +38,7 @@ from ridefense.gradients import (
     Unrolled,
 )
 from ridefense.memory import peak_megabytes
+from ridefense.models import views
 
 MODES: tuple[GradientMode, ...] = (
     Identity(),

@@ -9,8 +9,8 @@ from torch import nn
 
 from ridefense import RIDE, Defended, GaussianBlur, InputError, Median, Network
 from ridefense.attacks import PGD
-from ridefense.defended import views
 from ridefense.gradients import FrozenWeights, Identity, Surrogate, Trajectory, Unrolled
+from ridefense.models import views
 from ridefense.noise import derive
 
 PURIFY = RIDE(

@@ -12,9 +12,9 @@ import whole_models
 from refusals import refused
 from ridefense import InputError, WholeModel, purifiers
 from ridefense.attacks import PGD, margin
-from ridefense.defended import read_by
 from ridefense.evaluate import REFUSED, Evaluation, Threat, read, run
 from ridefense.gradients import Unrolled
+from ridefense.models import read_by
 from ridefense.results import DefenceResult
 from ridefense.treatment import Treatment
 from test_records import row

@@ -2,8 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -275,10 +274,14 @@ class Brought(Before, nn.Module):
     """What a user brings as a defence: an object of any kind, and how it is called.
 
     Attributes:
+        ASSUMED: the attributes that the object may declare, and what is assumed where it does not.
         adapted: the object itself.
+        undeclared: the attributes of `ASSUMED` that it does not have.
         treatment: see `treated`.
         known_as: "package.module:attribute", by which it was found; None where it is an object.
     """
+
+    ASSUMED: ClassVar[dict[str, bool]]
 
     def __init__(
         self,
@@ -290,6 +293,7 @@ class Brought(Before, nn.Module):
         self.adapted = brought
         self.treatment = treatment
         self.known_as = known_as
+        self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(brought, name))
         # In a tuple, so that a module is none of this one's parts.
         self._first = (_copied(brought),)
 
@@ -297,6 +301,20 @@ class Brought(Before, nn.Module):
     def first(self) -> object:
         """The object in the state that it was brought in, which records describe."""
         return self._first[0]
+
+    @property
+    def is_randomised(self) -> bool:
+        found = self.treatment.randomised
+        return self._declared("is_randomised") if found is None else found
+
+    @property
+    def is_dynamic(self) -> bool:
+        return self._declared("is_dynamic")
+
+    @property
+    def differentiable(self) -> bool:
+        found = self.treatment.differentiable
+        return self._declared("differentiable") if found is None else found
 
     def treated(self, treatment: Treatment) -> Self:
         """The same object from its first state on, called in another way."""
@@ -306,6 +324,9 @@ class Brought(Before, nn.Module):
         """What the object makes of images; see `Treatment.call`."""
         subject = self.first if self.treatment.restored else self.adapted
         return self.treatment.call(subject, ask, images, ids, seed)
+
+    def _declared(self, name: str) -> bool:
+        return bool(getattr(self.adapted, name, self.ASSUMED[name]))
 
 
 def _copied(brought: object) -> Any:
@@ -331,7 +352,6 @@ class Adapted(Brought):
 
     Attributes:
         adapted: the callable or module itself.
-        undeclared: the attributes that it does not have.
     """
 
     ASSUMED: ClassVar[dict[str, bool]] = {
@@ -343,33 +363,10 @@ class Adapted(Brought):
 
     adapted: Call
 
-    def __init__(
-        self,
-        brought: Call,
-        treatment: Treatment = NO_TREATMENT,
-        known_as: str | None = None,
-    ) -> None:
-        super().__init__(brought, treatment, known_as)
-        self.undeclared = tuple(name for name in self.ASSUMED if not hasattr(brought, name))
-
     @property
     def name(self) -> str:
         own = getattr(self.adapted, "name", None) or getattr(self.adapted, "__name__", None)
         return str(own or type(self.adapted).__name__)
-
-    @property
-    def is_randomised(self) -> bool:
-        found = self.treatment.randomised
-        return self._declared("is_randomised") if found is None else found
-
-    @property
-    def is_dynamic(self) -> bool:
-        return self._declared("is_dynamic")
-
-    @property
-    def differentiable(self) -> bool:
-        found = self.treatment.differentiable
-        return self._declared("differentiable") if found is None else found
 
     @property
     def takes_raw(self) -> bool:  # type: ignore[override]  # the callable's, where it has one
@@ -391,9 +388,6 @@ class Adapted(Brought):
             return usercode.call(what, lambda: own(shown, ids=ids, seed=seed))
 
         return self.asked(ask, images, ids, seed)
-
-    def _declared(self, name: str) -> bool:
-        return bool(getattr(self.adapted, name, self.ASSUMED[name]))
 
 
 def as_purifier(purifier: Purifier | Call, known_as: str | None = None) -> Purifier:
@@ -439,68 +433,6 @@ def source_of(purifier: Purifier) -> object:
 def treatment_of(purifier: Purifier) -> Treatment:
     """How the code of a user's defence is called; of others there is nothing to say."""
     return purifier.treatment if isinstance(purifier, Brought) else NO_TREATMENT
-
-
-def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
-    """Logits [M, N, classes] of a defended model's views, or of a plain model's one."""
-    if isinstance(model, Defended):
-        return model.views(images, ids, seed)
-    return logits_of(model, images)[None]
-
-
-def shown_by(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
-    """What a model's classifier is shown, [M, N, C, H, W]; see `Defended.shown`."""
-    return model.shown(images, ids, seed) if isinstance(model, Defended) else images[None]
-
-
-def classified_by(model: nn.Module, shown: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
-    """Logits [N, classes] of images that a model's classifier is shown."""
-    if isinstance(model, Defended):
-        return model.classified(shown, ids, seed)
-    return logits_of(model, shown)
-
-
-def read_by(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits as an attacker of these labels has to read them.
-
-    A model that refuses is not fooled by a refusal. So the logit of the refusal counts for the true
-    class, and the column falls away: the largest logit is another class's where the model is
-    fooled.
-
-    Args:
-        logits: [..., N, classes], with the column of the refusal where the model refuses.
-        labels: int64 [N], the true classes.
-    """
-    if not (isinstance(model, Defended) and model.refuses):
-        return logits
-    known, refusal = logits[..., :-1], logits[..., -1:]
-    own = labels.expand(known.shape[:-1])[..., None]
-    if int(labels.max()) >= known.shape[-1]:  # `check_labels` refuses it
-        return known
-    return known.scatter(-1, own, torch.maximum(known.gather(-1, own), refusal))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode inside, so that no statistics change; as it was, outside.
-
-    A purifier that is a module keeps its own mode.
-    """
-    modes = [(part, part.training) for part in model.modules()]
-    if not any(mode for _, mode in modes):
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def is_randomised(model: nn.Module) -> bool:
-    """Whether two calls of a model differ; a plain module is taken to be deterministic."""
-    return isinstance(model, Defended) and model.is_randomised
 
 
 def _short(purifier: Purifier) -> str:

@@ -77,28 +77,11 @@ class WholeModel(Brought):
         if isinstance(model, nn.Module):
             model.eval()
         super().__init__(model, treatment, known_as)
-        self.undeclared = tuple(
-            attribute for attribute in self.ASSUMED if not hasattr(model, attribute)
-        )
 
     @property
     def name(self) -> str:
         own = self.adapted
         return self.known_as or str(getattr(own, "__name__", None) or type(own).__name__)
-
-    @property
-    def is_randomised(self) -> bool:
-        found = self.treatment.randomised
-        return self._declared("is_randomised") if found is None else found
-
-    @property
-    def is_dynamic(self) -> bool:
-        return self._declared("is_dynamic")
-
-    @property
-    def differentiable(self) -> bool:
-        found = self.treatment.differentiable
-        return self._declared("differentiable") if found is None else found
 
     @property
     def refuses(self) -> bool:
@@ -150,9 +133,6 @@ class WholeModel(Brought):
             if self.known_as is None:
                 raise
             return found
-
-    def _declared(self, name: str) -> bool:
-        return bool(getattr(self.adapted, name, self.ASSUMED[name]))
 
 
 class DefendedWhole(Defended):

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from ridefense.attacks.diagnostics import Diagnostics, Trace, diagnostics
 from ridefense.attacks.norms import NORMS, NormName, project
 from ridefense.counting import counting
-from ridefense.defended import Defended, evaluating
+from ridefense.defended import Defended
 from ridefense.describe import Plain, describe
 from ridefense.engines import Progress
 from ridefense.errors import InputError
 from ridefense.gradients import GradientMode
 from ridefense.images import check_images
+from ridefense.models import evaluating
 from ridefense.noise import Id, Keys, derive
 from ridefense.purifier import Purifier, named
 

@@ -18,11 +18,12 @@ from ridefense.attacks.answers import Value
 from ridefense.attacks.base import Attack, Problem
 from ridefense.attacks.losses import check_labels, cross_entropy
 from ridefense.attacks.objective import Objective
-from ridefense.defended import Defended, is_randomised, read_by
+from ridefense.defended import Defended
 from ridefense.errors import InputError, RideError
 from ridefense.images import cut_to_range
 from ridefense.logits import logits_of
 from ridefense.memory import is_exhausted
+from ridefense.models import is_randomised, read_by
 from ridefense.noise import derive
 
 _ATTEMPTS = 10

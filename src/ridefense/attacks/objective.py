@@ -11,8 +11,8 @@ from ridefense.attacks.answers import Answers, Value, column
 from ridefense.attacks.diagnostics import Trace
 from ridefense.attacks.losses import Loss, check_labels, cross_entropy, log_odds, margin, unsquashed
 from ridefense.attacks.relaxed import Relaxed
-from ridefense.defended import classified_by, is_randomised, read_by, shown_by, views
 from ridefense.errors import InputError
+from ridefense.models import classified_by, is_randomised, read_by, shown_by, views
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import named
 

@@ -127,11 +127,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Until:
-    """Workers that stop at a time; what they have begun is lost, what is finished is kept.
+    """Workers that stop at a deadline. Finished chunks are kept; a chunk that was begun is lost.
 
     Attributes:
-        workers: who work.
-        deadline: of `time.monotonic`.
+        workers: that compute the chunks.
+        deadline: in seconds, on the clock of `time.monotonic`.
     """
 
     workers: Workers

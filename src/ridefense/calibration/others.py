@@ -12,10 +12,10 @@ from ridefense.attacks import PGD, AutoAttack
 from ridefense.attacks.base import Attack, Problem, check_ball
 from ridefense.attacks.bridges import Queried
 from ridefense.attacks.norms import NORMS, NormName, project
-from ridefense.defended import views
 from ridefense.evaluate import Threat
 from ridefense.extras import package
 from ridefense.gradients import GradientMode, Identity
+from ridefense.models import views
 from ridefense.noise import Id, derive
 from ridefense.purifier import Purifier, purified_by
 
