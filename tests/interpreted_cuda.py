@@ -42,9 +42,9 @@ CASES = {
         amsgrad=True,
     ),
     # A mask that often keeps no pixel.
-    "crop": replace(PLAIN, crop=4, batch=2, mask_ratio=0.95, noisy_target=False, weight_decay=0.1),
+    "crop": replace(PLAIN, crop=4, batch=2, mask_ratio=0.95, target_noise="none", weight_decay=0.1),
     "dry": replace(PLAIN, network=replace(PLAIN.network, dropout_after=())),
-    "fixed": replace(PLAIN, noisy_input=False, noisy_target=False, mask_ratio=0.0),
+    "fixed": replace(PLAIN, noisy_input=False, target_noise="none", mask_ratio=0.0),
 }
 
 

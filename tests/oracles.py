@@ -125,9 +125,10 @@ class Reference:
         self.drops, layers = {}, []
         pairs = list(zip(network.channels[:-1], network.channels[1:], strict=True))
         for number, (c_in, c_out) in enumerate(pairs, start=1):
-            layers.append(nn.Conv2d(c_in, c_out, 3, padding=1))
+            side = network.last_kernel if number == len(pairs) else 3
+            layers.append(nn.Conv2d(c_in, c_out, side, padding=side // 2))
             if number < len(pairs):
-                layers.append(nn.ReLU())
+                layers.append(nn.LeakyReLU(network.slope))
             if number in network.dropout_after and network.dropout:
                 self.drops[number] = Dropped(round((1 - network.dropout) * 256) / 256)
                 layers.append(self.drops[number])
@@ -140,15 +141,16 @@ class Reference:
     def reset(self):
         convolutions = [layer for layer in self.net if isinstance(layer, nn.Conv2d)]
         for number, layer in enumerate(convolutions):
-            c_out, c_in = layer.weight.shape[:2]
+            c_out, c_in, *side = layer.weight.shape
+            taps = math.prod(side)
             draws = self.source.uniform(INIT + number, 0, layer.weight.numel() + c_out)
             draws = 2 * torch.tensor(draws, dtype=torch.float64) - 1
             gain = {
-                "uniform": 1 / (9 * c_in),
-                "xavier": 6 / (9 * c_in + 9 * c_out),
-                "kaiming": 6 / (9 * c_in),
+                "uniform": 1 / (taps * c_in),
+                "xavier": 6 / (taps * c_in + taps * c_out),
+                "kaiming": 6 / (taps * c_in),
             }[self.s.init]
-            kernel, bias = draws[:-c_out] * math.sqrt(gain), draws[-c_out:] / math.sqrt(9 * c_in)
+            kernel, bias = draws[:-c_out] * math.sqrt(gain), draws[-c_out:] / math.sqrt(taps * c_in)
             layer.weight.data, layer.bias.data = kernel.view_as(layer.weight), bias
         self.restart_adam()
 
@@ -161,12 +163,19 @@ class Reference:
         parameters = self.net.parameters()
         return torch.cat([(p.grad if gradient else p.detach()).flatten() for p in parameters])
 
+    def noise(self, x, step, sample, stream):
+        """The input's, before it is scaled."""
+        drawn = self.source.normal(stream, step, x.numel(), sample)
+        return torch.tensor(drawn, dtype=torch.float64).view_as(x)
+
     def inputs(self, x, step, samples, stream):
         n, images = x.numel(), []
+        a = self.s.recorruption if self.s.target_noise == "recorrupted" else 1
         for j in range(samples):
-            if self.s.noisy_input:
-                noise = self.source.normal(stream, step, n, j)
-                images.append(x + self.sigma * torch.tensor(noise, dtype=torch.float64).view_as(x))
+            if self.s.noisy_input and stream is None:
+                images.append(x)
+            elif self.s.noisy_input:
+                images.append(x + a * self.sigma * self.noise(x, step, j, stream))
             else:
                 fixed = self.source.uniform(FIXED, 0, n)
                 images.append(torch.tensor(fixed, dtype=torch.float64).view_as(x))
@@ -185,7 +194,7 @@ class Reference:
                     for j in range(len(z))
                 ]
                 drop.mask = torch.tensor(masks).view(len(z), channels, height, width)
-        return self.net(z)
+        return z - self.net(z) if self.s.network.residual else self.net(z)
 
     def loss(self, x, step):
         s = self.s
@@ -199,7 +208,9 @@ class Reference:
         total, count = 0.0, 0
         for j in range(s.batch):
             target = x
-            if s.noisy_target:
+            if s.target_noise == "recorrupted":
+                target = x - self.sigma / s.recorruption * self.noise(x, step, j, INPUT)
+            elif s.target_noise == "independent":
                 noise = torch.tensor(
                     self.source.target(step, channels, pixels, j), dtype=torch.float64
                 )
@@ -217,8 +228,12 @@ class Reference:
     def denoising_loss(self, x, step):
         with torch.no_grad():
             z = self.inputs(x, step, self.s.samples, CHECK)
-            loss = (self.forward(z, step, dropout=True) - x).pow(2).mean()
-        return float(loss + (self.sigma**2).mean() * self.s.noisy_target)
+            target = x
+            if self.s.target_noise == "recorrupted":
+                noise = [self.noise(x, step, j, CHECK) for j in range(self.s.samples)]
+                target = x - self.sigma / self.s.recorruption * torch.stack(noise)
+            loss = (self.forward(z, step, dropout=True) - target).pow(2).mean()
+        return float(loss + (self.sigma**2).mean() * (self.s.target_noise == "independent"))
 
     def fit(self, image):
         s, fit = self.s, Fit()
@@ -251,7 +266,9 @@ class Reference:
                 self.adam.step()
                 fit.losses.append(loss.item())
                 fit.weights.append(self.flat())
-            if s.output != "last":
+            if s.output == "noiseless":
+                x_est = self.estimate(x, end, 1, None, dropout=False)
+            elif s.output == "eval":
                 x_est = self.estimate(x, end, s.samples, OUTPUT, dropout=False)
             after = self.denoising_loss(x, end)
             distance = 0.0 if previous is None else float((x - previous).pow(2).mean())

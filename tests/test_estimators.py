@@ -15,6 +15,7 @@ from ridefense import (
     RIDE,
     InputError,
     Network,
+    Recorrupted,
     alpha_from_lambda,
 )
 from ridefense.estimators import ESTIMATORS
@@ -22,6 +23,7 @@ from ridefense.gradients import Identity, Trajectory, Truncated, Unrolled, sees_
 from ridefense.networks import UNet, name_for
 from ridefense.presets import PRESETS
 
+OF_THE_PAPER = (RIDE, DAE, IDIP, DIP)
 SHORT = {
     "network": Network(channels=(1, 5, 5, 1), dropout_after=(1,)),
     "steps": 4,
@@ -39,13 +41,15 @@ def same(first, second, images):
     return torch.equal(first(images, seed=3), second(images, seed=3))
 
 
-def test_the_four_reduce_to_each_other(pictures):
+def test_the_estimators_reduce_to_each_other(pictures):
     images = pictures(2)
-    ride, dae, idip, dip = PURIFIERS
+    ride, dae, idip, dip, recorrupted = PURIFIERS
     assert same(replace(ride, alpha=1.0, suppression="off"), dae, images)
     assert same(replace(idip, alpha=1.0, suppression="off"), dip, images)
-    assert same(replace(ride, noisy_input=False, noisy_target=False), idip, images)
-    assert same(replace(dae, noisy_input=False, noisy_target=False), dip, images)
+    fixed = {"noisy_input": False, "target_noise": "none"}
+    assert same(replace(ride, **fixed), idip, images)
+    assert same(replace(dae, **fixed), dip, images)
+    assert same(replace(dae, target_noise="recorrupted"), recorrupted, images)
     values = [purify(images, seed=3) for purify in PURIFIERS]
     for i, one in enumerate(values):
         for other in values[:i]:
@@ -147,7 +151,7 @@ def test_settings_are_values():
         RIDE(SHORT["network"])
     assert ride.differences(replace(ride, steps=9)) == {"steps": (4, 9)}
     assert set(ride.differences(DIP(**SHORT))) == {
-        "noisy_input", "noisy_target", "alpha", "suppression",
+        "noisy_input", "target_noise", "alpha", "suppression",
     }  # fmt: skip
 
 
@@ -173,7 +177,7 @@ def test_alpha_from_lambda():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("estimator", ESTIMATORS.values())
+@pytest.mark.parametrize("estimator", OF_THE_PAPER)
 def test_preset_paper(estimator, network):
     preset = estimator.preset("paper", network=network)
     assert type(preset) is estimator
@@ -186,13 +190,14 @@ def test_preset_paper(estimator, network):
     assert preset.sigma == (MNIST if network == "mnist" else IMAGENET).sigma(0.5)
     assert preset.network.sigmoid
     fresh = estimator in (RIDE, DAE)
-    assert preset.noisy_input is preset.noisy_target is fresh
+    assert preset.noisy_input is fresh
+    assert preset.target_noise == ("independent" if fresh else "none")
     moving = estimator in (RIDE, IDIP)
     assert preset.alpha == (0.9 if moving else 1)
     assert preset.suppression == ("below" if moving else "off")
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS.values())
+@pytest.mark.parametrize("estimator", OF_THE_PAPER)
 def test_preset_released(estimator):
     images = estimator.preset("released", network="imagenet")
     assert (images.learning_rate, images.weight_decay, images.amsgrad) == (1e-3, 1e-5, True)
@@ -200,7 +205,7 @@ def test_preset_released(estimator):
     assert (images.sigma, images.normalisation) == (0.5, IMAGENET)
     assert (images.init, images.output, images.mask_ratio) == ("xavier", "last", 0)
     assert not images.network.sigmoid
-    assert not images.noisy_target
+    assert images.target_noise == "none"
     digits = estimator.preset("released", network="mnist")
     assert (digits.learning_rate, digits.weight_decay, digits.amsgrad) == (1e-4, 1e-4, False)
     assert (digits.steps, digits.rounds, digits.sigma, digits.loss) == (200, 5, 0.1, "norm")
@@ -209,12 +214,13 @@ def test_preset_released(estimator):
         assert preset.noisy_input is (estimator in (RIDE, DAE))
         assert preset.alpha == (0.9 if estimator in (RIDE, IDIP) else 1)
         assert preset.suppression == ("below" if estimator in (RIDE, IDIP) else "off")
-    assert digits.noisy_target is (estimator in (RIDE, DAE))
+    assert digits.target_noise == ("independent" if estimator in (RIDE, DAE) else "none")
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", ["paper", "released", "fast", "warm"])
-@pytest.mark.parametrize("estimator", ESTIMATORS.values())
+@pytest.mark.parametrize(
+    ("estimator", "name"), [(e, name) for e in ESTIMATORS.values() for name in e.presets]
+)
 def test_every_preset_runs(estimator, name, network):
     preset = estimator.preset(name, network=network)
     short = replace(preset, steps=2, rounds=2, engine="eager", refits=0)
@@ -257,7 +263,8 @@ def test_no_network_of_table_3_takes_two_channels():
 @pytest.mark.parametrize("estimator", ESTIMATORS.values())
 def test_a_preset_without_a_network_takes_that_of_the_images(estimator, monkeypatch):
     tiny = {"steps": 2, "rounds": 1, "samples": 1, "engine": "eager"}
-    monkeypatch.setitem(PRESETS, "fast", lambda network: tiny | {"sigma": 0.1 + len(network) / 9})
+    changes = estimator.presets
+    monkeypatch.setitem(changes, "fast", lambda network: tiny | {"sigma": 0.1 + len(network) / 9})
     preset = estimator.preset("fast")
     assert (preset.name, preset.is_randomised, preset.is_dynamic) == (
         estimator.__name__,
@@ -295,11 +302,12 @@ def test_an_estimator_has_to_be_told_its_network():
 
 
 def test_unknown_presets_and_networks():
-    with pytest.raises(InputError, match="preset is 'best'; use one of paper"):
-        RIDE.preset("best")
-    with pytest.raises(
-        InputError, match="preset is 'best'; use one of paper, released, fast, warm"
-    ):
-        RIDE.preset("best", network="mnist")
+    for network in (None, "mnist"):
+        with pytest.raises(
+            InputError, match="preset is 'best'; RIDE has paper, released, fast, warm"
+        ):
+            RIDE.preset("best", network=network)
+    with pytest.raises(InputError, match="preset is 'paper'; Recorrupted has fast"):
+        Recorrupted.preset("paper")
     with pytest.raises(InputError, match="network is 'svhn'; use one of mnist, cifar10, imagenet"):
         RIDE.preset("paper", network="svhn")

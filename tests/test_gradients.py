@@ -37,8 +37,8 @@ VARIANTS = {
     "three rounds": {"rounds": 3},
     "n=2": {"batch": 2},
     "norm": {"loss": "norm"},
-    "clean target": {"noisy_target": False},
-    "fixed input": {"noisy_input": False, "noisy_target": False},
+    "clean target": {"target_noise": "none"},
+    "fixed input": {"noisy_input": False, "target_noise": "none"},
     "amsgrad": {"amsgrad": True},
     "cosine, no weight decay": {"decay": "cosine", "weight_decay": 0.0},
     "carry weights": {"carry": "weights"},
@@ -49,6 +49,12 @@ VARIANTS = {
     "normalised": {
         "network": Network(channels=(3, 16, 16, 3), sigmoid=False),
         "normalisation": IMAGENET,
+    },
+    "recorrupted": {"target_noise": "recorrupted", "output": "noiseless"},
+    "residual": {
+        "network": Network(
+            channels=(1, 16, 16, 1), sigmoid=False, slope=0.2, residual=True, last_kernel=1
+        ),
     },
     "U-Net": {"network": UNet(channels=(1, 8, 8, 1))},
 }

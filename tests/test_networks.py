@@ -47,7 +47,9 @@ def plain(network):
         return PlainUNet(network.channels).double()
     layers = []
     for c_in, c_out in network.convolutions:
-        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.LeakyReLU(network.slope)]
+    if network.last_kernel == 1:
+        layers[-2] = nn.Conv2d(*network.convolutions[-1], 1)
     return nn.Sequential(*layers[:-1], *([nn.Sigmoid()] if network.sigmoid else [])).double()
 
 
@@ -69,7 +71,13 @@ def test_table_3(name):
 
 @pytest.mark.parametrize(
     "network",
-    [Network(channels=(3, 5, 7, 3)), Network(channels=(1, 4, 1), sigmoid=False), *UNETS],
+    [
+        Network(channels=(3, 5, 7, 3)),
+        Network(channels=(1, 4, 1), sigmoid=False),
+        Network(channels=(3, 4, 3), slope=0.2, sigmoid=False, residual=True),
+        Network(channels=(1, 4, 5, 1), slope=0.9, last_kernel=1),
+        *UNETS,
+    ],
     ids=lambda n: f"{type(n).__name__}{n.channels}",
 )
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (3, 3), (1, 6)])
@@ -86,7 +94,7 @@ def test_stacked_networks_equal_torch_modules(network, size):
     cotangent = torch.randn_like(inputs)
     (gradient,) = torch.autograd.grad(outputs, stacked, cotangent)
     for i, module in enumerate(modules):
-        expected = module(inputs[i])
+        expected = inputs[i] - module(inputs[i]) if network.residual else module(inputs[i])
         torch.testing.assert_close(outputs[i], expected, rtol=0, atol=1e-12)
         parts = torch.autograd.grad(expected, list(module.parameters()), cotangent[i])
         flat = torch.cat([part.flatten() for part in parts])

@@ -117,7 +117,7 @@ def test_words_tell_what_is_unlike_the_preset():
     assert words.defence(describe(plain)) == "RIDE"
     wide = replace(plain, network=UNet(channels=(1, 16, 32, 1), dropout_after=(3,)))
     assert words.defence(describe(wide)) == "RIDE with a U-Net"
-    dry = replace(plain, network=replace(plain.network, dropout=0.0), noisy_target=False)
+    dry = replace(plain, network=replace(plain.network, dropout=0.0), target_noise="none")
     told = words.schedule(describe(dry), "custom")
     assert "without dropout" in told
     assert "target without noise" in told

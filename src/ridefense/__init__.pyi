@@ -25,7 +25,7 @@ from . import (
 from .defended import Defended
 from .errors import CollapseError, CollapseWarning, InputError, LongFitWarning, RideError
 from .estimate import Descent, Estimate, Moment
-from .estimators import DAE, DIP, IDIP, RIDE, Estimator, Preset
+from .estimators import DAE, DIP, IDIP, RIDE, Estimator, Preset, Recorrupted
 from .filters import GaussianBlur, Median, TVBregman, TVChambolle, Unchanged
 from .images import IMAGENET, MNIST, Normalisation
 from .networks import NETWORKS, Network, UNet
@@ -56,6 +56,7 @@ __all__ = [
     "Normalisation",
     "Preset",
     "Purify",
+    "Recorrupted",
     "RideError",
     "Settings",
     "TVBregman",

@@ -264,7 +264,8 @@ class _Run:
             else:
                 losses.append(self._fit(x, range(begin, end), since))
                 if end == last or self.callback:
-                    x_est = self.fits.output(x, end, settings.samples)
+                    samples, stream = settings.expectation
+                    x_est = self.fits.output(x, end, samples, stream=stream)
             if self.callback:
                 shown, guess = (self._pixels(image).clamp(0, 1) for image in (x, x_est))
                 moment = Moment(t + 1, end, shown, guess, self.keys.ids)

@@ -1,9 +1,9 @@
-"""RIDE, DAE, I-DIP and DIP: four frozen settings of one loop."""
+"""RIDE, DAE, I-DIP, DIP and Recorrupted: five frozen settings of one loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Generic, Literal, Self, TypeVar, overload
+from typing import ClassVar, Generic, Literal, Self, TypeVar, overload
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from ridefense.files import FilePath
 from ridefense.images import check_images
 from ridefense.networks import NETWORKS, NetworkName, name_for
 from ridefense.noise import Id
-from ridefense.presets import PRESETS
+from ridefense.presets import PRESETS, RECORRUPTED, Change
 from ridefense.settings import Settings
 
 
@@ -83,6 +83,9 @@ class NetworkPurifier(Before, ABC):
 class Estimator(Settings, NetworkPurifier):
     """Settings that are a purifier; change one by `dataclasses.replace`."""
 
+    presets: ClassVar[Mapping[str, Change]] = PRESETS
+    """What each of its presets changes, by name."""
+
     @property
     def name(self) -> str:
         return type(self).__name__
@@ -114,9 +117,10 @@ class Estimator(Settings, NetworkPurifier):
         photographs: one in ten loses its contrast or its colours.
         "warm": as little again, from weights fitted on other images. It brings outside data, and
         a purifier that is nearly fixed; both make it another defence than the paper's.
+        `Recorrupted` has "fast" alone, which was found by a search (docs/schedule.md).
 
         Args:
-            name: one of `PRESETS`, or the path of a .json file that `preset_files.write` wrote.
+            name: one of `cls.presets`, or the path of a .json file that `preset_files.write` wrote.
             network: of Table 3, for the images' data set. Without it the result is a `Preset`,
                 which takes the network from the images of each call.
 
@@ -138,17 +142,18 @@ class Preset(NetworkPurifier, Generic[E]):
 
     Attributes:
         estimator: the class of the estimator.
-        preset: one of `PRESETS`, or the path of a .json file.
+        preset: one of `estimator.presets`, or the path of a .json file.
     """
 
     estimator: type[E]
     preset: str
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS and not self.preset.endswith(".json"):
+        known = self.estimator.presets
+        if self.preset not in known and not self.preset.endswith(".json"):
             raise InputError(
-                f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}, or a .json file of "
-                "one"
+                f"preset is {self.preset!r}; {self.name} has {', '.join(known)}, and takes a .json "
+                "file of one"
             )
 
     @property
@@ -168,8 +173,8 @@ class Preset(NetworkPurifier, Generic[E]):
         """
         if network not in NETWORKS:
             raise InputError(f"network is {network!r}; use one of {', '.join(NETWORKS)}")
-        if self.preset in PRESETS:
-            changes = PRESETS[self.preset](network)
+        if self.preset in self.estimator.presets:
+            changes = self.estimator.presets[self.preset](network)
         else:
             made_for, changes = preset_files.read(self.preset)
             if made_for != network:
@@ -210,7 +215,7 @@ class IDIP(Estimator):
     """Iterative deep image prior: DIP whose target is updated as RIDE's."""
 
     noisy_input: bool = False
-    noisy_target: bool = False
+    target_noise: Literal["independent", "none", "recorrupted"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +223,33 @@ class DIP(Estimator):
     """Deep image prior: fixed noise in, the image itself as target (Eq. 4; Ulyanov et al. 2018)."""
 
     noisy_input: bool = False
-    noisy_target: bool = False
+    target_noise: Literal["independent", "none", "recorrupted"] = "none"
     alpha: float = 1.0
     suppression: Literal["below", "off"] = "off"
 
 
-ESTIMATORS: dict[str, type[Estimator]] = {"ride": RIDE, "dae": DAE, "idip": IDIP, "dip": DIP}
+@dataclass(frozen=True, kw_only=True)
+class Recorrupted(Estimator):
+    """Fits to pairs that share their noise: Recorrupted-to-Recorrupted (Pang et al., CVPR 2021).
+
+    The network is fed x + a·σ·n and its target is x - σ·n/a, with the same n ~ N(0, I). For an
+    x = clean + e whose e ~ N(0, σ²I) the noises of input and target are then uncorrelated, so that
+    the loss is that of a clean target up to a constant: the best network does not fit x itself, as
+    it does where the target's noise is independent (DAE, RIDE).
+    """
+
+    presets: ClassVar[Mapping[str, Change]] = RECORRUPTED
+
+    alpha: float = 1.0
+    suppression: Literal["below", "off"] = "off"
+    target_noise: Literal["independent", "none", "recorrupted"] = "recorrupted"
+
+
+ESTIMATORS: dict[str, type[Estimator]] = {
+    "ride": RIDE,
+    "dae": DAE,
+    "idip": IDIP,
+    "dip": DIP,
+    "recorrupted": Recorrupted,
+}
 """By the name used on the command line."""

@@ -1,8 +1,8 @@
 """The networks that are fitted: Table 3's three and a U-Net, as functions of stacked weights.
 
 A `Network` is a frozen description. Its weights for N images are one tensor [N, P], each row the
-weights of one image's own network, layer after layer, [c_out, c_in, 3, 3] then [c_out]. One
-forward pass evaluates all N networks, each on n inputs of its own.
+weights of one image's own network, layer after layer, [c_out, c_in, k, k] then [c_out]; k is 3, of
+a last layer possibly 1. One forward pass evaluates all N networks, each on n inputs of its own.
 """
 
 import math
@@ -33,17 +33,26 @@ Keep = Callable[[int, int, int, int], Tensor]
 class Network:
     """A chain of 3×3 convolutions, stride 1, zero padding, ReLU after all but the last (Table 3).
 
+    The paper's networks have the defaults; the last three settings are those of `Recorrupted`.
+
     Attributes:
         channels: of the image, of each hidden layer, of the image again.
         dropout_after: the convolutions, counted from 1, that dropout follows.
         dropout: its rate, 0 ≤ rate ≤ 0.996, kept in steps of 1/256.
         sigmoid: whether a sigmoid ends the network; so where pixels lie in (0, 1).
+        slope: of the activation below zero, 0 ≤ slope < 1: 0 is ReLU, above it a leaky ReLU.
+        residual: whether the layers predict what is to be subtracted from the network's input, so
+            that h(z) = z - layers(z). Not with a sigmoid.
+        last_kernel: side of the last convolution's kernel, 3 or 1.
     """
 
     channels: tuple[int, ...]
     dropout_after: tuple[int, ...] = ()
     dropout: float = 0.5
     sigmoid: bool = True
+    slope: float = 0.0
+    residual: bool = False
+    last_kernel: int = 3
 
     def __post_init__(self) -> None:
         for name in ("channels", "dropout_after"):
@@ -62,6 +71,12 @@ class Network:
             raise InputError(f"dropout is {self.dropout}; use a rate from 0 to below 1")
         if self.dropout:
             binary_digits(1 - self.dropout)
+        if not 0 <= self.slope < 1:
+            raise InputError(f"slope is {self.slope}; use a number from 0 to below 1")
+        if self.residual and self.sigmoid:
+            raise InputError("residual is True with a sigmoid; set sigmoid=False")
+        if self.last_kernel not in (1, 3):
+            raise InputError(f"last_kernel is {self.last_kernel!r}; use 1 or 3")
         last = len(self.convolutions) - 1
         if any(not 1 <= layer <= last for layer in self.dropout_after):
             raise InputError(f"dropout_after is {self.dropout_after}; use convolutions 1 to {last}")
@@ -72,14 +87,25 @@ class Network:
         return tuple(zip(self.channels, self.channels[1:], strict=False))
 
     @property
+    def taps(self) -> tuple[int, ...]:
+        """Positions that each convolution's kernel covers: 9, of a 1×1 kernel 1."""
+        return (*(9 for _ in self.convolutions[1:]), self.last_kernel**2)
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """How often each convolution's image has been halved."""
         return (0,) * len(self.convolutions)
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """Elements of the weights' parts: of each convolution its kernel, then its biases."""
+        sizes = zip(self.convolutions, self.taps, strict=True)
+        return tuple(n for (c_in, c_out), taps in sizes for n in (taps * c_in * c_out, c_out))
+
+    @property
     def size(self) -> int:
         """P, the number of weights and biases: 57,251 for ImageNet's."""
-        return sum(9 * c_in * c_out + c_out for c_in, c_out in self.convolutions)
+        return sum(self.parts)
 
     def forward(self, weights: Tensor, inputs: Tensor, keep: Keep | None = None) -> Tensor:
         """h(z; w) of N networks at once.
@@ -96,14 +122,15 @@ class Network:
         hidden = inputs
         for layer in range(1, len(self.convolutions)):
             hidden = layers.hidden(layer, hidden)
-        return layers.last(hidden)
+        return layers.last(hidden, inputs)
 
     def init(self, keys: Keys, scheme: Init) -> Tensor:
         """Initial weights, float64 [N, P], biases as PyTorch sets them: U(±1/√fan_in).
 
         Args:
             scheme: of the kernels. "uniform", PyTorch's default, U(±1/√fan_in); "xavier",
-                U(±√(6/(fan_in+fan_out))); "kaiming", U(±√(6/fan_in)). "pretrained" draws nothing:
+                U(±√(6/(fan_in+fan_out))); "kaiming", U(±√(6/fan_in)), whatever the slope.
+                "pretrained" draws nothing:
                 every image starts from the same weights, fitted on other images (docs/schedule.md).
 
         Raises:
@@ -112,14 +139,15 @@ class Network:
         if scheme == "pretrained":
             return _pretrained(self).to(keys.ids.device).repeat(len(keys), 1)
         parts = []
-        for layer, (c_in, c_out) in enumerate(self.convolutions):
-            kernel = 9 * c_in * c_out
-            bound = 1 / math.sqrt(9 * c_in)
+        sizes = zip(self.convolutions, self.taps, strict=True)
+        for layer, ((c_in, c_out), taps) in enumerate(sizes):
+            kernel = taps * c_in * c_out
+            bound = 1 / math.sqrt(taps * c_in)
             bounds = torch.full((kernel + c_out,), bound, dtype=torch.float64)
             if scheme == "xavier":
-                bounds[:kernel] = math.sqrt(6 / (9 * (c_in + c_out)))
+                bounds[:kernel] = math.sqrt(6 / (taps * (c_in + c_out)))
             elif scheme == "kaiming":
-                bounds[:kernel] = math.sqrt(6 / (9 * c_in))
+                bounds[:kernel] = math.sqrt(6 / (taps * c_in))
             draws = keys.uniform(Stream.INIT + layer, [0], kernel + c_out)[:, 0]
             parts.append((2 * draws - 1) * bounds.to(draws.device))
         return torch.cat(parts, dim=1)
@@ -169,7 +197,7 @@ class UNet(Network):
             hidden = torch.cat((hidden, skip), dim=2)
             hidden = layers.hidden(layer + 1, layers.hidden(layer, hidden))
             layer += 2
-        return layers.last(hidden)
+        return layers.last(hidden, inputs)
 
 
 class _Layers:
@@ -177,28 +205,36 @@ class _Layers:
 
     def __init__(self, network: Network, weights: Tensor, keep: Keep | None) -> None:
         self.network, self.keep = network, keep
-        sizes = [n for c_in, c_out in network.convolutions for n in (9 * c_in * c_out, c_out)]
-        self.parts = torch.split(weights, sizes, dim=1)
+        self.parts = torch.split(weights, list(network.parts), dim=1)
 
     def convolution(self, layer: int, inputs: Tensor) -> Tensor:
         images, samples, c_in, height, width = inputs.shape
         kernel, bias = self.parts[2 * layer - 2 : 2 * layer]
+        side = math.isqrt(self.network.taps[layer - 1])
         # Images side by side as groups of one convolution; the samples are its batch.
         grouped = inputs.transpose(0, 1).reshape(samples, images * c_in, height, width)
         outputs = F.conv2d(
-            grouped, kernel.reshape(-1, c_in, 3, 3), bias.reshape(-1), padding=1, groups=images
+            grouped,
+            kernel.reshape(-1, c_in, side, side),
+            bias.reshape(-1),
+            padding=side // 2,
+            groups=images,
         )
         return outputs.view(samples, images, -1, height, width).transpose(0, 1)
 
     def hidden(self, layer: int, inputs: Tensor) -> Tensor:
-        outputs = self.convolution(layer, inputs).relu()
+        sums, slope = self.convolution(layer, inputs), self.network.slope
+        outputs = F.leaky_relu(sums, slope) if slope else sums.relu()
         rate = self.network.dropout
         if self.keep is None or rate == 0 or layer not in self.network.dropout_after:
             return outputs
         return outputs * self.keep(layer, *outputs.shape[2:]) / kept_share(rate)
 
-    def last(self, inputs: Tensor) -> Tensor:
-        outputs = self.convolution(len(self.network.convolutions), inputs)
+    def last(self, hidden: Tensor, inputs: Tensor) -> Tensor:
+        """The network's output, from its last hidden layer and its own inputs."""
+        outputs = self.convolution(len(self.network.convolutions), hidden)
+        if self.network.residual:
+            return inputs - outputs
         return outputs.sigmoid() if self.network.sigmoid else outputs
 
 
@@ -222,6 +258,20 @@ NETWORKS: dict[NetworkName, Network] = {
 """Table 3, by data set."""
 
 
+def _residual(*channels: int) -> Network:
+    return Network(
+        channels=channels, dropout=0.0, sigmoid=False, slope=0.2, residual=True, last_kernel=1
+    )
+
+
+RESIDUAL: dict[NetworkName, Network] = {
+    "mnist": _residual(1, 48, 48, 1),
+    "cifar10": _residual(3, 48, 48, 3),
+    "imagenet": _residual(3, 48, 48, 48, 3),
+}
+"""The networks of `Recorrupted`, by data set."""
+
+
 def name_for(shape: Sequence[int]) -> NetworkName:
     """The name of the network for images of this shape, [..., C, H, W].
 
@@ -241,15 +291,17 @@ def name_for(shape: Sequence[int]) -> NetworkName:
 
 
 def name_of(network: Network) -> NetworkName:
-    """The name of the network of Table 3 with these channels, whatever its dropout and output.
+    """The name of the network of `NETWORKS` or `RESIDUAL` with these channels.
 
     Raises:
         InputError: if there is none.
     """
-    for name, known in NETWORKS.items():
+    for name, known in (*NETWORKS.items(), *RESIDUAL.items()):
         if type(network) is Network and known.channels == network.channels:
             return name
-    raise InputError(f"no preset is for channels {network.channels}; use a network of Table 3")
+    raise InputError(
+        f"no preset is for channels {network.channels}; use a network of NETWORKS or RESIDUAL"
+    )
 
 
 @lru_cache

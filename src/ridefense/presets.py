@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from ridefense.images import IMAGENET, MNIST, Normalisation
-from ridefense.networks import NETWORKS, NetworkName
+from ridefense.networks import NETWORKS, RESIDUAL, NetworkName
 
 Changes = dict[str, Any]
 """Values of `Settings`, by field."""
+
+Change = Callable[[NetworkName], Changes]
+"""A preset: what it changes of the defaults, given the network's name."""
 
 _NORMALISATIONS: dict[NetworkName, Normalisation] = {
     "mnist": MNIST,
@@ -35,7 +38,7 @@ def released(network: NetworkName) -> Changes:
         "network": replace(NETWORKS[network], sigmoid=False),
         "normalisation": _NORMALISATIONS[network],
         "sigma": 0.5,
-        "noisy_target": False,
+        "target_noise": "none",
         "mask_ratio": 0.0,
         "learning_rate": 1e-3,
         "weight_decay": 1e-5,
@@ -77,10 +80,29 @@ def warm(network: NetworkName) -> Changes:
     }
 
 
-PRESETS: dict[str, Callable[[NetworkName], Changes]] = {
+def recorrupted(network: NetworkName) -> Changes:
+    """Of `Recorrupted`: a shallow residual network, a round of a hundred steps."""
+    return {
+        "network": RESIDUAL[network],
+        "sigma": 0.1,
+        "recorruption": 0.5,
+        "steps": 100,
+        "rounds": 1,
+        "learning_rate": 3e-3,
+        "decay": "cosine",
+        "mask_ratio": 0.0,
+        "weight_decay": 0.0,
+        "output": "noiseless",
+    }
+
+
+PRESETS: dict[str, Change] = {
     "paper": paper,
     "released": released,
     "fast": fast,
     "warm": warm,
 }
-"""What a preset changes of the defaults, by its name: a function of the network's name."""
+"""The presets of the paper's estimators, by name."""
+
+RECORRUPTED: dict[str, Change] = {"fast": recorrupted}
+"""Those of `Recorrupted`."""

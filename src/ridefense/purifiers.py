@@ -49,6 +49,9 @@ PURIFIERS: Mapping[str, Entry] = {
     "dae": Entry("estimators:DAE", "RIDE without updates of the estimate", has_presets=True),
     "idip": Entry("estimators:IDIP", "iterative deep image prior", has_presets=True),
     "dip": Entry("estimators:DIP", "deep image prior", has_presets=True),
+    "recorrupted": Entry(
+        "estimators:Recorrupted", "fits to pairs that share their noise", has_presets=True
+    ),
     "none": Entry("filters:Unchanged", "no defence"),
     "median": Entry("filters:Median", "median filter", "kernel", 5),
     "tv-chambolle": Entry("filters:TVChambolle", "total variation by Chambolle", "weight", 0.1),
@@ -101,7 +104,7 @@ def load(
             "package.module:attribute" for one of your own. The module, installed or below the
             current directory, is imported. The attribute is a purifier, or a class or function that
             makes one when it is called without arguments.
-        preset: settings of an estimator ("ride", "dae", "idip", "dip"): a name, or the path of a
+        preset: settings of an estimator ("ride", "dae", "recorrupted", …): a name, or the path of a
             .json file that tuning wrote; "fast" by default.
         network: of an estimator, by the data set; without it the images of a call decide.
         engine: of an estimator.

@@ -20,6 +20,7 @@ from ridefense.errors import InputError, check_whole
 from ridefense.images import Normalisation
 from ridefense.names import EngineName, OnCollapse
 from ridefense.networks import Init, Network
+from ridefense.noise import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,10 @@ class Settings:
             whose difference lies below the image's median, "off" replaces none.
         noisy_input: whether z is x + σ·noise, fresh every step (DAE, RIDE), or one fixed image of
             uniform noise (DIP, I-DIP).
-        noisy_target: whether s is x + σ·noise, fresh and independent of z, or x itself.
+        target_noise: the noise of the target s. "independent": s = x + σ·noise, fresh and
+            independent of z; "none": s = x; "recorrupted": z = x + a·σ·n and s = x - σ·n/a with the
+            same n (Recorrupted-to-Recorrupted, Pang et al. 2021).
+        recorruption: a of a recorrupted target; else unused.
         sigma: σ, the standard deviation of that noise, for all channels or one for each, in the
             units the network works in: [0, 1] pixels, or normalised ones under `normalisation`.
         mask_ratio: p, the share of pixels that a step's loss leaves out at random (appendix).
@@ -49,7 +53,8 @@ class Settings:
         carry: what a new round keeps: "all", or the "weights" without Adam's state.
         init: how initial kernels are drawn, see `Network.init`.
         output: x_est: "eval", the mean of `samples` passes without dropout; "last", the forward
-            pass of the round's last training step.
+            pass of the round's last training step; "noiseless", h(x), a pass without dropout whose
+            input carries no noise.
         samples: m, how many z the expectation over z is taken from.
         normalisation: where given, the network works on images normalised so, else on [0, 1].
         crop: where given, each step fits a random crop of this many pixels a side; a smaller image
@@ -71,7 +76,8 @@ class Settings:
     alpha: float = 0.9
     suppression: Literal["below", "off"] = "below"
     noisy_input: bool = True
-    noisy_target: bool = True
+    target_noise: Literal["independent", "none", "recorrupted"] = "independent"
+    recorruption: float = 0.5
     sigma: float | tuple[float, ...] = 0.5
     mask_ratio: float = 0.9
     loss: Literal["mse", "norm"] = "mse"
@@ -81,7 +87,7 @@ class Settings:
     amsgrad: bool = False
     carry: Literal["all", "weights"] = "all"
     init: Init = "uniform"
-    output: Literal["eval", "last"] = "eval"
+    output: Literal["eval", "last", "noiseless"] = "eval"
     samples: int = 16
     normalisation: Normalisation | None = None
     crop: int | None = None
@@ -103,7 +109,7 @@ class Settings:
             check_whole(name, getattr(self, name), 0 if name == "refits" else 1)
         if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 3):
             raise InputError(f"crop is {self.crop!r}; use None or at least 3 pixels")
-        for name in ("noisy_input", "noisy_target", "amsgrad", "check_descent"):
+        for name in ("noisy_input", "amsgrad", "check_descent"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; use True or False")
         if not self.noisy_input and self.crop is not None:
@@ -111,12 +117,19 @@ class Settings:
                 f"crop is {self.crop}; a fixed input (DIP, I-DIP) belongs to the whole image: "
                 "use None"
             )
+        if not self.noisy_input and self.target_noise == "recorrupted":
+            raise InputError(
+                "target_noise is 'recorrupted' with a fixed input, which carries no noise that the "
+                "target could share; set noisy_input=True"
+            )
         if self.batch > 256 or self.samples > 256:
             raise InputError(f"batch {self.batch}, samples {self.samples}; use at most 256")
         for name, low, high in (("alpha", 0, 1), ("mask_ratio", 0, 0.999)):
             value = getattr(self, name)
             if not low <= _real(value) <= high:
                 raise InputError(f"{name} is {value}; use a number from {low} to {high}")
+        if not (_is_amount(self.recorruption) and self.recorruption > 0):
+            raise InputError(f"recorruption is {self.recorruption}; use a number above 0")
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
             if not _is_amount(value):
@@ -151,6 +164,17 @@ class Settings:
         return (self.sigma,) * self.network.channels[0]
 
     @property
+    def input_sigmas(self) -> tuple[float, ...]:
+        """Standard deviation of the input's noise, of each channel: σ, or a·σ."""
+        a = self.recorruption if self.target_noise == "recorrupted" else 1.0
+        return tuple(a * sigma for sigma in self.sigmas)
+
+    @property
+    def expectation(self) -> tuple[int, Stream | None]:
+        """The z that E_z h(z; w) is the mean over: how many, of which stream (None: no noise)."""
+        return (1, None) if self.output == "noiseless" else (self.samples, Stream.OUTPUT)
+
+    @property
     def total_steps(self) -> int:
         """K·T."""
         return self.steps * self.rounds
@@ -166,12 +190,13 @@ class Settings:
         size = (height, width)
         if self.crop is not None and self.crop <= min(size):
             size = (self.crop, self.crop)
-        layers = zip(self.network.convolutions, self.network.levels, strict=True)
+        network = self.network
+        layers = zip(network.convolutions, network.taps, network.levels, strict=True)
         products = sum(
-            c_in * c_out * -(-size[0] >> level) * -(-size[1] >> level)  # rounded up
-            for (c_in, c_out), level in layers
+            taps * c_in * c_out * -(-size[0] >> level) * -(-size[1] >> level)  # rounded up
+            for (c_in, c_out), taps, level in layers
         )
-        return 3 * 2 * 9 * products * self.batch * self.total_steps
+        return 3 * 2 * products * self.batch * self.total_steps
 
     def for_images(self, images: Tensor) -> Self:
         """The same settings, whatever the images."""

@@ -151,7 +151,9 @@ def tune(
             setting or value is not allowed, or no preset is for the network.
     """
     if not isinstance(search.purifier, Estimator):
-        raise InputError("purifier is not an estimator; tune one of ride, dae, idip, dip")
+        raise InputError(
+            "purifier is not an estimator; tune one of ride, dae, idip, dip, recorrupted"
+        )
     thetas = [(changes, _changed(search.purifier, changes)) for changes in grid]
     if not thetas:
         raise InputError("the grid is empty; give at least one θ")
@@ -178,7 +180,8 @@ def tune(
 def default_grid(base: Settings) -> list[Changes]:
     """The grid of Figure 5 (c, d): α at 0.8, 0.9 and 0.95; σ at 0.5, 1 and 2 times the base's.
 
-    An estimator without updates (DAE) has no α, one without noise (I-DIP) no σ.
+    An estimator without updates (DAE) has no α, one without noise (I-DIP) no σ. A recorrupted
+    target has its a at 0.5, 1 and 2 times the base's too.
 
     Raises:
         InputError: for DIP, which has neither.
@@ -186,8 +189,10 @@ def default_grid(base: Settings) -> list[Changes]:
     values: dict[str, list[Any]] = {}
     if base.alpha < 1:
         values["alpha"] = [0.8, 0.9, 0.95]
-    if base.noisy_input or base.noisy_target:
+    if base.noisy_input or base.target_noise != "none":
         values["sigma"] = [[factor * sigma for sigma in base.sigmas] for factor in (0.5, 1.0, 2.0)]
+    if base.target_noise == "recorrupted":
+        values["recorruption"] = [factor * base.recorruption for factor in (0.5, 1.0, 2.0)]
     if not values:
         raise InputError("this estimator has neither α nor σ; give a grid, as of steps")
     return product(values)

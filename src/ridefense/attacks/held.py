@@ -115,8 +115,15 @@ class _Held(Defended):
         settings, space = self.settings, self.settings.normalisation
         fed = found.x[-2] + (images - self.images)
         fed = space.normalise(fed) if space else fed
-        asked = (settings.total_steps, settings.samples, Stream.OUTPUT, False)
+        weights = found.weights.to(fed)
         if settings.output == "last":
-            asked = (settings.total_steps - 1, 1, Stream.INPUT, True)
-        output = eager.expected_output(settings, keys, found.weights.to(fed), fed, *asked)
+            step = settings.total_steps - 1
+            output = eager.expected_output(
+                settings, keys, weights, fed, step, 1, Stream.INPUT, True
+            )
+        else:
+            step = settings.total_steps
+            output = eager.expected_output(
+                settings, keys, weights, fed, step, *settings.expectation
+            )
         return cut_to_range(space.denormalise(output) if space else output).to(images.dtype)

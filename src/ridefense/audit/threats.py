@@ -231,7 +231,7 @@ def _siblings(classifier: nn.Module, purifier: Purifier, eps: float) -> Iterator
     for kind in (DAE, DIP):
         if type(purifier) is kind:
             continue
-        traits = ("noisy_input", "noisy_target", "suppression", "alpha")
+        traits = ("noisy_input", "target_noise", "suppression", "alpha")
         own = kind(network=purifier.network)
         changes = purifier.differences(own).items()
         schedule: dict[str, Any] = {k: new for k, (new, _) in changes if k not in traits}

@@ -50,10 +50,13 @@ class Fits(Protocol):
         step: int,
         samples: int,
         *,
-        stream: Stream = Stream.OUTPUT,
+        stream: Stream | None = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
-        """E_z h(z; w) from that many samples of a stream, [N, C, H, W] (Eq. 6)."""
+        """E_z h(z; w) from that many samples of a stream, [N, C, H, W] (Eq. 6).
+
+        Without a stream z carries no noise: it is x, or the fixed input.
+        """
 
 
 Start = Callable[[Settings, Tensor, Keys], tuple[str, Fits]]

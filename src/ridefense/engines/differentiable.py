@@ -72,7 +72,7 @@ class TailFits:
         step: int,
         samples: int,
         *,
-        stream: Stream = Stream.OUTPUT,
+        stream: Stream | None = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
         # The estimate that comes with a step's own forward pass is that of before the step.

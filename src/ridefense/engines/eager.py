@@ -28,7 +28,7 @@ class Step:
 
     Attributes:
         inputs: noise to be added to x, or the fixed input itself, [N, n, C, H, W].
-        targets: noise to be added to x, likewise; None where the target is x.
+        targets: noise to be added to x, likewise; None unless it is independent of the input's.
         kept: 1 at pixels that the loss keeps and 0 elsewhere, [N, n, 1, H, W].
         units: the units that dropout keeps.
         corners: top and left of the crop, int64 [N, 2]; None where the whole image is fitted.
@@ -104,7 +104,7 @@ class EagerFits:
         step: int,
         samples: int,
         *,
-        stream: Stream = Stream.OUTPUT,
+        stream: Stream | None = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
         return expected_output(
@@ -126,7 +126,7 @@ def draw(settings: Settings, keys: Keys, steps: Sequence[int], size: Size, like:
         return torch.stack([one_sample(j) for j in samples], dim=2)
 
     targets = corners = None
-    if settings.noisy_target:
+    if settings.target_noise == "independent":
         noise = stacked(
             lambda j: keys.normal_by_pixel(Stream.TARGET, steps, channels, pixels, sample=j)
         )
@@ -209,14 +209,30 @@ def loss_of(settings: Settings, weights: Tensor, x: Tensor, draws: Step) -> Tens
             ]
         )
     x = x[:, None]
-    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
-    inputs = x + sigma * draws.inputs if settings.noisy_input else draws.inputs
-    targets = x if draws.targets is None else x + sigma * draws.targets
+    inputs = fed(settings, x, draws.inputs)
+    targets = x if draws.targets is None else x + per_channel(settings.sigmas, x) * draws.targets
+    if settings.target_noise == "recorrupted":
+        targets = recorrupted(settings, x, inputs)
     outputs = settings.network.forward(weights, inputs, draws.units)
     squares = ((outputs - targets).square() * draws.kept).flatten(1).sum(dim=1)
     if settings.loss == "norm":
         return squares.sqrt()
     return squares / (x.shape[2] * draws.kept.flatten(1).sum(dim=1))
+
+
+def fed(settings: Settings, x: Tensor, noise: Tensor) -> Tensor:
+    """The network's input z: x with this noise, or a fixed input itself."""
+    return x + per_channel(settings.input_sigmas, x) * noise if settings.noisy_input else noise
+
+
+def recorrupted(settings: Settings, x: Tensor, inputs: Tensor) -> Tensor:
+    """The target x - σ·n/a that shares the noise of the input x + a·σ·n."""
+    return x - (inputs - x) / settings.recorruption**2
+
+
+def per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    """Values of each channel, [C, 1, 1], of the dtype and device of `like`."""
+    return like.new_tensor(values).view(-1, 1, 1)
 
 
 def take_step(
@@ -272,14 +288,21 @@ def expected_output(
     x: Tensor,
     step: int,
     samples: int,
-    stream: Stream = Stream.OUTPUT,
+    stream: Stream | None = Stream.OUTPUT,
     dropout: bool = False,
 ) -> Tensor:
-    """E_z h(z; w) (Eq. 6), differentiable in the weights and in x: [N, C, H, W]."""
+    """E_z h(z; w) (Eq. 6), differentiable in the weights and in x: [N, C, H, W].
+
+    Without a stream the input carries no noise.
+    """
     size, js = image_size(x), range(samples)
-    noise = _inputs(settings, keys, [step], size, x, js, stream)[:, 0]
-    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
-    inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
+    if stream is None and settings.noisy_input:
+        inputs = x[:, None].expand(-1, samples, -1, -1, -1)
+    else:
+        drawn = Stream.OUTPUT if stream is None else stream
+        inputs = fed(
+            settings, x[:, None], _inputs(settings, keys, [step], size, x, js, drawn)[:, 0]
+        )
     keep = _Units(settings, keys, [step], js).at(0) if dropout else None
     return settings.network.forward(weights, inputs, keep).mean(dim=1)
 
@@ -287,15 +310,19 @@ def expected_output(
 def denoising_loss(settings: Settings, keys: Keys, weights: Tensor, x: Tensor, step: int) -> Tensor:
     """L_DAE(x; w) (Eq. 7) over all pixels, from `settings.samples` draws of the CHECK stream: [N].
 
-    Dropout is on, as in training. The target's noise is independent of the output, so it adds
+    Dropout is on, as in training. Noise of the target that is independent of the output adds
     exactly its variance.
     """
     size, js = image_size(x), range(settings.samples)
     noise = _inputs(settings, keys, [step], size, x, js, Stream.CHECK)[:, 0]
-    sigma = x.new_tensor(settings.sigmas).view(-1, 1, 1)
-    inputs = x[:, None] + sigma * noise if settings.noisy_input else noise
+    inputs = fed(settings, x[:, None], noise)
     keep = _Units(settings, keys, [step], js).at(0)
     with torch.no_grad():
         outputs = settings.network.forward(weights, inputs, keep)
-    loss = (outputs - x[:, None]).square().flatten(1).mean(dim=1)
-    return loss + sigma.square().mean() if settings.noisy_target else loss
+    targets = x[:, None]
+    if settings.target_noise == "recorrupted":
+        targets = recorrupted(settings, targets, inputs)
+    loss = (outputs - targets).square().flatten(1).mean(dim=1)
+    if settings.target_noise == "independent":
+        loss = loss + per_channel(settings.sigmas, x).square().mean()
+    return loss

@@ -41,6 +41,10 @@ def unable(settings: Settings, images: Tensor) -> str | None:
         return f"it fits chains of convolutions, the network is a {type(network).__name__}"
     if any(width % 16 for width in hidden):
         return f"its hidden widths are multiples of 16, the network's are {hidden}"
+    if settings.target_noise == "recorrupted" or settings.output == "noiseless":
+        return "it cannot yet recorrupt targets or estimate without noise"
+    if network.slope or network.residual or network.last_kernel != 3:
+        return "it cannot yet do leaky slopes, residual outputs and 1×1 kernels"
     if network.channels[0] > most_channels:
         return f"it takes up to {most_channels} image channels"
     return None
@@ -141,7 +145,7 @@ class NativeFits:
             keep_digits=binary_digits(1 - network.dropout) if network.dropout else [],
             sigma=settings.sigmas,
             noisy_input=settings.noisy_input,
-            noisy_target=settings.noisy_target,
+            noisy_target=settings.target_noise == "independent",
             sigmoid=network.sigmoid,
             norm_loss=settings.loss == "norm",
             amsgrad=settings.amsgrad,

@@ -18,7 +18,7 @@ _RIDE: Plain = {
     "alpha": 0.9,
     "suppression": "below",
     "noisy_input": True,
-    "noisy_target": True,
+    "target_noise": "independent",
     "sigma": 0.5,
     "mask_ratio": 0.9,
     "loss": "mse",
@@ -39,7 +39,7 @@ _RIDE: Plain = {
     "engine": "auto",
 }
 _FIXED_IMAGE = {"alpha": 1.0, "suppression": "off"}
-_FIXED_INPUT = {"noisy_input": False, "noisy_target": False}
+_FIXED_INPUT = {"noisy_input": False, "target_noise": "none"}
 _ITERATIVE: Plain = {
     "norm": "Linf",
     "steps": 10,
@@ -179,6 +179,10 @@ def _object(plain: Any) -> Any:
         return [_object(item) for item in plain]
     if not isinstance(plain, dict):
         return plain
+    if "noisy_target" in plain:
+        noise = "independent" if plain["noisy_target"] else "none"
+        plain = {**plain, "target_noise": noise}
+        del plain["noisy_target"]
     kind = plain.get("base", plain.get("type"))
     defaults = dict(DEFAULTS.get(kind, {})) if isinstance(kind, str) else {}
     if kind in _STEP_SIZES:

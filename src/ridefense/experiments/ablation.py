@@ -84,8 +84,8 @@ def _masks(setup: Setup) -> Cases:
     return {
         "fit-ride": _ride(setup),
         "fit-ride-mask-0.8": _ride(setup, mask_ratio=0.8),
-        "fit-ride-fixed-target": _ride(setup, noisy_target=False),
-        "fit-ride-mask-0.8-fixed-target": _ride(setup, mask_ratio=0.8, noisy_target=False),
+        "fit-ride-fixed-target": _ride(setup, target_noise="none"),
+        "fit-ride-mask-0.8-fixed-target": _ride(setup, mask_ratio=0.8, target_noise="none"),
     }
 
 

@@ -6,7 +6,13 @@ from typing import Any
 from ridefense.describe import Plain
 from ridefense.results.recorded import RecordedThreat
 
-ESTIMATORS = {"RIDE": "RIDE", "DAE": "DAE", "IDIP": "I-DIP", "DIP": "DIP"}
+ESTIMATORS = {
+    "RIDE": "RIDE",
+    "DAE": "DAE",
+    "IDIP": "I-DIP",
+    "DIP": "DIP",
+    "Recorrupted": "recorrupted",
+}
 """The purifiers that fit a network to each image, by type."""
 
 _FILTERS: dict[str, tuple[str, str | None]] = {
@@ -38,6 +44,10 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
 _USERS = ("UserDefence", "UserFunction", "WholeModel")
 """Defences of the user's that are known by a name."""
 
+_OUTPUTS = {
+    "last": "estimate from the last training step",
+    "noiseless": "estimate without noise",
+}
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1", "Flow": "flow"}
 _ASKED = {"queries": "queries", "decisions": "decisions"}
 
@@ -97,14 +107,17 @@ def schedule(purifier: Plain, preset: str | None) -> str:
         f"σ {sigma} in {space} pixels",
         f"α {purifier.get('alpha')}",
         f"{_percent(purifier.get('mask_ratio'))} of the pixels masked in each step",
-        f"estimate from {purifier.get('samples')} samples"
-        if purifier.get("output") != "last"
-        else "estimate from the last training step",
+        _OUTPUTS.get(
+            str(purifier.get("output")), f"estimate from {purifier.get('samples')} samples"
+        ),
     ]
     if _network(purifier).get("dropout") == 0:
         parts.append("without dropout")
-    if purifier.get("noisy_target") is False:
+    noise = purifier.get("target_noise")
+    if noise == "none":
         parts.append("the target without noise")
+    elif noise == "recorrupted":
+        parts.append(f"the target recorrupted with a {purifier.get('recorruption')}")
     if purifier.get("crop"):
         parts.append(f"on random crops of {purifier['crop']} pixels")
     return ", ".join(parts)

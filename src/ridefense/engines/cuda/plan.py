@@ -102,7 +102,7 @@ class Plan:
             sigmoid=network.sigmoid,
             norm=settings.loss == "norm",
             noisy_input=settings.noisy_input,
-            noisy_target=settings.noisy_target,
+            noisy_target=settings.target_noise == "independent",
             amsgrad=settings.amsgrad,
             weight_decay=settings.weight_decay,
             product=product,
