@@ -4,14 +4,14 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ridefense.certify import attacked
 from ridefense.certify.attacked import AttackedResult
 from ridefense.certify.certification import CERTIFICATES
-from ridefense.certify.published import RADII, Published, published
+from ridefense.certify.curves import beside, figure
+from ridefense.certify.logs import CertificateLog, log_text, read_log
+from ridefense.certify.published import RADII
 from ridefense.certify.results import CertificationResult
-from ridefense.datasets import family
 from ridefense.files import write_atomically
 from ridefense.pages import (
     NOTHING,
@@ -19,7 +19,6 @@ from ridefense.pages import (
     Cell,
     Column,
     Document,
-    Figure,
     Table,
     Text,
     made_by,
@@ -30,15 +29,11 @@ from ridefense.pages import (
 from ridefense.pages import write as write_document
 from ridefense.results import words
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
-
-    from ridefense.pages.drawing import Point
-
 LOG = "log.tsv"
 """Name of the field's log in a folder of certificates."""
 
-_STEPS = 60  # of a curve
+LOGS = "logs"
+"""Subfolder of a page's folder with logs of others, `NAME.tsv`, that stand beside."""
 
 
 def read_certificates(folder: str | os.PathLike[str]) -> list[CertificationResult]:
@@ -56,7 +51,8 @@ def read_certificates(folder: str | os.PathLike[str]) -> list[CertificationResul
 def write(folder: str | os.PathLike[str]) -> list[Path]:
     """Write the page of all certificates at or below a folder, and the log of each.
 
-    Attacks that are recorded in the folder are told beside them, see `attacked`.
+    Attacks that are recorded in the folder are told beside them, see `attacked`, and so are logs of
+    others in its subfolder `LOGS`.
 
     Returns:
         The page's files.
@@ -66,34 +62,38 @@ def write(folder: str | os.PathLike[str]) -> list[Path]:
         RideError: where it cannot be written to.
     """
     for result in read_certificates(folder):
-        write_atomically(result.folder.folder / LOG, result.log().encode())
+        write_atomically(result.folder.folder / LOG, log_text(result.rows).encode())
     return write_document(report(folder), folder, "certify")
 
 
 def report(folder: str | os.PathLike[str]) -> Document:
-    """The page of all certificates at or below a folder, with the attacks that it records.
+    """The page of all certificates at or below a folder, with what else `write` tells.
 
     Raises:
         InputError: as `write`.
     """
     results = read_certificates(folder)
-    return page(results, attacked.read(folder, results))
+    logs = [read_log(path) for path in sorted(Path(folder, LOGS).glob("*.tsv"))]
+    return page(results, attacked.read(folder, results), logs)
 
 
 def page(
-    results: Sequence[CertificationResult], attacks: Sequence[AttackedResult] = ()
+    results: Sequence[CertificationResult],
+    attacks: Sequence[AttackedResult] = (),
+    logs: Sequence[CertificateLog] = (),
 ) -> Document:
     """The page of some certificates.
 
     Args:
         attacks: on the same smoothed classifiers, see `attacked.read`.
+        logs: of others, to stand beside.
     """
     found = [result for result in results if result.rows]
     titles = {result.folder.settings["dataset"]["title"] for result in results}
     blocks: list[Block] = [*_contradicted(attacks), *_unfinished(results)]
     if found:
-        blocks += [_table(found), _figure(found, attacks), *_attacks(attacks)]
-        blocks += [*_published(found), _notes(found)]
+        blocks += [_table(found), figure(found, attacks, logs), *_attacks(attacks)]
+        blocks += [*_published(found), *_logs(logs), _notes(found)]
     return Document(
         title="Certified accuracy: " + ", ".join(sorted(titles)),
         subtitle="Randomised smoothing in ℓ2: no perturbation within the radius changes the "
@@ -186,61 +186,9 @@ def _table(results: Sequence[CertificationResult]) -> Table:
     return Table("Certified accuracy", columns, rows, text)
 
 
-def _figure(results: Sequence[CertificationResult], attacks: Sequence[AttackedResult]) -> Figure:
-    def draw() -> "Drawing":
-        from ridefense.pages.drawing import curves
-
-        reach = max((row.radius for r in results for row in r.rows), default=0.0) or 1.0
-        radii = [reach * step / _STEPS for step in range(_STEPS + 1)]
-        sigmas = sorted({result.sigma for result in results})
-        panels = {}
-        for sigma in sigmas:
-            part = [result for result in results if result.sigma == sigma]
-            panels[f"σ {sigma:g}"] = _curves(part, attacks, radii) | _published_curves(part)
-        return curves(
-            panels,
-            "ℓ2 radius",
-            "certified accuracy, %",
-            dashed=tuple(_published_curves(results)),
-            y_range=(-3, 103),
-        )
-
-    return Figure("Certified accuracy against radius", draw, "Bands: 95% intervals.")
-
-
-def _curves(
-    results: Sequence[CertificationResult],
-    attacks: Sequence[AttackedResult],
-    radii: Sequence[float],
-) -> "dict[str, list[Point]]":
-    """Of results of one σ: each result's curve, and what attacks on it left."""
-    from ridefense.pages.drawing import Point
-
-    drawn = {}
-    for name, result in zip(_names(results), results, strict=True):
-        drawn[name] = [Point.percent(radius, result.certified(radius)) for radius in radii]
-        under = sorted(
-            (found for found in attacks if found.certified is result), key=lambda found: found.eps
-        )
-        if under:
-            drawn[f"{name}, attacked"] = [Point.percent(one.eps, one.upper) for one in under]
-    return drawn
-
-
-def _published_curves(results: Sequence[CertificationResult]) -> "dict[str, list[Point]]":
-    from ridefense.pages.drawing import Point
-
-    return {
-        f"{p.method} ({p.source})": [
-            Point.at(x, 100 * y) for x, y in zip(p.radii, p.shares, strict=True)
-        ]
-        for p in _beside(results)
-    }
-
-
 def _published(results: Sequence[CertificationResult]) -> Iterable[Table]:
-    beside = _beside(results)
-    if not beside:
+    entries = beside(results)
+    if not entries:
         return
     columns: list[str | Column] = [
         "Method",
@@ -249,7 +197,7 @@ def _published(results: Sequence[CertificationResult]) -> Iterable[Table]:
         *(Column(f"r {r:g}", "number") for r in RADII),
     ]
     rows: list[list[str | Cell]] = []
-    for entry in beside:
+    for entry in entries:
         at = dict(zip(entry.radii, entry.shares, strict=True))
         cells = [number(at[r], percent(at[r], 0)) if r in at else NOTHING for r in RADII]
         sigma = "best of several" if entry.sigma is None else f"{entry.sigma:g}"
@@ -257,13 +205,23 @@ def _published(results: Sequence[CertificationResult]) -> Iterable[Table]:
     yield Table("Published", columns, rows, "On other classifiers and other images.")
 
 
-def _beside(results: Sequence[CertificationResult]) -> list[Published]:
-    found = [
-        entry
-        for result in results
-        for entry in published(family(result.folder.settings["dataset"]["name"]), result.sigma)
+def _logs(logs: Sequence[CertificateLog]) -> Iterable[Table]:
+    if not logs:
+        return
+    columns: list[str | Column] = [
+        "Log",
+        Column("n", "number"),
+        *(Column(f"r {radius:g}", "interval") for radius in RADII),
     ]
-    return list(dict.fromkeys(found))
+    rows: list[list[str | Cell]] = [
+        [
+            log.name,
+            number(len(log.rows)),
+            *(share(log.certified(radius)) for radius in RADII),
+        ]
+        for log in logs
+    ]
+    yield Table("Logs of others", columns, rows, "As they were given, without their settings.")
 
 
 def _notes(results: Sequence[CertificationResult]) -> Text:
@@ -281,15 +239,6 @@ def _notes(results: Sequence[CertificationResult]) -> Text:
 
 def _name(result: CertificationResult) -> str:
     return f"{result.title}, {result.classifier}, σ {result.sigma:g}"
-
-
-def _names(results: Sequence[CertificationResult]) -> list[str]:
-    """A name for each of one σ, with its folder's where what it tells does not set two apart."""
-    names = [f"{result.title}, {result.classifier}" for result in results]
-    return [
-        name if names.count(name) == 1 else f"{name} ({result.name})"
-        for name, result in zip(names, results, strict=True)
-    ]
 
 
 def _settings(result: CertificationResult) -> str:

@@ -1,9 +1,8 @@
-"""Certificates as results: certified accuracy, abstentions, the field's log."""
+"""Certificates as results: certified accuracy, abstentions."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ridefense.certify.bounds import rounded_down
 from ridefense.certify.certification import CertificateFolder, CertificateRow
 from ridefense.certify.smoothing import ABSTAIN
 from ridefense.describe import Plain
@@ -109,17 +108,3 @@ class CertificationResult(Tabular):
             }
             for row in self.rows
         ]
-
-    def log(self) -> str:
-        """The field's log, tab separated: idx, label, predict, radius, correct, time.
-
-        A radius is rounded down to three decimals.
-        """
-        lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
-        for row in self.rows:
-            radius, right = rounded_down(row.radius, 3), int(row.prediction == row.label)
-            lines.append(
-                f"{row.image}\t{row.label}\t{row.prediction}\t{radius:.3f}\t{right}\t"
-                f"{row.seconds:.3f}"
-            )
-        return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import typer
 
 from ridefense.cli import defaults, machine, options, paths, runs
 from ridefense.cli.console import duration, say, show_page
+from ridefense.errors import InputError
 from ridefense.names import NetworkName, NoisePath
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def certify(
             help="ℓ2 radius within which the smoothed classifier is attacked too; may be repeated",
         ),
     ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(help="a log.tsv of others, to stand beside on the page; may be repeated"),
+    ] = None,
     images: Annotated[
         int | None,
         typer.Option(min=1, help="how many, drawn from the test split  [100; with --every all]"),
@@ -92,10 +97,14 @@ def certify(
         named += ["none", _BLURS[own.network]]
     named = list(dict.fromkeys(named))
     paths.check_preset(preset, named)
-    from ridefense.certify import Certification, attacked, report, write
+    from ridefense.certify import LOGS, Certification, attacked, read_log, report, write
     from ridefense.certify import certify as run
     from ridefense.evaluate import run as evaluate
+    from ridefense.files import write_together
 
+    logs = {f"{read_log(path).name}.tsv": path.read_bytes() for path in log or ()}
+    if len(logs) < len(log or ()):
+        raise InputError("two of the logs have the same name; rename one")
     device = machine.device(device)
     folder = folder or Path("runs", f"certify-{Path(dataset).name}")
     defences = options.defences(named, defended or (), preset, own.network, engine)
@@ -132,6 +141,7 @@ def certify(
             for name, one in declared.items()
         }
         runs.each(under, folder, "rows", lambda one, to, told: evaluate(one, to, told, computed))
+    write_together((folder / LOGS / name, content) for name, content in logs.items())
     for file in write(folder):
         say(f"wrote {file}")
     show_page(report(folder))
