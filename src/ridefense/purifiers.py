@@ -82,6 +82,9 @@ PURIFIERS: Mapping[str, Entry] = {
     "anti-adversary": Entry("rivals:AntiAdversary", "a surer predicted class", "rate", 0.15),
     "hedge": Entry("rivals:HedgeDefence", "higher losses of all classes", "eps", 0.031),
     "soap": Entry("rivals:SOAP", "an easier self-supervised task, on MNIST", "eps", 0.1),
+    "pixel-defend": Entry("rivals:PixelDefend", "a likelier digit, by a PixelCNN", "eps", 0.3),
+    "quilting": Entry("rivals:Quilting", "patches of training digits", "nearest", 10),
+    "lid": Entry("rivals:LID", "refuses by intrinsic dimensionality, on MNIST"),
 }
 """What `load` knows by name."""
 

@@ -37,6 +37,9 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
     "AntiAdversary": ("anti-adversary", "rate"),
     "HedgeDefence": ("hedge defence", "eps"),
     "SOAP": ("SOAP", "eps"),
+    "PixelDefend": ("PixelDefend", "eps"),
+    "Quilting": ("quilting", "nearest"),
+    "LID": ("LID", None),
     "Wavelet": ("wavelet", "sigma"),
 }
 """The other purifiers by type: the name, and the one setting that is shown with it."""

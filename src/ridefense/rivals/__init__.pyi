@@ -4,8 +4,13 @@ from .base import DefendedInside, Inside, RandomFilter
 from .defense_gan import DefenseGAN
 from .deflection import PixelDeflection, Wavelet
 from .hedge import HedgeDefence
+from .learning import save_weights
+from .lid import LID, LIDDetector, load_lid, train_lid
 from .noisy import Noisy
+from .pixel_cnn import PixelCNN, load_pixel_cnn, train_pixel_cnn
+from .pixel_defend import PixelDefend, p_values
 from .pruning import ActivationPruning
+from .quilting import PatchBank, Quilting
 from .randomisation import ResizeAndPad
 from .soap import SOAP, load_head, save_head, train_rotation
 from .thermometer import Thermometer
@@ -14,6 +19,7 @@ from .wgan import Generator, load_generator, save_generator, train_generator
 
 __all__ = [
     "JPEG",
+    "LID",
     "SOAP",
     "ActivationPruning",
     "AdaptedInput",
@@ -26,9 +32,14 @@ __all__ = [
     "HedgeDefence",
     "InputAdaptation",
     "Inside",
+    "LIDDetector",
     "Movement",
     "Noisy",
+    "PatchBank",
+    "PixelCNN",
+    "PixelDefend",
     "PixelDeflection",
+    "Quilting",
     "RandomFilter",
     "ResizeAndPad",
     "TVMinimisation",
@@ -36,8 +47,14 @@ __all__ = [
     "Wavelet",
     "load_generator",
     "load_head",
+    "load_lid",
+    "load_pixel_cnn",
+    "p_values",
     "save_generator",
     "save_head",
+    "save_weights",
     "train_generator",
+    "train_lid",
+    "train_pixel_cnn",
     "train_rotation",
 ]

@@ -103,7 +103,7 @@ class Movement(Before):
 def signed_steps(
     loss: Loss,
     start: Tensor,
-    rate: float,
+    rate: float | Tensor,
     steps: int,
     onto: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Tensor:
@@ -116,7 +116,7 @@ def signed_steps(
     Args:
         loss: what falls; its negative rises.
         start: [N, C, H, W].
-        rate: length of a step in pixels; negative to ascend.
+        rate: length of a step in pixels, of all images or [N, 1, 1, 1]; negative to ascend.
         steps: their number; 0 gives `start`.
         onto: a projection after each step, as onto a ball.
 
@@ -134,7 +134,7 @@ def signed_steps(
     return moved
 
 
-def in_ball(centre: Tensor, eps: float) -> Callable[[Tensor], Tensor]:
+def in_ball(centre: Tensor, eps: float | Tensor) -> Callable[[Tensor], Tensor]:
     """The projection onto pixels within `eps` of those of `centre`, and within [0, 1]."""
     low, high = (centre.detach() - eps).clamp_min(0), (centre.detach() + eps).clamp_max(1)
 

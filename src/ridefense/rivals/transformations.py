@@ -1,7 +1,7 @@
 """Input transformations of Guo et al., "Countering Adversarial Images using Input
 Transformations" (ICLR 2018): bit depth, JPEG, total-variance minimisation, crop ensembles.
 
-Image quilting is left out: it needs a bank of a million clean patches of the training set.
+Image quilting, the fifth, is in `quilting`.
 """
 
 import io

@@ -1,26 +1,26 @@
 """The generator behind Defense-GAN, and its training: WGAN-GP (Gulrajani et al., NeurIPS 2017)."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ridefense.errors import InputError
-from ridefense.files import write_atomically
 from ridefense.noise import derive
+from ridefense.rivals.learning import (
+    WEIGHTS,
+    Progress,
+    drawn_rows,
+    load_weights,
+    pixels,
+    save_weights,
+)
 
 LATENT = 64
 """Length of a latent vector, whose prior is standard normal."""
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "rivals" / "mnist-wgan.safetensors"
+SHIPPED = WEIGHTS / "mnist-wgan.safetensors"
 """Weights of a `Generator` trained by `train_generator` on MNIST; docs/rivals.md says how."""
-
-Progress = Callable[[int, int, float], None]
-"""Called after each step with the steps done, the steps in all, and the critic's loss."""
 
 
 class Generator(nn.Sequential):
@@ -46,26 +46,12 @@ class Generator(nn.Sequential):
 
 def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
     """Write the weights in float16: a safetensors file of 0.3 MB."""
-    halves = {key: t.half().contiguous() for key, t in generator.state_dict().items()}
-    write_atomically(path, save(halves))
+    save_weights(generator, path)
 
 
 def load_generator(path: str | os.PathLike[str] = SHIPPED) -> Generator:
-    """A generator in float32, without gradients for its weights.
-
-    Raises:
-        InputError: for a missing file, or one that holds no such weights.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"no generator at {path}; correct the path or train one")
-    generator = Generator()
-    try:
-        generator.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{path} holds no generator's weights; train one or choose another") from (
-            error
-        )
-    return generator.requires_grad_(False).eval()
+    """A generator, by default the one that ships; see `learning.load_weights`."""
+    return load_weights(Generator(), path, "generator")
 
 
 def train_generator(
@@ -90,7 +76,7 @@ def train_generator(
         critic_steps: of the critic before each of those.
         batch: images a step.
         rate: Adam's at the start, with β = (0.5, 0.9).
-        progress: see `Progress`.
+        progress: is told the loss of the critic; see `learning.Progress`.
 
     Raises:
         InputError: for images of another shape.
@@ -111,8 +97,7 @@ def train_generator(
 
     for step in range(steps):
         for _ in range(critic_steps):
-            rows = torch.randint(len(images), (batch,), generator=random)
-            real = images[rows].float() / (1 if images.is_floating_point() else 255)
+            real = pixels(images[drawn_rows(images, batch, random)])
             with torch.no_grad():
                 fake = generated()
             mixed = real.lerp(fake, torch.rand(batch, 1, 1, 1, generator=random))
