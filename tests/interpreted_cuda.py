@@ -44,6 +44,22 @@ CASES = {
     # A mask that often keeps no pixel.
     "crop": replace(PLAIN, crop=4, batch=2, mask_ratio=0.95, target_noise="none", weight_decay=0.1),
     "dry": replace(PLAIN, network=replace(PLAIN.network, dropout_after=())),
+    "recorrupted": replace(
+        PLAIN,
+        network=Network(
+            (3, 20, 8, 3),
+            dropout_after=(1,),
+            dropout=0.3,
+            sigmoid=False,
+            slope=0.2,
+            residual=True,
+            last_kernel=1,
+        ),
+        target_noise="recorrupted",
+        recorruption=0.7,
+        sigma=(0.1, 0.2, 0.3),
+        batch=2,
+    ),
     "fixed": replace(PLAIN, noisy_input=False, target_noise="none", mask_ratio=0.0),
 }
 
@@ -107,7 +123,7 @@ def test_draws(name, pictures):
     inputs = inputs.unflatten(-1, (*size, -1)).permute(0, 1, 4, 2, 3).double()
     expected = drawn.inputs
     if settings.noisy_input:
-        sigma = torch.tensor(settings.sigmas).double().view(-1, 1, 1)
+        sigma = torch.tensor(settings.input_sigmas).double().view(-1, 1, 1)
         expected = sigma * expected + torch.stack(
             [
                 image[:, top : top + size[0], left : left + size[1]]
@@ -206,13 +222,13 @@ def test_precisions(precision, tolerance, pictures):
     assert error < tolerance
 
 
-@pytest.mark.parametrize("name", ["colours", "crop", "fixed"])
+@pytest.mark.parametrize("name", ["colours", "crop", "fixed", "recorrupted"])
 @pytest.mark.parametrize("dropout", [False, True])
 def test_output(name, dropout, pictures):
     settings = CASES[name]
     images = images_for(pictures, settings)
     oracle, fits = both(settings, images, precision="float32")
-    for stream in (Stream.OUTPUT, Stream.INPUT):
+    for stream in (Stream.OUTPUT, Stream.INPUT, None):
         expected = oracle.output(images.double(), 4, 2, stream=stream, dropout=dropout)
         value = fits.output(images, 4, 2, stream=stream, dropout=dropout)
         torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=0)

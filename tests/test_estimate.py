@@ -47,7 +47,7 @@ VARIANTS = {
     "suppression off": {"suppression": "off"},
     "no dropout": {"network": replace(GREY, dropout_after=())},
     "rate 0": {"network": replace(GREY, dropout=0.0)},
-    "recorrupted": {"target_noise": "recorrupted", "recorruption": 0.4, "batch": 2},
+    "recorrupted": {"target_noise": "recorrupted", "recorruption": 0.8, "batch": 2},
     "noiseless": {"output": "noiseless"},
     "noiseless fixed input": {
         "noisy_input": False,

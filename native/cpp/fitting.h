@@ -25,6 +25,15 @@ RIDE_INLINE void with_vectors(int channels, F&& f) {
     }
 }
 
+// Calls f with a last layer's taps as a constant.
+template <class F>
+RIDE_INLINE void with_taps(int taps, F&& f) {
+    if (taps == 1)
+        f(std::integral_constant<int, 1>{});
+    else
+        f(std::integral_constant<int, 9>{});
+}
+
 class Fitting {
 public:
     Fitting(const Plan& plan, Key key, const float* source, void* block)
@@ -76,10 +85,17 @@ public:
         step = job.step;
         for (sample = 0; sample < job.samples; sample++) {
             if (__atomic_load_n(job.stop, __ATOMIC_RELAXED)) return;
-            if (plan.noisy_input) noisy_inputs(job.stream);
+            if (plan.noisy_input) {
+                if (job.noise)
+                    noisy_inputs(job.stream);
+                else
+                    clean_inputs();
+            }
             forward(job.dropout);
-            last_forward(plan, last(), grid, space.hidden[plan.hidden_layers - 1], space.weights,
-                         kept);
+            with_taps(last().taps, [&](auto taps) {
+                last_forward<taps>(plan, last(), grid, space.hidden[plan.hidden_layers - 1],
+                                   space.weights, space.inputs, kept);
+            });
             for (int c = 0; c < plan.image_channels; c++)
                 for (int pixel = 0; pixel < kept.count; pixel++)
                     job.result[c * kept.count + pixel] += kept.outputs[c * kept.stride + pixel];
@@ -162,7 +178,13 @@ private:
         draw_normals(stream(number), plan.image_channels * grid.pixels(), space.noise);
         for_inputs([&](int c, size_t pixel) RIDE_LAMBDA {
             const size_t i = size_t(c) * grid.pixels() + pixel;
-            return space.image[i] + plan.sigma[c] * space.noise[i];
+            return space.image[i] + plan.input_sigma[c] * space.noise[i];
+        });
+    }
+
+    void clean_inputs() {
+        for_inputs([&](int c, size_t pixel) RIDE_LAMBDA {
+            return space.image[size_t(c) * grid.pixels() + pixel];
         });
     }
 
@@ -189,8 +211,13 @@ private:
             const float* image = space.image + size_t(c) * grid.pixels();
             float* targets = kept.targets + size_t(c) * kept.stride;
             for (int k = 0; k < kept.count; k++) {
-                const float noise = plan.noisy_target ? plan.sigma[c] * targets[k] : 0.0f;
-                targets[k] = image[kept.list[k]] + noise;
+                const float x = image[kept.list[k]];
+                if (plan.recorrupted != 0) {
+                    const size_t at = centre(grid, kept.corners[k]) * plan.image_channels + c;
+                    targets[k] = x - (space.inputs[at] - x) * plan.recorrupted;
+                } else {
+                    targets[k] = x + (plan.noisy_target ? plan.target_sigma[c] * targets[k] : 0.0f);
+                }
             }
         }
     }
@@ -204,16 +231,25 @@ private:
                     draw_kept_units(stream(stream_dropout + uint32_t(l) + 1), plan,
                                     int(plane) * out.channels / 16, space.units);
                 });
-                activate(l, Activate<true>{out, space.units, plane, plan.dropout_scale});
+                activate<true>(l, space.units, plane, plan.dropout_scale);
             } else {
-                activate(l, Activate<false>{out, nullptr, 0, 1.0f});
+                activate<false>(l, nullptr, 0, 1.0f);
             }
             nonzero[l] = count_bits(grid, out);
         }
     }
 
+    template <bool dropout>
+    void activate(int l, const uint16_t* units, size_t plane, float scale) {
+        const Map& out = space.hidden[l];
+        if (plan.slope != 0)
+            convolve_layer(l, Activate<dropout, true>{out, units, plane, scale, plan.slope});
+        else
+            convolve_layer(l, Activate<dropout, false>{out, units, plane, scale, 0});
+    }
+
     template <class Finish>
-    void activate(int l, const Finish& finish) {
+    void convolve_layer(int l, const Finish& finish) {
         const Layer& layer = space.all.layers[l];
         const float* bias = space.weights + layer.bias;
         with_vectors(layer.out, [&](auto vectors) {
@@ -257,13 +293,20 @@ private:
         const int top = plan.hidden_layers - 1;
         Map above{space.slopes[0].values, space.last_mask, plan.widths[top]};
         double squares = 0;
-        timed(last_stage, 3 * taps(int64_t(space.kept.count) * above.channels, last().out), [&] {
-            last_forward(plan, last(), grid, space.hidden[top], space.weights, space.kept);
-            squares = squares_and_slopes(plan, space.kept);
-            last_weight_gradient(last(), grid, space.hidden[top], space.kept, space.gradient);
-            last_input_gradient(last(), grid, space.hidden[top],
-                                drops(top) ? plan.dropout_scale : 1.0f, space.weights, space.kept,
-                                space.gradient + space.all.layers[top].bias, above);
+        const int64_t products =
+            int64_t(last().taps) * space.kept.count * above.channels * last().out;
+        timed(last_stage, 3 * products, [&] {
+            with_taps(last().taps, [&](auto taps) {
+                last_forward<taps>(plan, last(), grid, space.hidden[top], space.weights,
+                                   space.inputs, space.kept);
+                squares = squares_and_slopes(plan, space.kept);
+                last_weight_gradient<taps>(last(), grid, space.hidden[top], space.kept,
+                                           space.gradient);
+                last_input_gradient<taps>(last(), grid, space.hidden[top],
+                                          drops(top) ? plan.dropout_scale : 1.0f, plan.slope,
+                                          space.weights, space.kept,
+                                          space.gradient + space.all.layers[top].bias, above);
+            });
         });
         int64_t above_nonzero = count_bits(grid, above);
         for (int l = top; l > 0; l--) {
@@ -278,10 +321,13 @@ private:
             const float scale = drops(l - 1) ? plan.dropout_scale : 1.0f;
             timed(input_gradient_stage, taps(above_nonzero, layer.in), [&] {
                 stage_backward(layer);
-                with_vectors(layer.in, [&](auto vectors) {
-                    convolve<vectors>(grid, above, space.staged, nullptr, layer.in, space.pending,
-                                      Backpropagate{out, scale, space.gradient + lower.bias});
-                });
+                float* bias = space.gradient + lower.bias;
+                if (plan.slope != 0)
+                    convolve_back(layer, above, Backpropagate<true>{out, below.values, scale,
+                                                                    plan.slope, bias});
+                else
+                    convolve_back(layer, above,
+                                  Backpropagate<false>{out, below.values, scale, 0, bias});
             });
             above = out;
             above_nonzero = nonzero[l - 1];
@@ -294,6 +340,13 @@ private:
             });
         });
         return squares;
+    }
+
+    template <class Finish>
+    void convolve_back(const Layer& layer, const Map& above, const Finish& finish) {
+        with_vectors(layer.in, [&](auto vectors) {
+            convolve<vectors>(grid, above, space.staged, nullptr, layer.in, space.pending, finish);
+        });
     }
 
     // `walk_above`: whether the gradient above has fewer nonzeros than the activation below.

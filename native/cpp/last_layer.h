@@ -1,4 +1,5 @@
-// The last layer and the loss, at the pixels that the loss keeps and at no others.
+// The last layer and the loss, at the pixels that the loss keeps and at no others. Its kernel has
+// `taps` taps: 9, or 1.
 #pragma once
 
 #include "grid.h"
@@ -22,6 +23,13 @@ inline void find_corners(const Grid& grid, Kept& kept) {
         kept.corners[k] = y * grid.row + kept.list[k] - (row_end - grid.width);
     }
 }
+
+// From the corner of a pixel's window to where a tap is, counted in pixels; and to the pixel.
+template <int taps>
+RIDE_INLINE size_t tap_at(const Grid& grid, int tap) {
+    return taps == 9 ? size_t(tap / 3 * grid.row + tap % 3) : size_t(grid.row + 1);
+}
+RIDE_INLINE size_t centre(const Grid& grid, int corner) { return size_t(corner + grid.row + 1); }
 
 // Cephes' expf.
 RIDE_INLINE Vec exponential(Vec x) {
@@ -56,24 +64,30 @@ RIDE_INLINE void for_pixels(const Kept& kept, Work&& work) {
     }
 }
 
+// `inputs`: the network's, of which a residual output is subtracted.
+template <int taps>
 inline void last_forward(const Plan& plan, const Layer& layer, const Grid& grid, const Map& in,
-                         const float* weights, Kept& kept) {
+                         const float* weights, const float* inputs, Kept& kept) {
     const int channels = layer.in;
     for_pixels(kept, [&](int begin, int end) {
         for (int c = 0; c < layer.out; c++) {
-            const float* by = weights + layer.weights + size_t(c) * 9 * channels;
+            const float* by = weights + layer.weights + size_t(c) * taps * channels;
             const float bias = weights[layer.bias + c];
             float* outputs = kept.outputs + size_t(c) * kept.stride;
             for (int k = begin; k < end; k++) {
                 const float* window = in.values + size_t(kept.corners[k]) * channels;
                 Vec total[3] = {};
                 for (int i = 0; i < channels; i += lanes)
-                    repeat<9>(RIDE_EACH(t) {
-                        const Vec value = load(window + (t / 3 * grid.row + t % 3) * channels + i);
+                    repeat<taps>(RIDE_EACH(t) {
+                        const Vec value = load(window + tap_at<taps>(grid, t) * channels + i);
                         total[t % 3] += value * load(by + t * channels + i);
                     });
                 outputs[k] = sum(total[0] + total[1] + total[2]) + bias;
             }
+            if (plan.residual)
+                for (int k = begin; k < end; k++)
+                    outputs[k] =
+                        inputs[centre(grid, kept.corners[k]) * layer.out + c] - outputs[k];
             if (plan.sigmoid)
                 for (int k = begin; k < end; k += lanes)
                     store(outputs + k, sigmoid(load(outputs + k)));
@@ -95,7 +109,8 @@ inline double squares_and_slopes(const Plan& plan, Kept& kept) {
             const Vec y = load(outputs + k);
             const Vec difference = only(y - load(targets + k), chosen);
             squares += difference * difference;
-            store(outputs + k, plan.sigmoid ? difference * (y - y * y) : difference);
+            const Vec slope = plan.residual ? -difference : difference;
+            store(outputs + k, plan.sigmoid ? slope * (y - y * y) : slope);
         }
         total += sum(squares);
     }
@@ -103,6 +118,7 @@ inline double squares_and_slopes(const Plan& plan, Kept& kept) {
 }
 
 // The gradients of the last layer's weights and biases, added to `gradient`.
+template <int taps>
 inline void last_weight_gradient(const Layer& layer, const Grid& grid, const Map& in,
                                  const Kept& kept, float* gradient) {
     const int channels = layer.in;
@@ -112,41 +128,44 @@ inline void last_weight_gradient(const Layer& layer, const Grid& grid, const Map
             float bias = 0;
             for (int k = begin; k < end; k++) bias += slopes[k];
             gradient[layer.bias + c] += bias;
-            float* sums = gradient + layer.weights + size_t(c) * 9 * channels;
+            float* sums = gradient + layer.weights + size_t(c) * taps * channels;
             for (int i = 0; i < channels; i += lanes) {
-                Vec total[9];
-                repeat<9>(RIDE_EACH(t) { total[t] = load(sums + t * channels + i); });
+                Vec total[taps];
+                repeat<taps>(RIDE_EACH(t) { total[t] = load(sums + t * channels + i); });
                 for (int k = begin; k < end; k++) {
                     const float* window = in.values + size_t(kept.corners[k]) * channels + i;
                     const Vec slope = splat(slopes[k]);
-                    repeat<9>(RIDE_EACH(t) {
-                        total[t] += slope * load(window + (t / 3 * grid.row + t % 3) * channels);
+                    repeat<taps>(RIDE_EACH(t) {
+                        total[t] += slope * load(window + tap_at<taps>(grid, t) * channels);
                     });
                 }
-                repeat<9>(RIDE_EACH(t) { store(sums + t * channels + i, total[t]); });
+                repeat<taps>(RIDE_EACH(t) { store(sums + t * channels + i, total[t]); });
             }
         }
     });
 }
 
 // The gradient with respect to the sums of a row of the last hidden layer, from that with respect
-// to its outputs: where it is active, times `scale`; with a mask of its own, and its sums added to
-// `bias_gradient`.
-inline void finish_row(const Grid& grid, const Map& active, int y, float scale,
+// to its outputs: where it is active, times `scale`, and times `slope` where it leaks; with a mask
+// of its own, and its sums added to `bias_gradient`.
+inline void finish_row(const Grid& grid, const Map& active, int y, float scale, float slope,
                        float* bias_gradient, const Map& out) {
     // 16 channels at a time, so that each of their bits is written once.
     constexpr int parts = 16 / lanes;
     for (int channel = 0; channel < out.channels; channel += 16) {
         const size_t mask = size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0);
         float* at = out.values + grid.at(y, 0) * out.channels + channel;
+        const float* from = active.values + grid.at(y, 0) * out.channels + channel;
         float* biases = bias_gradient + channel;
         Vec totals[parts];
         repeat<parts>(RIDE_EACH(part) { totals[part] = load(biases + part * lanes); });
-        for (int x = 0; x < grid.width; x++, at += out.channels) {
+        for (int x = 0; x < grid.width; x++, at += out.channels, from += out.channels) {
             const uint32_t bits = active.mask[mask + x];
             uint32_t nonzero = 0;
             repeat<parts>(RIDE_EACH(part) {
-                const Vec value = only(load(at + part * lanes) * scale, bits >> (part * lanes));
+                Vec value = load(at + part * lanes) * scale;
+                if (slope != 0) value = leak(value, load(from + part * lanes), slope);
+                value = only(value, bits >> (part * lanes));
                 store(at + part * lanes, value);
                 totals[part] += value;
                 nonzero |= nonzero_lanes(value) << (part * lanes);
@@ -158,8 +177,9 @@ inline void finish_row(const Grid& grid, const Map& active, int y, float scale,
 }
 
 // That gradient for all rows, one after the other while they are in the caches.
+template <int taps>
 inline void last_input_gradient(const Layer& layer, const Grid& grid, const Map& active,
-                                float scale, const float* weights, const Kept& kept,
+                                float scale, float slope, const float* weights, const Kept& kept,
                                 float* bias_gradient, const Map& out) {
     const int channels = layer.in;
     const size_t row = size_t(grid.row) * channels;
@@ -169,20 +189,20 @@ inline void last_input_gradient(const Layer& layer, const Grid& grid, const Map&
         for (; k < kept.count && kept.corners[k] < (y + 1) * grid.row; k++)
             for (int i = 0; i < channels; i += lanes) {
                 float* window = out.values + size_t(kept.corners[k]) * channels + i;
-                repeat<9>(RIDE_EACH(t) {
-                    float* at = window + (t / 3 * grid.row + t % 3) * channels;
+                repeat<taps>(RIDE_EACH(t) {
+                    float* at = window + tap_at<taps>(grid, t) * channels;
                     Vec value = load(at);
                     for (int c = 0; c < layer.out; c++) {
-                        const size_t kernel = (size_t(c) * 9 + t) * channels + i;
+                        const size_t kernel = (size_t(c) * taps + t) * channels + i;
                         value += splat(kept.outputs[size_t(c) * kept.stride + k]) *
                                  load(weights + layer.weights + kernel);
                     }
                     store(at, value);
                 });
             }
-        if (y) finish_row(grid, active, y - 1, scale, bias_gradient, out);
+        if (y) finish_row(grid, active, y - 1, scale, slope, bias_gradient, out);
     }
-    finish_row(grid, active, grid.height - 1, scale, bias_gradient, out);
+    finish_row(grid, active, grid.height - 1, scale, slope, bias_gradient, out);
     clear_border(grid, out);
 }
 

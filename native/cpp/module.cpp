@@ -42,13 +42,16 @@ Plan make_plan(std::pair<int, int> size, std::pair<int, int> image_size,
                const std::vector<int>& channels, const std::vector<int>& dropout_after,
                const std::vector<int>& keep_digits, const std::vector<float>& sigma,
                bool noisy_input, bool noisy_target, bool sigmoid, bool norm_loss, bool amsgrad,
-               uint64_t mask_bound, int batch, double weight_decay) {
+               uint64_t mask_bound, int batch, double weight_decay, double recorruption,
+               double slope, bool residual, int last_taps) {
     Plan plan{};
     const int hidden = int(channels.size()) - 2;
     require(hidden >= 1 && hidden <= most_layers, "1 to 64 hidden layers");
     require(channels.front() >= 1 && channels.front() <= most_image_channels &&
                 channels.front() == channels.back() && sigma.size() == size_t(channels.front()),
             "1 to 16 image channels, a sigma each");
+    require(last_taps == 1 || last_taps == 9, "a last kernel of 1 or 9 taps");
+    require(!(residual && sigmoid), "no sigmoid after a residual output");
     require(size.first >= 1 && size.second >= 1 && size.first <= image_size.first &&
                 size.second <= image_size.second,
             "a step sees at most the image");
@@ -72,7 +75,13 @@ Plan make_plan(std::pair<int, int> size, std::pair<int, int> image_size,
         require(layer >= 1 && layer <= hidden, "dropout follows a hidden layer");
         plan.dropout[layer - 1] = true;
     }
-    for (size_t c = 0; c < sigma.size(); c++) plan.sigma[c] = sigma[c];
+    const bool recorrupted = recorruption != 0;
+    for (size_t c = 0; c < sigma.size(); c++) {
+        plan.input_sigma[c] = recorrupted ? float(recorruption * sigma[c]) : sigma[c];
+        plan.target_sigma[c] = sigma[c];
+    }
+    plan.recorrupted = recorrupted ? float(1 / (recorruption * recorruption)) : 0.0f;
+    plan.slope = float(slope), plan.residual = residual, plan.last_taps = last_taps;
     plan.noisy_input = noisy_input, plan.noisy_target = noisy_target;
     plan.sigmoid = sigmoid, plan.norm_loss = norm_loss, plan.amsgrad = amsgrad;
     plan.mask_bound = mask_bound, plan.batch = batch, plan.weight_decay = float(weight_decay);
@@ -84,7 +93,7 @@ size_t parameter_count(const Plan& plan) {
     int in = plan.image_channels;
     for (int l = 0; l <= plan.hidden_layers; l++) {
         const int out = l < plan.hidden_layers ? plan.widths[l] : plan.image_channels;
-        count += size_t(9) * in * out + out;
+        count += size_t(l < plan.hidden_layers ? 9 : plan.last_taps) * in * out + out;
         in = out;
     }
     return count;
@@ -143,7 +152,7 @@ void fit(const Plan& plan, const Keys& keys, Array<const float, 4> images, Array
 
 void expect(const Plan& plan, const Keys& keys, Array<const float, 4> images,
             Array<const float, 2> weights, Array<float, 4> result, uint32_t step, uint32_t stream,
-            int samples, bool dropout, int threads) {
+            int samples, bool dropout, int threads, bool noise) {
     const size_t count = images.shape(0), parameters = parameter_count(plan);
     require(keys.ids.size() == count && keys.attempts.size() == count, "a key an image");
     require(!plan.cropped() && images.shape(1) == size_t(plan.image_channels) &&
@@ -163,7 +172,8 @@ void expect(const Plan& plan, const Keys& keys, Array<const float, 4> images,
             job.image = images.data() + size_t(i) * pixels;
             job.weights = weights.data() + size_t(i) * parameters;
             job.result = result.data() + size_t(i) * pixels;
-            job.step = step, job.stream = stream, job.samples = samples, job.dropout = dropout;
+            job.step = step, job.stream = stream, job.samples = samples;
+            job.noise = noise, job.dropout = dropout;
             job.stop = &stop;
             kernels.expect(plan, job, workspace);
         });
@@ -190,7 +200,8 @@ NB_MODULE(_native, module) {
     module.def("plan", &make_plan, nb::kw_only(), "size"_a, "image_size"_a, "channels"_a,
                "dropout_after"_a, "keep_digits"_a, "sigma"_a, "noisy_input"_a, "noisy_target"_a,
                "sigmoid"_a, "norm_loss"_a, "amsgrad"_a, "mask_bound"_a, "batch"_a,
-               "weight_decay"_a);
+               "weight_decay"_a, "recorruption"_a = 0.0, "slope"_a = 0.0, "residual"_a = false,
+               "last_taps"_a = 9);
     // Arrays that are filled are taken as they are: what a converted copy gets would be lost.
     module.def("fit", &fit, "plan"_a, "keys"_a, "images"_a, "weights"_a.noconvert(),
                "moments"_a.noconvert(), "losses"_a.noconvert(), "first_step"_a, "rates"_a,
@@ -198,7 +209,8 @@ NB_MODULE(_native, module) {
                "costs"_a.noconvert() = nb::none());
     module.def("expect", &expect, "plan"_a, "keys"_a, "images"_a, "weights"_a,
                "result"_a.noconvert(), "step"_a, "stream"_a, "samples"_a, "dropout"_a,
-               "threads"_a);
+               "threads"_a, "noise"_a = true);
+    module.attr("INTERFACE") = 2;  // counts changes of what is called
     module.attr("MOST_IMAGE_CHANNELS") = most_image_channels;
     module.attr("STAGES") = nb::make_tuple("noise", "first layer", "forward", "last layer",
                                            "weight gradient", "input gradient",

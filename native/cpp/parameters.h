@@ -34,7 +34,7 @@ inline void clear_zero(const Packing& staged, float* weights) {
 
 struct Layer {
     Place place;
-    int in, out;
+    int in, out, taps;
     size_t weights, bias;  // offsets
 
     // What a forward convolution reads. Output pixel p takes its input at p + tap - 1, so
@@ -48,7 +48,7 @@ struct Layer {
     size_t at(int c_out, int c_in, int tap) const {
         if (place == Place::first) return weights + forward().at(c_out, c_in, 8 - tap);
         if (place == Place::hidden) return weights + backward().at(c_in, c_out, tap);
-        return weights + (size_t(c_out) * 9 + tap) * in + c_in;
+        return weights + (size_t(c_out) * taps + tap) * in + c_in;
     }
 };
 
@@ -63,8 +63,9 @@ struct Layers {
             layer.place = l == 0 ? Place::first : l + 1 < count ? Place::hidden : Place::last;
             layer.in = l ? plan.widths[l - 1] : plan.image_channels;
             layer.out = l + 1 < count ? plan.widths[l] : plan.image_channels;
+            layer.taps = l + 1 < count ? 9 : plan.last_taps;
             layer.weights = size;
-            size += size_t(9) * layer.in * layer.out;
+            size += size_t(layer.taps) * layer.in * layer.out;
             layer.bias = size;
             size += size_t(layer.out + 15) / 16 * 16;
         }
@@ -79,7 +80,7 @@ void for_parameters(const Layers& all, Copy&& copy) {
         const Layer& layer = all.layers[l];
         for (int c_out = 0; c_out < layer.out; c_out++)
             for (int c_in = 0; c_in < layer.in; c_in++)
-                for (int tap = 0; tap < 9; tap++) copy(theirs++, layer.at(c_out, c_in, tap));
+                for (int tap = 0; tap < layer.taps; tap++) copy(theirs++, layer.at(c_out, c_in, tap));
         for (int c_out = 0; c_out < layer.out; c_out++) copy(theirs++, layer.bias + c_out);
     }
 }

@@ -20,8 +20,12 @@ struct Plan {
     int digits[8];               // binary digits of the share that dropout keeps
     int digit_count;             // 0: no dropout
     float dropout_scale;         // one over that share
-    float sigma[most_image_channels];
+    float slope;                 // of the activation below zero; 0 is ReLU
+    int last_taps;               // of the last layer's kernel: 9, or 1
+    float input_sigma[most_image_channels], target_sigma[most_image_channels];
     bool noisy_input, noisy_target, sigmoid, amsgrad;
+    bool residual;      // the layers' output is subtracted from the input
+    float recorrupted;  // 0, or 1/a² of a target that shares the input's noise: x - (z - x)/a²
     bool norm_loss;              // the un-squared norm, else the mean square
     uint64_t mask_bound;         // a pixel is kept where its word lies below; 2^32 keeps all
     int batch;                   // samples a step
@@ -65,7 +69,7 @@ struct Fit {
     Cost* costs;           // [stage_count], added to; or null
 };
 
-// E_z h(z; w) of one image from `samples` draws of a stream.
+// E_z h(z; w) of one image from `samples` draws of a stream, or without noise.
 struct Expectation {
     Key key;
     const float* image;
@@ -73,7 +77,7 @@ struct Expectation {
     float* result;  // [channels, height, width]
     uint32_t step, stream;
     int samples;
-    bool dropout;
+    bool noise, dropout;
     const int* stop;
 };
 

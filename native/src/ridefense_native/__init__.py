@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from ridefense_native._native import (
+    INTERFACE,
     MOST_IMAGE_CHANNELS,
     STAGES,
     Keys,
@@ -18,6 +19,7 @@ from ridefense_native._native import (
 
 __version__ = version("ridefense-native")
 __all__ = [
+    "INTERFACE",
     "MOST_IMAGE_CHANNELS",
     "STAGES",
     "Keys",

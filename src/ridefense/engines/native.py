@@ -23,28 +23,29 @@ from ridefense.networks import Network
 from ridefense.noise import Keys, Stream, binary_digits
 from ridefense.settings import Settings
 
+_INTERFACE = 2
+"""Of the native package that this module calls."""
+
 
 def unable(settings: Settings, images: Tensor) -> str | None:
     """Why this engine cannot fit these images so; None where it can."""
     network = settings.network
     hidden = network.channels[1:-1]
     try:
-        most_channels = _module().MOST_IMAGE_CHANNELS
+        most_channels, interface = _module().MOST_IMAGE_CHANNELS, _module().INTERFACE
     except ModuleNotFoundError:
         return "ridefense-native is not installed; pip install ./native in the folder of ridefense"
     except (ImportError, AttributeError) as error:
         told = str(error).partition("\n")[0]
         return f"ridefense-native is broken or of another version ({told}); install it anew"
+    if interface != _INTERFACE:
+        return f"ridefense-native has interface {interface}, not {_INTERFACE}; install it anew"
     if images.dtype != torch.float32:
         return f"it computes in float32, the images are {images.dtype}"
     if type(network) is not Network:
         return f"it fits chains of convolutions, the network is a {type(network).__name__}"
     if any(width % 16 for width in hidden):
         return f"its hidden widths are multiples of 16, the network's are {hidden}"
-    if settings.target_noise == "recorrupted" or settings.output == "noiseless":
-        return "it cannot yet recorrupt targets or estimate without noise"
-    if network.slope or network.residual or network.last_kernel != 3:
-        return "it cannot yet do leaky slopes, residual outputs and 1×1 kernels"
     if network.channels[0] > most_channels:
         return f"it takes up to {most_channels} image channels"
     return None
@@ -109,7 +110,7 @@ class NativeFits:
         step: int,
         samples: int,
         *,
-        stream: Stream = Stream.OUTPUT,
+        stream: Stream | None = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
         result = torch.empty(x.shape, dtype=torch.float32, device="cpu")
@@ -124,10 +125,11 @@ class NativeFits:
                 _array(self.weights),
                 result.numpy(),
                 step,
-                int(stream),
+                int(Stream.OUTPUT if stream is None else stream),
                 samples,
                 dropout,
                 threads.available(),
+                noise=stream is not None,
             )
         return result
 
@@ -152,6 +154,10 @@ class NativeFits:
             mask_bound=math.floor((1 - settings.mask_ratio) * 2**32),
             batch=settings.batch,
             weight_decay=settings.weight_decay,
+            recorruption=settings.recorruption if settings.target_noise == "recorrupted" else 0.0,
+            slope=network.slope,
+            residual=network.residual,
+            last_taps=network.taps[-1],
         )
         return plan
 

@@ -50,11 +50,6 @@ def unable(settings: "Settings", images: Tensor) -> str | None:
         return f"images are {images.dtype}, not float32"
     if type(settings.network) is not Network:
         return f"a {type(settings.network).__name__} is not a chain of convolutions"
-    network = settings.network
-    if settings.target_noise == "recorrupted" or settings.output == "noiseless":
-        return "it cannot yet recorrupt targets or estimate without noise"
-    if network.slope or network.residual or network.last_kernel != 3:
-        return "it cannot yet do leaky slopes, residual outputs and 1×1 kernels"
     if max(settings.network.channels) > _WIDEST:
         return f"a layer is wider than {_WIDEST} channels"
     return None

@@ -1,4 +1,4 @@
-"""One tile of a 3×3 convolution: its outputs, and the gradients of its inputs and of its weights.
+"""One tile of a convolution, 3×3 or 1×1: its outputs, and the gradients of inputs and weights.
 
 All three are matrix products over (tap, channel), with the columns of the image gathered on the
 way: an implicit GEMM. A tile is some pixels of one sample of one image.
@@ -30,6 +30,7 @@ def columns(
     pixel,
     row,
     CHANNELS: tl.constexpr,
+    TAPS: tl.constexpr,
     MIRRORED: tl.constexpr,
 ):
     """Neighbours of pixels [B] in channels-last `source`, at rows (tap, channel) [K]: [B, K].
@@ -37,13 +38,15 @@ def columns(
     Zero outside the image. Mirrored, the pixel is the neighbour's neighbour: the other way round.
     """
     tap = row // CHANNELS
+    if TAPS == 1:
+        tap += 4  # the middle one
     down, right = tap // 3 - 1, tap % 3 - 1
     if MIRRORED:
         down, right = -down, -right
     y = (pixel // PLAN.width)[:, None] + down[None, :]
     x = (pixel % PLAN.width)[:, None] + right[None, :]
     inside = (y >= 0) & (y < PLAN.height) & (x >= 0) & (x < PLAN.width)
-    exists = (pixel < PLAN.pixels)[:, None] & (row < 9 * CHANNELS)[None, :]
+    exists = (pixel < PLAN.pixels)[:, None] & (row < TAPS * CHANNELS)[None, :]
     at = (y * PLAN.width + x) * CHANNELS + (row % CHANNELS)[None, :]
     return tl.load(source + at, mask=inside & exists, other=0.0)
 
@@ -53,19 +56,20 @@ def outputs(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, sample, pixel
     """A convolution's outputs with their bias: float32 [B, channels out padded]."""
     IN: tl.constexpr = PLAN.channels[LAYER - 1]
     OUT: tl.constexpr = PLAN.channels[LAYER]
+    TAPS: tl.constexpr = PLAN.taps(LAYER)
     unit = place(PLAN, image, sample)
     hidden = state.hidden + unit * PLAN.hidden(PLAN.convolutions)
     matrix = image * PLAN.stride + PLAN.matrix(LAYER)
     column = tl.arange(0, PLAN.wide(OUT))
     total = tl.zeros((pixel.shape[0], PLAN.wide(OUT)), tl.float32)
-    for first in range(0, 9 * IN, PLAN.depth(IN)):
-        row = first + tl.arange(0, PLAN.depth(IN))
-        a = columns(hidden + PLAN.hidden(LAYER - 1), PLAN, pixel, row, IN, False)
-        exists = (row < 9 * IN)[:, None] & (column < OUT)[None, :]
+    for first in range(0, TAPS * IN, PLAN.depth(TAPS * IN)):
+        row = first + tl.arange(0, PLAN.depth(TAPS * IN))
+        a = columns(hidden + PLAN.hidden(LAYER - 1), PLAN, pixel, row, IN, TAPS, False)
+        exists = (row < TAPS * IN)[:, None] & (column < OUT)[None, :]
         at = matrix + row[:, None] * OUT + column[None, :]
         b = tl.load(state.operands + at, mask=exists, other=0.0)
         total = multiply(a, b, total, PLAN)
-    bias = tl.load(state.weights + matrix + 9 * IN * OUT + column, mask=column < OUT, other=0.0)
+    bias = tl.load(state.weights + matrix + TAPS * IN * OUT + column, mask=column < OUT, other=0.0)
     return total + bias[None, :]
 
 
@@ -77,7 +81,9 @@ def hidden_tile(
     OUT: tl.constexpr = PLAN.channels[LAYER]
     column = tl.arange(0, PLAN.wide(OUT))[None, :]
     valid = (pixel < PLAN.pixels)[:, None] & (column < OUT)
-    value = tl.maximum(outputs(state, PLAN, LAYER, image, sample, pixel), 0.0)
+    value = outputs(state, PLAN, LAYER, image, sample, pixel)
+    floor = PLAN.slope * value if PLAN.slope else 0.0
+    value = tl.maximum(value, floor)
     unit = place(PLAN, image, sample)
     if DROP and PLAN.drops(LAYER):
         half = column // 16 * (PLAN.pixels + PLAN.pixels % 2) + pixel[:, None]
@@ -94,29 +100,31 @@ def hidden_tile(
 def input_gradient_tile(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, sample, pixel):
     """Write the gradient of the layer before, from that of this convolution's outputs.
 
-    A unit that ReLU or dropout set to zero has none.
+    A unit that ReLU or dropout set to zero has none, one that leaks has the slope's share.
     """
     IN: tl.constexpr = PLAN.channels[LAYER - 1]
     OUT: tl.constexpr = PLAN.channels[LAYER]
+    TAPS: tl.constexpr = PLAN.taps(LAYER)
     unit = place(PLAN, image, sample)
     gradients = state.gradients + unit * 2 * PLAN.gradient
     matrix = image * PLAN.stride + PLAN.matrix(LAYER)
     column = tl.arange(0, PLAN.wide(IN))
     total = tl.zeros((pixel.shape[0], PLAN.wide(IN)), tl.float32)
-    for first in range(0, 9 * OUT, PLAN.depth(OUT)):
-        row = first + tl.arange(0, PLAN.depth(OUT))
-        a = columns(gradients + LAYER % 2 * PLAN.gradient, PLAN, pixel, row, OUT, True)
-        exists = (row < 9 * OUT)[:, None] & (column < IN)[None, :]
+    for first in range(0, TAPS * OUT, PLAN.depth(TAPS * OUT)):
+        row = first + tl.arange(0, PLAN.depth(TAPS * OUT))
+        a = columns(gradients + LAYER % 2 * PLAN.gradient, PLAN, pixel, row, OUT, TAPS, True)
+        exists = (row < TAPS * OUT)[:, None] & (column < IN)[None, :]
         at = (row // OUT * IN * OUT + row % OUT)[:, None] + (column * OUT)[None, :]
         b = tl.load(state.operands + matrix + at, mask=exists, other=0.0)
         total = multiply(a, b, total, PLAN)
     valid = (pixel < PLAN.pixels)[:, None] & (column < IN)[None, :]
     at = pixel[:, None] * IN + column[None, :]
     hidden = state.hidden + unit * PLAN.hidden(PLAN.convolutions) + PLAN.hidden(LAYER - 1)
-    alive = tl.load(hidden + at, mask=valid, other=0.0) > 0
+    active = tl.load(hidden + at, mask=valid, other=0.0)
     if PLAN.drops(LAYER - 1):
         total = total / PLAN.share
-    value = tl.where(alive, total, 0.0).to(state.gradients.dtype.element_ty)
+    below = tl.where(active < 0, PLAN.slope * total, 0.0)
+    value = tl.where(active > 0, total, below).to(state.gradients.dtype.element_ty)
     tl.store(gradients + (LAYER - 1) % 2 * PLAN.gradient + at, value, mask=valid)
 
 
@@ -127,15 +135,16 @@ def weight_gradient(
     """`total` and the gradient of a convolution's matrix at these rows, over a range of pixels."""
     IN: tl.constexpr = PLAN.channels[LAYER - 1]
     OUT: tl.constexpr = PLAN.channels[LAYER]
+    TAPS: tl.constexpr = PLAN.taps(LAYER)
     unit = place(PLAN, image, sample)
     hidden = state.hidden + unit * PLAN.hidden(PLAN.convolutions) + PLAN.hidden(LAYER - 1)
     gradients = state.gradients + (unit * 2 + LAYER % 2) * PLAN.gradient
     column = tl.arange(0, PLAN.wide(OUT))
     for begin in range(first, last, PLAN.tiles.pixels):
         pixel = begin + tl.arange(0, PLAN.tiles.pixels)
-        a = columns(hidden, PLAN, pixel, row, IN, False)
+        a = columns(hidden, PLAN, pixel, row, IN, TAPS, False)
         one = tl.full((1, 1), 1, tl.float32).to(a.dtype)
-        a = tl.where((row == 9 * IN)[None, :], one, a)  # the biases' row
+        a = tl.where((row == TAPS * IN)[None, :], one, a)  # the biases' row
         valid = (pixel < PLAN.pixels)[:, None] & (column < OUT)[None, :]
         b = tl.load(gradients + pixel[:, None] * OUT + column[None, :], mask=valid, other=0.0)
         total = multiply(tl.trans(a), b, total, PLAN)

@@ -121,16 +121,17 @@ class CudaFits:
         step: int,
         samples: int,
         *,
-        stream: Stream = Stream.OUTPUT,
+        stream: Stream | None = Stream.OUTPUT,
         dropout: bool = False,
     ) -> Tensor:
         plan, count = self.plan.whole, len(x)
+        number = -1 if stream is None else int(stream)
         with _on(x.device):
             self._set(x, step)
             self.state.output.zero_()
             for sample in range(samples):
                 draws = count * plan.draw_tiles
-                self._launch(stacked.draw, draws, plan, int(stream), dropout, False, sample)
+                self._launch(stacked.draw, draws, plan, number, dropout, False, sample)
                 for layer in range(1, plan.convolutions):
                     self._launch(stacked.hidden, count * plan.pixel_tiles, plan, layer, dropout)
                 self._launch(stacked.output, count * plan.pixel_tiles, plan, 1 / samples)

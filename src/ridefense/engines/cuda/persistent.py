@@ -84,6 +84,6 @@ def _backward(state, PLAN: tl.constexpr, LAYER: tl.constexpr, image, index, scal
             total = weight_gradient(state, PLAN, LAYER, image, sample, row, 0, PLAN.pixels, total)
         column = tl.arange(0, PLAN.wide(OUT))[None, :]
         at = PLAN.matrix(LAYER) + row[:, None] * OUT + column
-        valid = (row <= 9 * PLAN.channels[LAYER - 1])[:, None] & (column < OUT)
+        valid = (row <= PLAN.entries(LAYER))[:, None] & (column < OUT)
         adam(state, PLAN, image, index, at, valid, scale * total)
     tl.debug_barrier()

@@ -56,15 +56,20 @@ class Plan:
     """Compile-time constants of one fit; a convolution's number counts from 1.
 
     Attributes:
+        kernels: taps of each convolution's kernel, 9 or 1.
         height, width: of what a step fits, the crop or the image.
         image_height, image_width: of the image.
         samples: noisy inputs a step.
         dropout: the convolutions that dropout follows.
         digits: binary digits of the share that it keeps.
         limit: a pixel is kept where its word is below this.
+        slope: of the activation below zero.
+        recorruption: a of a recorrupted target; 0 where the target is none.
+        noisy_target: whether it has noise of its own.
     """
 
     channels: tuple[int, ...]
+    kernels: tuple[int, ...]
     height: int
     width: int
     image_height: int
@@ -74,10 +79,13 @@ class Plan:
     digits: tuple[int, ...]
     share: float
     limit: int
+    slope: float
+    residual: bool
     sigmoid: bool
     norm: bool
     noisy_input: bool
     noisy_target: bool
+    recorruption: float
     amsgrad: bool
     weight_decay: float
     product: str
@@ -90,6 +98,7 @@ class Plan:
         crop = (settings.crop,) * 2 if settings.crop else size
         return cls(
             channels=network.channels,
+            kernels=network.taps,
             height=crop[0],
             width=crop[1],
             image_height=size[0],
@@ -99,10 +108,13 @@ class Plan:
             digits=tuple(binary_digits(1 - network.dropout)) if dropout else (),
             share=kept_share(network.dropout),
             limit=math.floor((1 - settings.mask_ratio) * 2**32),
+            slope=network.slope,
+            residual=network.residual,
             sigmoid=network.sigmoid,
             norm=settings.loss == "norm",
             noisy_input=settings.noisy_input,
             noisy_target=settings.target_noise == "independent",
+            recorruption=settings.recorruption if settings.target_noise == "recorrupted" else 0.0,
             amsgrad=settings.amsgrad,
             weight_decay=settings.weight_decay,
             product=product,
@@ -140,9 +152,17 @@ class Plan:
         """Elements from one network's packed weights to the next's, so that rows stay aligned."""
         return _cut(self.size, 64) * 64
 
+    def taps(self, layer: int) -> int:
+        """Taps of a convolution's kernel."""
+        return self.kernels[layer - 1]
+
+    def entries(self, layer: int) -> int:
+        """Rows of a convolution's matrix without that of the biases: (tap, channel in)."""
+        return self.taps(layer) * self.channels[layer - 1]
+
     def matrix(self, layer: int) -> int:
         """Where a convolution's matrix begins among the weights."""
-        return sum((9 * self.channels[i] + 1) * self.channels[i + 1] for i in range(layer - 1))
+        return sum((self.entries(i) + 1) * self.channels[i] for i in range(1, layer))
 
     def hidden(self, layer: int) -> int:
         """Where a convolution's outputs begin among those of one sample; layer 0 is the input."""
@@ -197,16 +217,16 @@ class Plan:
         """Columns of a tile that holds so many channels."""
         return max(16, 1 << (int(channels) - 1).bit_length())
 
-    def depth(self, channels: int) -> int:
-        """Rows (tap, channel) that one product takes of so many channels' 9 taps."""
-        return min(self.tiles.depth, self.wide(9 * channels))
+    def depth(self, rows: int) -> int:
+        """Rows (tap, channel) that one product takes of so many."""
+        return min(self.tiles.depth, self.wide(rows))
 
     def rows(self, layer: int) -> int:
         """Rows of a convolution's matrix whose gradient is summed at once."""
-        return min(self.tiles.rows, self.wide(9 * self.channels[layer - 1] + 1))
+        return min(self.tiles.rows, self.wide(self.entries(layer) + 1))
 
     def row_tiles(self, layer: int) -> int:
-        return _cut(9 * self.channels[layer - 1] + 1, self.rows(layer))
+        return _cut(self.entries(layer) + 1, self.rows(layer))
 
     def parts(self, layer: int) -> int:
         """Programs that sum the gradient of a convolution's matrix over one sample."""

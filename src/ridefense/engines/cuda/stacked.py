@@ -35,7 +35,10 @@ def draw(
     MASK: tl.constexpr,
     first_sample,
 ):
-    """Inputs and, where they are wanted, dropout's bits and the loss mask; `draw_tiles`."""
+    """Inputs and, where they are wanted, dropout's bits and the loss mask; `draw_tiles`.
+
+    Inputs carry no noise where STREAM is negative.
+    """
     image, sample, tile = _program(PLAN.samples, PLAN.draw_tiles)
     sample += first_sample
     step = tl.load(state.clock).to(tl.uint32)
@@ -106,7 +109,7 @@ def partial_gradient(state, PLAN: tl.constexpr, LAYER: tl.constexpr):
     total = weight_gradient(state, PLAN, LAYER, image, sample, row, first, last, total)
     column = tl.arange(0, PLAN.wide(OUT))[None, :]
     part = (place(PLAN, image, sample) * PLAN.spans + span) * PLAN.stride + PLAN.matrix(LAYER)
-    valid = (row <= 9 * PLAN.channels[LAYER - 1])[:, None] & (column < OUT)
+    valid = (row <= PLAN.entries(LAYER))[:, None] & (column < OUT)
     tl.store(state.partial + part + row[:, None] * OUT + column, total, mask=valid)
 
 

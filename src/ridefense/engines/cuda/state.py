@@ -88,9 +88,9 @@ class State(NamedTuple):
 def packing(network: Network) -> tuple[Tensor, Tensor]:
     """Orders of the P weights: packed = weights[:, first], weights = packed[:, second]."""
     parts, before = [], 0
-    for c_in, c_out in network.convolutions:
-        kernel = 9 * c_in * c_out
-        index = torch.arange(before, before + kernel).view(c_out, c_in, 9)
+    for (c_in, c_out), taps in zip(network.convolutions, network.taps, strict=True):
+        kernel = taps * c_in * c_out
+        index = torch.arange(before, before + kernel).view(c_out, c_in, taps)
         before += kernel
         parts += [index.permute(2, 1, 0).flatten(), torch.arange(before, before + c_out)]
         before += c_out

@@ -13,9 +13,20 @@ BETA1, BETA2, EPSILON = tl.constexpr(BETAS[0]), tl.constexpr(BETAS[1]), tl.const
 
 
 @triton.jit
+def fed(state, PLAN: tl.constexpr, image, sample, pixel):
+    """The network's inputs z at pixels [B], as they are stored: float32 [B, colours padded]."""
+    colour = tl.arange(0, PLAN.wide(PLAN.colours))[None, :]
+    valid = (pixel < PLAN.pixels)[:, None] & (colour < PLAN.colours)
+    at = place(PLAN, image, sample) * PLAN.hidden(PLAN.convolutions) + pixel[:, None] * PLAN.colours
+    return tl.load(state.hidden + at + colour, mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def last_layer(state, PLAN: tl.constexpr, image, sample, pixel):
     """The network's output at pixels [B]: float32 [B, colours padded]."""
     value = outputs(state, PLAN, PLAN.convolutions, image, sample, pixel)
+    if PLAN.residual:
+        value = fed(state, PLAN, image, sample, pixel) - value
     return tl.sigmoid(value) if PLAN.sigmoid else value
 
 
@@ -58,11 +69,14 @@ def loss_tile(state, PLAN: tl.constexpr, image, sample, step, pixel, none_kept):
     if PLAN.noisy_target:
         sigma = tl.load(state.sigma + colour, mask=colour < PLAN.colours, other=0.0)
         target += sigma * target_noise(state, PLAN, image, sample, step, pixel)
+    if PLAN.recorruption:  # x - σ·n/a, from the z = x + a·σ·n that the network was fed
+        noise = fed(state, PLAN, image, sample, pixel) - target
+        target -= noise / (PLAN.recorruption * PLAN.recorruption)
     unit = place(PLAN, image, sample)
     kept = tl.load(state.kept + unit * PLAN.pixels + pixel, mask=pixel < PLAN.pixels, other=0) != 0
     kept |= none_kept & (pixel == PLAN.pixels // 2)
     difference = tl.where(kept[:, None] & valid, output - target, 0.0)
-    gradient = GAIN * difference
+    gradient = -GAIN * difference if PLAN.residual else GAIN * difference
     if PLAN.sigmoid:
         gradient *= output * (1 - output)
     gradients = state.gradients + (unit * 2 + PLAN.convolutions % 2) * PLAN.gradient

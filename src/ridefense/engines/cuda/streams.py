@@ -99,15 +99,22 @@ def pixel_of_x(state, PLAN: tl.constexpr, image, step, colour, pixel, valid):
 
 
 @triton.jit
-def draw_inputs(state, PLAN: tl.constexpr, image, sample, step, stream, block):
-    """Write the network's inputs z that these blocks are: x + σ·noise, or the fixed noise."""
+def draw_inputs(state, PLAN: tl.constexpr, image, sample, step, STREAM: tl.constexpr, block):
+    """Write the network's inputs z that these blocks are: x + σ·noise, or the fixed noise.
+
+    Of a recorrupted target's input the noise is a·σ·noise; where STREAM is negative there is none.
+    """
     element, valid = elements(block, PLAN.colours * PLAN.pixels)
     colour = element // PLAN.pixels
     pixel = element % PLAN.pixels
     if PLAN.noisy_input:
-        noise = normals(words(state, image, step, stream, sample, block))
-        sigma = tl.load(state.sigma + colour, mask=valid, other=0.0)
-        value = pixel_of_x(state, PLAN, image, step, colour, pixel, valid) + sigma * noise
+        value = pixel_of_x(state, PLAN, image, step, colour, pixel, valid)
+        if STREAM >= 0:
+            noise = normals(words(state, image, step, STREAM, sample, block))
+            sigma = tl.load(state.sigma + colour, mask=valid, other=0.0)
+            if PLAN.recorruption:
+                sigma *= PLAN.recorruption
+            value += sigma * noise
     else:
         value = uniforms(words(state, image, tl.full((), 0, tl.uint32), FIXED, 0, block))
     inputs = state.hidden + place(PLAN, image, sample) * PLAN.hidden(PLAN.convolutions)

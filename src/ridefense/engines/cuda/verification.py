@@ -98,7 +98,8 @@ def examine(
     ours, oracle = fits(2), EagerFits(settings, exact, _keys(images))
     began = oracle.weights
     errors = {"the loss": _error(_fit(ours, images, range(1)), _fit(oracle, exact, range(1)))}
-    sizes = [9 * c_in * c_out + c_out for c_in, c_out in settings.network.convolutions]
+    parts = settings.network.parts
+    sizes = [kernel + biases for kernel, biases in zip(parts[::2], parts[1::2], strict=True)]
     gradients = (torch.split(each.moments[0], sizes, dim=1) for each in (ours, oracle))
     for layer, pair in enumerate(zip(*gradients, strict=True), 1):
         errors[f"gradient {layer}"] = _error(*pair)
