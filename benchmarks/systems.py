@@ -1,6 +1,6 @@
 """Train what the defences of the related work need on MNIST, and write it where it ships.
 
-    python benchmarks/systems.py digits | pixel-cnn | lid
+    python benchmarks/systems.py digits | pixel-cnn | guided-denoiser | lid | rectifier
 
 Everything is trained on the training images of `digits`, for the classifier `mnist-cnn`. The same
 seed gives the same weights on the same processor.
@@ -12,12 +12,15 @@ import time
 import torch
 
 from ridefense import classifiers, datasets
-from ridefense.rivals import lid, pixel_cnn
+from ridefense.rivals import guided_denoiser, lid, pixel_cnn, rectifier
 from ridefense.rivals.learning import save_weights
 from ridefense.rivals.training_digits import save_training_digits, training_digits
 
 CLASSIFIER = "mnist-cnn"
-EPS = 0.2
+EPS = 0.3
+"""The ℓ∞ radius that the denoiser is trained up to, and of the rectifier's perturbations."""
+
+LID_EPS = 0.2
 """The ℓ∞ radius of the FGSM that LID learns."""
 
 
@@ -32,10 +35,26 @@ def train_pixel_cnn() -> None:
     save_weights(network, pixel_cnn.SHIPPED)
 
 
+def train_guided_denoiser() -> None:
+    learnt, classifier = datasets.load("digits", "train"), classifiers.load(CLASSIFIER)
+    network = guided_denoiser.train_guided_denoiser(
+        classifier, learnt.images, eps=EPS, progress=told
+    )
+    save_weights(network, guided_denoiser.SHIPPED)
+
+
 def train_lid() -> None:
     learnt, classifier = datasets.load("digits", "train"), classifiers.load(CLASSIFIER)
-    detector = lid.train_lid(classifier, learnt.images[500:], training_digits(), eps=EPS)
+    detector = lid.train_lid(classifier, learnt.images[500:], training_digits(), eps=LID_EPS)
     save_weights(detector, lid.SHIPPED)
+
+
+def train_rectifier() -> None:
+    learnt, classifier = datasets.load("digits", "train"), classifiers.load(CLASSIFIER)
+    network = rectifier.train_rectifier(
+        classifier, learnt.images, learnt.labels, eps=EPS, progress=told
+    )
+    save_weights(network, rectifier.SHIPPED)
 
 
 def told(done: int, steps: int, loss: float) -> None:
@@ -47,7 +66,9 @@ def told(done: int, steps: int, loss: float) -> None:
 SYSTEMS = {
     "digits": write_digits,
     "pixel-cnn": train_pixel_cnn,
+    "guided-denoiser": train_guided_denoiser,
     "lid": train_lid,
+    "rectifier": train_rectifier,
 }
 
 

@@ -84,7 +84,9 @@ PURIFIERS: Mapping[str, Entry] = {
     "soap": Entry("rivals:SOAP", "an easier self-supervised task, on MNIST", "eps", 0.1),
     "pixel-defend": Entry("rivals:PixelDefend", "a likelier digit, by a PixelCNN", "eps", 0.3),
     "quilting": Entry("rivals:Quilting", "patches of training digits", "nearest", 10),
+    "guided-denoiser": Entry("rivals:GuidedDenoiser", "denoiser guided by logits, on MNIST"),
     "lid": Entry("rivals:LID", "refuses by intrinsic dimensionality, on MNIST"),
+    "rectifier": Entry("rivals:PerturbationRectifier", "undoes universal perturbations, on MNIST"),
 }
 """What `load` knows by name."""
 

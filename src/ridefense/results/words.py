@@ -39,7 +39,9 @@ _FILTERS: dict[str, tuple[str, str | None]] = {
     "SOAP": ("SOAP", "eps"),
     "PixelDefend": ("PixelDefend", "eps"),
     "Quilting": ("quilting", "nearest"),
+    "GuidedDenoiser": ("guided denoiser", None),
     "LID": ("LID", None),
+    "PerturbationRectifier": ("perturbation rectifier", None),
     "Wavelet": ("wavelet", "sigma"),
 }
 """The other purifiers by type: the name, and the one setting that is shown with it."""

@@ -85,7 +85,7 @@ class PixelCNN(nn.Module):
     """Digits [N, 1, H, W] at `LEVELS` grey levels to logits of the level of each pixel.
 
     The logits [N, LEVELS, H, W] at a pixel depend on the pixels before it in raster order alone. A
-    causal 7×7 convolution, residual 3×3 ones, and a head of two 1×1 layers: 7,800 weights.
+    causal 7×7 convolution, residual 3×3 ones, and a head of two 1×1 layers: 7,424 weights.
 
     Attributes:
         reference: log-likelihoods [REFERENCE] of training images in nats, sorted; see
