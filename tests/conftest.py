@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from photos import picture
+
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
@@ -24,3 +26,15 @@ def pictures():
         return images
 
     return make
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with images in several formats and folders, and other files."""
+    root = tmp_path / "photos"
+    (root / "sub" / "deep").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "b.jpg", "sub/c.webp", "sub/a.png", "sub/deep/d.bmp")):
+        picture(seed=i).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    (root / ".hidden.png").write_bytes((root / "a.png").read_bytes())
+    return root

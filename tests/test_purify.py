@@ -1,10 +1,8 @@
 """The one call: what goes in comes out purified, in the same kind, layout, dtype and size."""
 
 import pickle
-import warnings
 from collections import namedtuple
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,23 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from photos import levels, tiny
 from refusals import refused
 from ridefense import (
     DAE,
     RIDE,
-    CollapseError,
-    CollapseWarning,
     GaussianBlur,
-    LongFitWarning,
     Median,
     Purify,
     datasets,
-    estimate,
     purify,
 )
 from ridefense.defended import Before
-from ridefense.networks import NETWORKS
-from ridefense.purification import tiles
 
 TENSORS = {
     torch.uint8: torch.uint8,
@@ -40,12 +33,6 @@ TENSORS = {
 }
 ARRAYS = ("uint8", "float16", "float32", ">f4", "float64")
 LAYOUTS = ("HW", "HWC", "CHW", "NHWC", "NCHW")
-
-
-def levels(n=1, channels=3, height=9, width=11, seed=0):
-    """Random levels, uint8 [N, C, H, W]."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n, channels, height, width), generator=generator).byte()
 
 
 def laid_out(images, layout):
@@ -189,24 +176,6 @@ def test_a_list_is_purified_one_by_one():
     assert purify([]) == []
 
 
-def tiny(**changes):
-    """A preset by name is the real one; this fit takes four steps."""
-    settings = {"steps": 2, "rounds": 2, "samples": 1, "engine": "eager", "mask_ratio": 0.0}
-    networks = {1: NETWORKS["mnist"], 3: NETWORKS["imagenet"]}
-
-    @dataclass(frozen=True)
-    class Tiny(Before):
-        name = "tiny"
-        is_randomised = is_dynamic = True
-        differentiable = False
-
-        def __call__(self, images, ids=None, seed=0):
-            ride = RIDE(network=networks[images.shape[1]], **(settings | changes))
-            return ride(images, ids, seed)
-
-    return Tiny()
-
-
 def test_a_batch_is_what_the_estimator_gives():
     digits = datasets.load("digits", limit=3).images
     expected = RIDE.preset("fast", network="mnist")(digits, seed=5)
@@ -284,245 +253,3 @@ def test_samples_are_those_of_torchvision():
     assert torch.equal(image, 255 - pixels)
     assert other is label
     refused(lambda: step(("photo", 3)), "no image")
-
-
-# --- Large images --------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 3000), st.sampled_from([128, 144, 256, 512]))
-def test_tiles_cover_every_pixel_and_overlap(whole, side):
-    found = tiles.spans(whole, side)
-    assert (found[0].start, found[-1].start + found[-1].size) == (0, whole)
-    total = torch.zeros(whole)
-    for span in found:
-        assert span.size < side + tiles.GRID
-        assert span.start % tiles.GRID == 0
-        total[span.slice] += span.weights
-    assert (total > 0.1).all()
-    for one, other in pairwise(found):
-        assert one.start + one.size - other.start >= tiles.OVERLAP
-
-
-@pytest.mark.parametrize("size", [(300, 421), (128, 700), (512, 257), (131, 131)])
-@pytest.mark.parametrize("name", ["median:7", "jpeg:40", "blur:4", "bit-depth:2"])
-def test_tiles_change_nothing_for_a_filter(size, name):
-    image = levels(1, 3, *size, seed=3)[0].float() / 255
-    found = Purify(name, tile=128).outcome(image)
-    whole = Purify(name, tile=1024).outcome(image)
-    assert whole.images[0].tiles == 1
-    assert found.images[0].tiles == 1 if max(size) < 144 else found.images[0].tiles > 1
-    assert torch.allclose(found.value, whole.value, atol=1e-6)
-
-
-def test_every_tile_has_a_fit_and_noise_of_its_own():
-    image = levels(1, 1, 128, 300)[0].float() / 255
-    ride = RIDE(network=NETWORKS["mnist"], steps=1, rounds=1, samples=1, engine="eager")
-    found = Purify(ride, tile=128).outcome(image)
-    assert found.images[0].tiles == 4
-    assert found.value.shape == image.shape
-    # The first tile alone: its outer pixels are not blended with a neighbour's.
-    left = ride(image[None, :, :, :128], ids=["0, tile 0 0"])[0]
-    assert torch.allclose(found.value[..., :64], left[..., :64], atol=1e-6)
-    assert not torch.allclose(found.value[..., 112:128], left[..., 112:128], atol=1e-6)
-
-
-def test_what_looks_at_the_whole_image_is_given_it():
-    image = levels(1, 1, 300, 300)[0].float() / 255
-    seen = []
-
-    def mine(images, ids=None, seed=0):
-        seen.append(tuple(images.shape))
-        return images.clone()
-
-    purify(image, mine)
-    purify(image, "resize-and-pad:0.5", tile=128)
-    assert seen == [(1, 1, 300, 300)]
-    assert Purify("resize-and-pad", tile=128).outcome(image).images[0].tiles == 1
-
-
-# --- Collapses, long fits, progress --------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Blank(Before):
-    """Every image but those of the id 1 becomes grey."""
-
-    name = "blank"
-    is_randomised = is_dynamic = False
-    differentiable = False
-    is_local = True
-
-    def __call__(self, images, ids=None, seed=0):
-        kept = torch.tensor([i == 1 for i in ids]).view(-1, 1, 1, 1)
-        return torch.where(kept, images, torch.full_like(images, 0.5))
-
-
-def structured(n=2, size=16):
-    images = torch.zeros(n, 1, size, size)
-    images[..., size // 2 :] = 0.8
-    return images
-
-
-def test_a_ruined_image_is_told_whatever_the_purifier():
-    images = structured()
-    with pytest.warns(CollapseWarning, match=r"1 of 2 images .*\(0\) and were kept"):
-        found = Purify(Blank()).outcome(images)
-    assert found.collapsed == [True, False]
-    assert (found.value[0] == 0.5).all()
-    with pytest.warns(CollapseWarning, match="returned as they were"):
-        replaced = purify(images, Blank(), on_collapse="input")
-    assert torch.equal(replaced, images)
-    with pytest.raises(CollapseError, match=r"1 of 2 images"):
-        purify(images, Blank(), on_collapse="raise")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        purify(images, Median(3), on_collapse="raise")
-
-
-def test_a_ruined_tile_is_told():
-    images = torch.zeros(1, 1, 128, 300)
-    images[..., ::40] = 1
-    images[..., 64:, :] *= 0.3
-    with pytest.warns(CollapseWarning):
-        found = Purify(Blank(), tile=128, on_collapse="input").outcome(images)
-    assert found.images[0].collapsed == found.images[0].tiles == 4
-    assert torch.allclose(found.value, images, atol=1e-6)
-
-
-def test_named_estimators_are_fitted_again_when_they_lose_contrast(monkeypatch):
-    from ridefense.purification import call
-
-    seen = []
-    monkeypatch.setattr(call, "run", lambda jobs, **_: seen.extend(jobs) or _done(jobs))
-    purify(structured(1))
-    purify(structured(1), RIDE.preset("fast"))
-    assert [job.purifier.refit_when for job in seen] == ["collapsed", "constant"]
-    assert [job.purifier.refits for job in seen] == [2, 2]
-
-
-def _done(jobs):
-    for job in jobs:
-        job.result = job.image
-
-
-def test_a_long_fit_is_told_before_it_begins():
-    image = torch.rand(1, 3, 224, 224)
-    calls = []
-    ride = RIDE.preset("paper", network="imagenet")
-
-    def start(*_):
-        raise StopIteration
-
-    expected = r"a fit of 10,000 steps will take roughly \d+ minutes"
-    with pytest.warns(LongFitWarning, match=expected), pytest.raises(StopIteration):
-        estimate.estimate(ride, image, start=start)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for told in ({"progress": lambda *_: None}, {"callback": calls.append}):
-            with pytest.raises(StopIteration):
-                estimate.estimate(ride, image, start=start, **told)
-        with pytest.raises(StopIteration):
-            estimate.estimate(RIDE.preset("fast", network="imagenet"), image, start=start)
-    with pytest.raises(LongFitWarning):  # an error in tests, as every warning
-        purify(image, preset="paper")
-    refused(RIDE, "RIDE.preset('fast')")
-
-
-def test_progress_goes_up_to_all_steps():
-    told = []
-    digits = datasets.load("digits", limit=2).images
-    purify(list(digits), progress=lambda done, total: told.append((done, total)))
-    assert {total for _, total in told} == {200}
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert told[-1] == (200, 200)
-    told.clear()
-    purify(digits, "median", progress=lambda done, total: told.append((done, total)))
-    assert told == [(2, 2)]
-
-
-def test_the_outcome_is_a_table():
-    pandas = pytest.importorskip("pandas")
-    digits = datasets.load("digits", limit=2).images
-    found = Purify(preset="fast").outcome([digits, levels(1)[0]])
-    frame = found.to_pandas()
-    assert list(frame.purifier) == ["RIDE"] * 3
-    assert list(frame.width) == [28, 28, 11]
-    assert isinstance(frame, pandas.DataFrame)
-    assert len(found.to_csv().splitlines()) == 4
-
-
-# --- What is refused -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("x", "told"),
-    [
-        (np.zeros((3, 5, 3)), ("(3, 5, 3)", "layout=")),
-        (np.zeros((2, 3, 5, 1), "uint8"), ("(2, 3, 5, 1)", "'NCHW'")),
-        (np.zeros((5, 5, 4)), ("4 channels", "without transparency")),
-        (np.zeros((5, 5, 2)), ("(5, 5, 2)", "1 or 3 channels")),
-        (np.zeros(5), ("(5,)", "one image")),
-        (np.zeros((0, 3, 8, 8)), ("empty",)),
-        (np.zeros((8, 8), "uint16"), ("uint16", "x / 65535")),
-        (np.zeros((8, 8), "int64"), ("int64", "astype('uint8')")),
-        (np.zeros((8, 8), complex), ("complex128", "float32")),
-        (np.full((8, 8), 255.0), ("[255, 255]", "[0, 1]")),
-        (np.full((8, 8), np.nan), ("NaN",)),
-        (np.ma.masked_array(np.zeros((8, 8)), mask=True), ("masked", "filled")),
-        (torch.zeros(8, 8).long(), ("int64", "x.float() / 255")),
-        (torch.full((8, 8), -1.0), ("-1", "[0, 1]")),
-        (torch.zeros(8, 8, 6), ("(8, 8, 6)",)),
-        (Image.new("I;16", (8, 8)), ("more than 8 bits", "floats in [0, 1]")),
-        (Image.new("F", (8, 8)), ("more than 8 bits",)),
-        (Image.new("LAB", (8, 8)), ("mode LAB", "convert('RGB')")),
-        (Image.new("RGB", (0, 8)), ("0×8",)),
-        ("nowhere.png", ("nowhere.png is no file",)),
-        (3, ("a int",)),
-        ([np.zeros((8, 8)), None], ("a NoneType",)),
-    ],
-)  # fmt: skip
-def test_what_is_no_image_is_told_in_one_line(x, told):
-    refused(lambda: purify(x, "none"), *told)
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"purifier": "mediann"}, ("'mediann'", "'median'")),
-        ({"purifier": "median", "preset": "fast"}, ("'fast'", "leave it out")),
-        ({"purifier": Median(3), "network": "mnist"}, ("'mnist'", "leave it out")),
-        ({"purifier": Median(3), "engine": "eager"}, ("'eager'", "leave it out")),
-        ({"engine": "fast"}, ("engine is 'fast'",)),
-        ({"preset": "fst"}, ("'fst'",)),
-        ({"network": "mnst"}, ("'mnst'",)),
-        ({"purifier": "crop-ensemble"}, ("inside a classifier", "behind")),
-        ({"tile": 100}, ("tile is 100", "multiple of 16")),
-        ({"on_collapse": "warn"}, ("on_collapse is 'warn'", "keep")),
-        ({"layout": "WHC"}, ("layout is 'WHC'", "HWC")),
-        ({"seed": -1}, ("seed is -1",)),
-        ({"purifier": 3}, ("purifier is 3",)),
-        ({"purifier": "none", "layout": "NCHW"}, ("(1, 8, 8)", "'NCHW'")),
-        ({"network": "cifar10"}, ("1 channels",)),
-        ({"purifier": lambda images, ids=None, seed=0: 2 * images - 1}, ("returned no images",)),
-    ],
-)
-def test_bad_settings_are_told_in_one_line(settings, told):
-    refused(lambda: purify(torch.zeros(1, 8, 8), **settings), *told)
-
-
-def test_a_picture_that_is_cut_short_is_told(tmp_path):
-    picture = Image.fromarray(levels(1, 3, 64, 64)[0].permute(1, 2, 0).numpy())
-    picture.save(tmp_path / "a.jpg")
-    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
-    with Image.open(tmp_path / "a.jpg") as cut:
-        refused(lambda: purify(cut, "none"), "cannot be read as an image")
-
-
-def test_a_layout_is_of_arrays_alone():
-    refused(lambda: purify(Image.new("L", (8, 8)), "none", layout="HWC"), "layout is 'HWC'")
-
-
-def test_an_upload_that_is_no_image_is_told(tmp_path):
-    for name, content in {"a.png": b"<html>", "b.zip": b"PK\3\4" + bytes(30)}.items():
-        (tmp_path / name).write_bytes(content)
-        refused(lambda name=name: purify(tmp_path / name, "none"), name, "cannot be read")

@@ -1,4 +1,4 @@
-"""Files: folders with their structure, resumed, in every format, and what is refused of them."""
+"""`purify_files` on folders: names, formats, resuming, bad places."""
 
 import csv
 import io
@@ -12,7 +12,6 @@ import time
 import zipfile
 import zlib
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,51 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import commands
+from photos import MEDIAN, called, content, picture
 from refusals import refused
 from ridefense import Median, RideError
 from ridefense.imagefiles import load_image
-from ridefense.purification import FileSettings, Purify, purify_files
-from ridefense.purification.encoding import encoded, written_format
-
-MEDIAN = FileSettings(purifier="median:3")
-
-
-def picture(mode="RGB", size=(24, 18), seed=0):
-    """A smooth picture."""
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(0, 256, (5, 6, 4), dtype=np.uint8), "RGBA")
-    return small.convert(mode).resize(size, Image.Resampling.NEAREST)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder with images in several formats and folders, and other files."""
-    root = tmp_path / "photos"
-    (root / "sub" / "deep").mkdir(parents=True)
-    for i, name in enumerate(("a.png", "b.jpg", "sub/c.webp", "sub/a.png", "sub/deep/d.bmp")):
-        picture(seed=i).save(root / name)
-    (root / "notes.txt").write_text("no image")
-    (root / ".hidden.png").write_bytes((root / "a.png").read_bytes())
-    return root
-
-
-def content(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".csv", ".jsonl") and path.name != "lock"
-    }
-
-
-def called(*words, **options):
-    """The exit code of `ridefense purify` with these words, and what it says."""
-    done = commands.run("purify", *words, **options)
-    assert b"Traceback" not in done.stderr
-    assert done.stdout == b""
-    return done.returncode, done.stderr.decode()
-
-
-# --- Folders -------------------------------------------------------------------------------------
+from ridefense.purification import FileSettings, purify_files
 
 
 def test_a_folder_keeps_names_structure_and_formats(photos, tmp_path):
@@ -269,105 +228,6 @@ def test_one_process_writes_at_a_time(photos, tmp_path):
         refused(lambda: purify_files([photos], tmp_path / "out", MEDIAN), "another process")
 
 
-# --- Formats, metadata, transparency -------------------------------------------------------------
-
-
-def one(source, out, settings=FileSettings(purifier="none")):  # noqa: B008 (it is frozen)
-    (found,) = purify_files([source], out, settings).files
-    return found
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "avif"])
-def test_metadata_are_kept(tmp_path, suffix):
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112] = "Maker", 3
-    exif[0x8769] = {0x829A: 0.5}
-    options = {"exif": exif.tobytes(), "icc_profile": b"a profile"} | (
-        {"lossless": True} if suffix == "webp" else {}
-    )
-    source = tmp_path / f"a.{suffix}"
-    picture().save(source, **options)
-    assert one(source, tmp_path / "out").notes == ()
-    with Image.open(tmp_path / "out" / source.name) as result:
-        assert result.info["icc_profile"] == b"a profile"
-        found = result.getexif()
-        assert found[0x010F] == "Maker"
-        assert found.get(0x0112, 1) == 1
-        assert float(found.get_ifd(0x8769)[0x829A]) == 0.5
-        shown = result.convert("RGB").load()
-    with Image.open(source) as before:  # turned by 180 degrees, so that it stands upright
-        upright = before.convert("RGB").load()
-    corner = upright[0, 0] if suffix == "tiff" else upright[23, 17]
-    assert max(abs(a - b) for a, b in zip(shown[0, 0], corner, strict=True)) < 12
-
-
-def test_texts_and_resolution_of_a_png_are_kept(tmp_path):
-    from PIL.PngImagePlugin import PngInfo
-
-    texts = PngInfo()
-    texts.add_text("Author", "Ada")
-    picture().save(tmp_path / "a.png", pnginfo=texts, dpi=(300, 300))
-    assert one(tmp_path / "a.png", tmp_path / "out").notes == ()
-    with Image.open(tmp_path / "out" / "a.png") as result:
-        assert result.info["Author"] == "Ada"
-        assert round(result.info["dpi"][0]) == 300
-
-
-def test_what_a_format_does_not_keep_is_told(tmp_path):
-    exif = Image.Exif()
-    exif[0x010F] = "Maker"
-    image = picture("RGBA")
-    image.save(tmp_path / "a.png", exif=exif, icc_profile=b"a profile")
-    (note, white) = sorted(
-        one(
-            tmp_path / "a.png", tmp_path / "bmp", FileSettings(purifier="none", format="bmp")
-        ).notes,
-        key=lambda text: "white" in text,
-    )
-    assert "EXIF data and colour profile" in note
-    assert "BMP" in note
-    assert white == "transparency laid on white"
-    rng = np.random.default_rng(0)
-    colours = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-    colours.save(tmp_path / "b.png")
-    found = one(tmp_path / "b.png", tmp_path / "gif", FileSettings(purifier="none", format="gif"))
-    assert found.notes == ("reduced to the 256 colours of a GIF",)
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
-def test_transparency_stays(tmp_path, mode, suffix):
-    image = picture(mode)
-    content, notes = encoded(image, written_format(suffix.upper()))
-    (tmp_path / f"a.{suffix}").write_bytes(content)
-    assert notes == ()
-    one(tmp_path / f"a.{suffix}", tmp_path / "out")
-    with Image.open(tmp_path / "out" / f"a.{suffix}") as result:
-        assert result.convert("RGBA").getchannel("A").tobytes() == (
-            image.convert("RGBA").getchannel("A").tobytes()
-        )
-
-
-def test_cmyk_is_converted_and_told(tmp_path):
-    picture("CMYK").save(tmp_path / "a.jpg")
-    found = one(tmp_path / "a.jpg", tmp_path / "out")
-    assert found.notes == ("CMYK is converted to RGB without a colour profile",)
-    with Image.open(tmp_path / "out" / "a.jpg") as result:
-        assert (result.format, result.mode) == ("JPEG", "RGB")
-
-
-def test_an_animation_is_told(tmp_path):
-    picture("P").save(tmp_path / "a.gif", save_all=True, append_images=[picture("P", seed=1)])
-    assert "the first of 2 frames" in one(tmp_path / "a.gif", tmp_path / "out").notes
-
-
-def test_sixteen_bits_are_refused_in_one_line(tmp_path):
-    Image.new("I;16", (8, 8), 40000).save(tmp_path / "deep.png")
-    found = one(tmp_path / "deep.png", tmp_path / "out")
-    assert found.error.endswith("more than 8 bits a channel; convert it to 8 bits a channel")
-    assert list(content(tmp_path / "out")) == []
-
-
 # --- Bad input -----------------------------------------------------------------------------------
 
 
@@ -439,106 +299,3 @@ def test_bad_places_are_told_in_one_line(photos, tmp_path):
         (tmp_path / "sealed").mkdir(mode=0o500)
         with pytest.raises(RideError, match="cannot write"):
             purify_files([photos], tmp_path / "sealed" / "out", MEDIAN)
-
-
-# --- The command ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def grey(tmp_path, monkeypatch):
-    """A purifier that turns every image grey, as a name for the command."""
-    (tmp_path / "lab.py").write_text(
-        "import torch\n"
-        "def grey(images, ids=None, seed=0):\n"
-        "    return torch.full_like(images, 0.5)\n"
-        "grey.is_randomised = grey.is_dynamic = grey.differentiable = grey.takes_raw = False\n"
-    )
-    return {"cwd": tmp_path}
-
-
-@pytest.mark.slow
-def test_a_ruined_image_has_an_exit_code_of_its_own(photos, tmp_path, grey):
-    words = (photos, tmp_path / "out", "--purifier", "lab:grey")
-    code, told = called(*words, **grey)
-    assert code == 4
-    assert "lost contrast or colours: 5 files (a.png, b.jpg" in told
-    assert len(content(tmp_path / "out")) == 5
-
-    code, told = called(*words, "--on-collapse", "input", "--format", "png", **grey)
-    assert code == 4
-    assert torch.equal(load_image(tmp_path / "out" / "a.png"), load_image(photos / "a.png"))
-
-    words = (photos / "a.png", tmp_path / "b.png", "--purifier", "lab:grey")
-    code, told = called(*words, "--on-collapse", "raise", **grey)
-    assert code == 4
-    assert "lost contrast" in told
-    assert not (tmp_path / "b.png").exists()
-    code, told = called(*words, **grey)
-    assert code == 4
-    assert "wrote" in told
-
-
-@pytest.mark.slow
-def test_the_command_tells_what_it_leaves_out_and_what_failed(photos, tmp_path):
-    (photos / "broken.png").write_bytes(b"no image")
-    code, told = called(photos, tmp_path / "out", "--purifier", "jpeg:20")
-    assert code == 2
-    assert "left out 1 file: .txt" in told
-    assert "error: " in told
-    assert "broken.png cannot be read as an image" in told
-    assert "purified 5 of 6 files" in told
-
-
-@pytest.mark.slow
-def test_the_preset_for_digits_is_told_before_photographs(photos, tmp_path):
-    target = tmp_path / "a.jpg"
-    code, told = called(photos / "a.png", target, "--engine", "eager", "--max-side", "8")
-    assert code in (0, 4)
-    assert "RIDE, preset fast, network imagenet, 400 steps" in told
-    assert "preset fast is not for photographs" in told
-    with Image.open(target) as result:
-        assert (result.format, result.size) == ("JPEG", (8, 6))
-
-
-# --- Memory --------------------------------------------------------------------------------------
-
-_PEAK = """
-import sys
-import numpy as np
-from ridefense import RIDE, Purify
-from ridefense.memory import peak_megabytes
-from ridefense.networks import NETWORKS
-
-ride = RIDE(network=NETWORKS["imagenet"], steps=1, rounds=1, samples=1, crop=64)
-purifier = ride if sys.argv[1] == "ride" else sys.argv[1]
-height, width = int(sys.argv[2]), int(sys.argv[3])
-photograph = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-found = Purify(purifier, progress=False).outcome(photograph)
-assert found.images[0].tiles > 1
-print(peak_megabytes())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("purifier", "size", "least"),
-    [("median:5", (2000, 3000), 1800), ("ride", (1500, 2000), 3500)],
-)
-def test_tiles_bound_the_memory(purifier, size, least):
-    """As a whole the image needs `least` MB at least: 25 floats a pixel, or a network's maps."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAK, purifier, *map(str, size)],
-        env=commands.environment(),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1600 < least
-
-
-def test_settings_are_those_of_the_call():
-    module = FileSettings(purifier="ride", preset="paper", seed=7, on_collapse="input").module()
-    assert isinstance(module, Purify)
-    assert (module.preset, module.seed, module.on_collapse) == ("paper", 7, "input")
