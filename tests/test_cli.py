@@ -126,7 +126,7 @@ def test_list_names_everything(cli):
         assert all(name in " ".join(out.split()) for name in names)
     assert set(datasets.names()) <= set(known["datasets"])
     assert {"median[:kernel]", "jpeg[:quality]", "defense-gan", "ride"} <= set(known["purifiers"])
-    assert {"bpda", "held", "apgd", "square", "autoattack"} <= set(known["attacks"])
+    assert {"bpda", "autoattack", "deepfool", "cw", "one-pixel"} <= set(known["attacks"])
 
 
 def test_a_folder_of_grey_images_takes_the_network_that_is_named(cli, classifier, tmp_path):
@@ -242,6 +242,8 @@ def test_bad_input_is_told_in_one_line(cli, monkeypatch, tmp_path, arguments, to
         (("evaluate", "--images"), "requires an argument. See ridefense evaluate --help."),
         (("evaluate", "--attack", "hugo"), "'--attack': attack is 'hugo'; use one of none, fgsm,"),
         ((*TRAIN, "--attack", "hugo"), "fgsm. See ridefense train-classifier --help."),
+        ((*TRAIN, "--method", "alp"), "give --adversarial EPS too"),
+        ((*TRAIN, "--adversarial", "0.1", "--method", "cascade"), "give --source NAME"),
         (("purify", "a"), "Missing argument 'IN'. See ridefense purify --help."),
         (("hugo",), "No such command 'hugo'. See ridefense --help."),
         (("--xyz",), "No such option: --xyz. See ridefense --help."),

@@ -5,10 +5,23 @@ import torch
 
 import pages
 from evaluations import weights
+from refusals import refused
 from ridefense import DAE, DIP, NETWORKS, RIDE, InputError, Median, datasets, presets
-from ridefense.attacks import APGD, FGSM, PGD, AutoAttack, HeldWeights, Square
+from ridefense.attacks import (
+    APGD,
+    FGSM,
+    NES,
+    PGD,
+    AutoAttack,
+    CarliniWagner,
+    DeepFool,
+    HeldWeights,
+    OnePixel,
+    Square,
+    UniversalPerturbation,
+)
 from ridefense.cli import machine, options
-from ridefense.cli.threats import threat
+from ridefense.cli.threats import own_norm, threat
 from ridefense.evaluate import Threat, read
 from ridefense.gradients import FrozenWeights, Identity, Unrolled
 from ridefense.imagefiles import load_image, save_image
@@ -79,6 +92,8 @@ def test_purify_refuses_what_leaves_images_as_they_are(digit, tmp_path, capsys):
         ("autoattack", JPEG(), AutoAttack(eps=0.1), IDENTITY),
         ("autoattack", RIDE_PLAIN, AutoAttack(eps=0.1, version="rand"), FrozenWeights()),
         ("autoattack", ResizeAndPad(), AutoAttack(eps=0.1, version="rand"), Unrolled()),
+        ("deepfool", Median(), DeepFool(eps=0.1), Unrolled()),
+        ("nes", RIDE_PLAIN, NES(eps=0.1, steps=100), IDENTITY),
     ],
 )
 def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
@@ -86,20 +101,41 @@ def test_attacks_are_made_for_the_purifier(name, purifier, attack, gradient):
     assert made == Threat(attack=attack, gradient=gradient)
 
 
-@pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd"])
+def test_attacks_of_one_norm_are_made_in_it():
+    cw = threat("cw", 2.0, None, 9, Median(), "L2")
+    assert cw == Threat(attack=CarliniWagner(eps=2.0, steps=9), gradient=Unrolled())
+    pixels = threat("one-pixel", 3.0, None, None, Median(), "L0")
+    assert pixels == Threat(attack=OnePixel(eps=3), gradient=IDENTITY)
+    for name, norm, words in (("cw", "Linf", "l2"), ("one-pixel", "Linf", "pixels:1")):
+        refused(lambda: threat(name, 0.1, None, None, Median(), norm), name, words)  # noqa: B023
+    refused(lambda: threat("one-pixel", 1.5, None, None, Median(), "L0"), "1.5", "pixels:1")
+    assert [own_norm(name) for name in ("pgd", "cw", "one-pixel")] == ["linf", "l2", "pixels"]
+
+
+def test_a_universal_perturbation_takes_the_training_images_it_is_given():
+    images = torch.rand(2, 1, 8, 8)
+    made = threat("universal", 0.1, None, None, Median(), "Linf", lambda: images)
+    assert made == Threat(
+        attack=UniversalPerturbation(training=images, eps=0.1), gradient=Unrolled()
+    )
+    assert made.attack.training is images
+    refused(lambda: threat("universal", 0.1, None, None, Median()), "training images")
+
+
+@pytest.mark.parametrize("name", ["pgd", "bpda", "held", "apgd", "deepfool", "nes"])
 def test_steps_are_obeyed(name):
     assert threat(name, 0.1, None, 3, RIDE_PLAIN).attack.steps == 3
-    if name != "apgd":
+    if name not in ("apgd", "deepfool"):
         assert threat(name, 0.1, 0.05, 3, RIDE_PLAIN).attack.step_size == 0.05
 
 
-@pytest.mark.parametrize("name", ["none", "fgsm", "square", "autoattack"])
+@pytest.mark.parametrize("name", ["none", "fgsm", "square", "autoattack", "universal"])
 def test_steps_that_an_attack_has_not_are_refused(name):
     with pytest.raises(InputError, match=f"steps is 3, which {name} does not have; it is of pgd"):
         threat(name, 0.1, None, 3, RIDE_PLAIN)
 
 
-@pytest.mark.parametrize("name", ["none", "fgsm", "apgd", "square", "autoattack"])
+@pytest.mark.parametrize("name", ["none", "fgsm", "apgd", "square", "autoattack", "deepfool"])
 def test_a_step_size_that_an_attack_has_not_is_refused(name):
     with pytest.raises(InputError, match=f"step-size is 0.05, which {name} does not have"):
         threat(name, 0.1, 0.05, None, RIDE_PLAIN)
@@ -113,12 +149,22 @@ def test_held_needs_a_network_that_is_fed_the_image(purifier):
 
 @pytest.mark.parametrize(
     ("attack", "purifier"),
-    [("held", "ride"), ("apgd", "jpeg"), ("square", "median"), ("autoattack", "median")],
+    [
+        ("held", "ride"),
+        ("apgd", "jpeg"),
+        ("square", "median"),
+        ("autoattack", "median"),
+        ("deepfool", "median"),
+        ("cw", "jpeg"),
+        ("universal", "none"),
+        ("nes", "median"),
+    ],
 )
 def test_attacks_are_carried_out(classifier, tmp_path, monkeypatch, attack, purifier):
     tiny = {"steps": 2, "rounds": 2, "samples": 1, "refits": 0}
     monkeypatch.setitem(presets.PRESETS, "fast", lambda network: tiny.copy())
-    steps = "" if attack in ("square", "autoattack") else "--steps 2"
+    monkeypatch.setattr("ridefense.cli.evaluate.TRAINING", 3)
+    steps = "" if attack in ("square", "autoattack", "universal") else "--steps 2"
     asked = f"--images 1 --attack {attack} {steps} --eps 128/255 --out {tmp_path}"
     named = f"--classifier {classifier} --purifier {purifier} --engine eager"
     assert pages.call(f"ridefense evaluate {named} {asked}") == 0
@@ -175,7 +221,9 @@ def test_the_counterpart_of_a_defended_model():
         options.static("plain", "other", ["lab:model"], "own")
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "bpda", "apgd", "square", "autoattack"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd", "bpda", "apgd", "square", "autoattack", "deepfool", "nes"]
+)
 def test_attacks_have_both_norms(name):
     made = threat(name, 1.5, None, None, Median(), "L2").attack
     assert (made.norm, made.eps) == ("L2", 1.5)

@@ -11,6 +11,7 @@ from refusals import refused
 from ridefense.attacks import FGSM, PGD, Attack, Transfer
 from ridefense.classifiers import (
     ARCHITECTURES,
+    AdversarialTraining,
     Architecture,
     Recipe,
     count_correct,
@@ -148,7 +149,7 @@ def test_the_attack_grows_in_the_first_half_of_the_steps():
 
 def test_steps_of_an_attack_grow_with_it():
     own, given = PGD(eps=0.3), PGD(eps=0.3, step_size=0.1)
-    grown = [training._grown(attack, 0.5) for attack in (own, given)]
+    grown = [AdversarialTraining(attack=attack).grown(0.5).attack for attack in (own, given)]
     assert [attack.eps for attack in grown] == [0.15, 0.15]
     assert [attack.step_size for attack in grown] == pytest.approx([0.03, 0.05])
 

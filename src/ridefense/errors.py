@@ -63,6 +63,12 @@ def check_positive(name: str, value: float) -> None:
         raise InputError(f"{name} is {value!r}; use a positive number")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a setting that is no finite number of at least 0."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name} is {value!r}; use a number of at least 0")
+
+
 def check_share(name: str, value: float) -> None:
     """Refuse a setting that is no number above 0, at most 1."""
     if not 0 < value <= 1:

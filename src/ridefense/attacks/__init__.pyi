@@ -10,8 +10,11 @@ from .foolbox import Foolbox
 from .held import HeldWeights
 from .losses import LOSSES, cross_entropy, dlr, margin
 from .lowfrequency import LowFrequency
+from .minimal import CarliniWagner, DeepFool, MinimalNorm
+from .pixels import OnePixel
 from .rays import RayS
 from .transfer import Transfer
+from .universal import UniversalPerturbation
 
 __all__ = [
     "APGD",
@@ -23,6 +26,8 @@ __all__ = [
     "Attack",
     "AttackOutcome",
     "AutoAttack",
+    "CarliniWagner",
+    "DeepFool",
     "Diagnostics",
     "Flow",
     "Foolbox",
@@ -30,11 +35,14 @@ __all__ = [
     "Iterate",
     "Iterative",
     "LowFrequency",
+    "MinimalNorm",
+    "OnePixel",
     "RayS",
     "Square",
     "Transfer",
     "Unattacked",
     "UniformNoise",
+    "UniversalPerturbation",
     "Value",
     "cross_entropy",
     "dlr",

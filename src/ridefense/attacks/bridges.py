@@ -7,7 +7,7 @@ keep their ids. Where many images at once pay, on a GPU, `APGD` has AutoAttack's
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -58,7 +58,7 @@ class Bridge(Attack):
             model = Queried(
                 problem.model, image, label, id_, seed, self.purifier_seed, self.redraws
             )
-            with usercode.seeded(seed, image.device), _told(self.name, image):
+            with usercode.seeded(seed, image.device), told(self.name, image):
                 found = self._one(model, image, label, id_, seed, problem).detach()
             left_alone = torch.equal(found.to(image), image) and model.calls < _FEW
             if not (left_alone and model.random):
@@ -116,8 +116,63 @@ class Queried(nn.Module):
         return seen.logsumexp(dim=0) - math.log(draws)
 
 
+class HeldDraws(nn.Module):
+    """A model as a library calls it, which answers every query with the same draws.
+
+    An attack that follows a boundary needs one that stands still. Of a randomised defence the
+    logits are the logarithms of the mean probabilities of several draws.
+
+    Args:
+        model: pixels to logits.
+        ids: of the images that it will be called with, in this order; or one id for all.
+        seed: of the draws.
+        draws: their number.
+        purifier_seed: that of the purifier, where the attacker knows it; then one draw suffices.
+        labels: int64 [N], the true classes of these images. Without them a refusal of the model is
+            left out instead of being counted for the true class.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ids: Sequence[int],
+        seed: int,
+        draws: int,
+        purifier_seed: int | None,
+        labels: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.eval()
+        seeds = [derive(seed, "held", draw) for draw in range(draws)]
+        if purifier_seed is not None:
+            seeds = [purifier_seed]
+
+        # In a closure: as a submodule it would follow a library's .eval() and .to().
+        def ask(images: Tensor) -> Tensor:
+            x = cut_to_range(images)
+            if not isinstance(model, Defended):
+                return logits_of(model, x)
+            own = list(ids) * len(x) if len(ids) == 1 else list(ids)
+            seen = [model(x, ids=own, seed=each) for each in seeds]
+            if labels is not None:
+                seen = [read_by(model, logits, labels) for logits in seen]
+            elif model.refuses:
+                seen = [logits[:, :-1] for logits in seen]
+            if len(seen) == 1:
+                logits: Tensor = seen[0]
+                return logits
+            stacked = torch.stack([logits.log_softmax(dim=1) for logits in seen])
+            return stacked.logsumexp(dim=0) - math.log(len(seen))
+
+        self.ask = ask
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.ask(images)
+        return logits
+
+
 @contextmanager
-def _told(name: str, image: Tensor) -> Iterator[None]:
+def told(name: str, image: Tensor) -> Iterator[None]:
     """Turn an error of a library into one line; Square's, for one, divides by a fifth of a side."""
     try:
         yield

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ridefense.noise import Keys, Stream
 
-NormName = Literal["Linf", "L2", "Flow"]
-"""What bounds an attack: a norm of the perturbation, or for "Flow" the displacement in pixels."""
+NormName = Literal["Linf", "L2", "L0", "Flow"]
+"""What bounds an attack: a norm of the perturbation ("L0" counts changed pixels), or for "Flow" the
+displacement in pixels."""
 
 
 class Norm(Protocol):

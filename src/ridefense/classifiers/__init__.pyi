@@ -1,3 +1,4 @@
+from .adversarial import AdversarialTraining, Cascade, LogitPairing
 from .architectures import ARCHITECTURES, Architecture, Recipe
 from .classifier import Classifier, Info, save
 from .imagenet import Expected
@@ -7,10 +8,13 @@ from .training import Progress, count_correct, train
 
 __all__ = [
     "ARCHITECTURES",
+    "AdversarialTraining",
     "Architecture",
+    "Cascade",
     "Classifier",
     "Expected",
     "Info",
+    "LogitPairing",
     "Progress",
     "Recipe",
     "check_classes",

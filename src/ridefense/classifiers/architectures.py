@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ridefense.images import IMAGENET, MNIST, Normalisation
+from ridefense.rivals.feature_denoising import denoised
 from ridefense.rivals.thermometer import thermometer
 
 
@@ -185,3 +186,10 @@ ARCHITECTURES |= {
     for name, plain in ARCHITECTURES.items()
     for channels in [len(plain.normalisation.mean)]
 }
+
+# With blocks that denoise features (Xie et al. 2019), which its authors train adversarially.
+ARCHITECTURES["mnist-cnn-denoising"] = replace(
+    ARCHITECTURES["mnist-cnn"],
+    build=partial(denoised, mnist_cnn),
+    weights="mnist-cnn-denoising",
+)

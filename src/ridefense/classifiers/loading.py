@@ -128,5 +128,6 @@ def _trained(name: str) -> Path:
         raise InputError(f"{root}/weights has several {name}: {listed}; load one by its path")
     raise InputError(
         f"no weights of {name}; put {stem}.safetensors into $RIDEFENSE_DATA/weights or train it: "
-        f"ridefense train-classifier {name} --dataset cifar10 --out {stem}.safetensors"
+        f"ridefense train-classifier {name} --dataset {name.partition('-')[0]} "
+        f"--out {stem}.safetensors"
     )

@@ -10,19 +10,20 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ridefense.attacks import Attack
+from ridefense.classifiers.adversarial import AdversarialTraining
 from ridefense.classifiers.architectures import ARCHITECTURES, Architecture, Recipe
 from ridefense.classifiers.classifier import Classifier, Info
 from ridefense.classifiers.probing import check_classes, probe, readable
 from ridefense.datasets import Dataset
+from ridefense.describe import describe
 from ridefense.errors import InputError
 from ridefense.files import write_atomically
 from ridefense.logits import logits_of, name_of
@@ -42,7 +43,7 @@ def train(
     seed: int = 0,
     epochs: int | None = None,
     test: Dataset | None = None,
-    adversarial: Attack | None = None,
+    adversarial: Attack | AdversarialTraining | None = None,
     start: Classifier | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
@@ -58,11 +59,9 @@ def train(
         seed: of the first weights, the order of the images, their crops and attacks.
         epochs: passes over the images; by default the recipe's.
         test: images to count correct predictions on, for `info`.
-        adversarial: an attack, run in every step, whose images take the place of the clean ones
-            (adversarial training, Madry et al. 2018): `PGD(eps=0.3, random_start=True)`, or for a
-            fifth of the cost FGSM from a random start (Wong et al. 2020). Its eps
-            grows to that in the first half of the steps: from the start, a large one can leave
-            nothing that is learnable, and the classifier at chance.
+        adversarial: attacks the network in every step: adversarial training, one of its variants
+            (see `classifiers.adversarial`), or an attack, which stands for
+            `AdversarialTraining(attack=…)`. Its eps grows during the first half of the steps.
         start: weights to start from, of the same architecture; by default fresh ones.
         checkpoint: a file to continue from where it exists, written every `CHECKPOINT_STEPS`.
         device: to train on.
@@ -74,15 +73,13 @@ def train(
 
     Raises:
         InputError: for an unknown architecture, a data set that does not fit it, epochs under 1,
-            a checkpoint of another run, an attack without an eps of its own, and a loss that is
-            not finite.
+            a checkpoint of another run, an attack whose eps is no setting, and a loss that is not
+            finite.
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"no architecture {architecture!r}; use {' or '.join(ARCHITECTURES)}")
-    if adversarial is not None and not _has_radius(adversarial):
-        raise InputError(
-            f"adversarial is {type(adversarial).__name__}, whose eps cannot grow; use PGD or FGSM"
-        )
+    if isinstance(adversarial, Attack):
+        adversarial = AdversarialTraining(attack=adversarial)
     if start is not None and start.info.architecture != architecture:
         raise InputError(f"start is a {start.info.architecture}; pass weights of {architecture}")
     made = ARCHITECTURES[architecture]
@@ -112,32 +109,18 @@ def train(
         run.resume(Path(checkpoint), settings)
     for rows, images in _batches(pixels, recipe, epochs, seed, first=run.step):
         images, wanted = images.to(device), labels[rows].to(device)
+        lesson = None
         if adversarial is not None:
-            attack = _grown(adversarial, min(1.0, 2 * (run.step + 1) / run.steps))
+            lesson = adversarial.grown(min(1.0, 2 * (run.step + 1) / run.steps))
             attack_seed = derive(seed, "attack", run.step)
             with recipe.autocast(images.device):
-                images = attack(classifier.eval(), images, wanted, seed=attack_seed)
-        loss = run.take(images, wanted)
+                images, wanted = lesson.shown(classifier.eval(), images, wanted, attack_seed)
+        loss = run.take(images, wanted, lesson)
         if checkpoint is not None and run.step % CHECKPOINT_STEPS == 0:
             run.keep(Path(checkpoint), settings)
         if progress is not None:
             progress(run.step, run.steps, loss)
     return run.result(test)
-
-
-def _has_radius(attack: Attack) -> bool:
-    """Whether its eps is a setting, which can be replaced."""
-    return is_dataclass(attack) and "eps" in {field.name for field in fields(attack)}
-
-
-def _grown(attack: Attack, share: float) -> Attack:
-    """The attack in a part of its ball, by steps of that part."""
-    settings: Any = attack  # a dataclass, see `_has_radius`
-    grown = replace(settings, eps=share * attack.eps)
-    length = getattr(attack, "step_size", None)
-    if length is not None and grown.step_size == length:  # it does not follow eps by itself
-        grown = replace(grown, step_size=share * length)
-    return cast(Attack, grown)
 
 
 def count_correct(classifier: torch.nn.Module, dataset: Dataset, batch: int = 100) -> int:
@@ -191,15 +174,18 @@ class _Run:
         ]
         self.optimiser = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=True)
 
-    def take(self, images: Tensor, labels: Tensor) -> float:
-        """One step; its loss."""
+    def take(
+        self, images: Tensor, labels: Tensor, lesson: AdversarialTraining | None = None
+    ) -> float:
+        """One step on images [M, C, H, W] with labels [M]; its loss, which a lesson may define."""
         recipe = self.recipe
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate((self.step + 0.5) / self.steps)
         self.classifier.train()
         with recipe.autocast(images.device):
             logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+        measure = functional.cross_entropy if lesson is None else lesson.loss
+        loss = measure(logits.float(), labels, label_smoothing=recipe.smoothing)
         if not math.isfinite(value := loss.item()):
             raise InputError(f"the loss is {value} at step {self.step}; use another start or seed")
         self.optimiser.zero_grad()
@@ -279,10 +265,14 @@ def _checked(dataset: Dataset, architecture: Architecture) -> tuple[Tensor, Tens
     return pixels, dataset.labels
 
 
-def _described(epochs: int, seed: int, adversarial: Attack | None, start: Classifier | None) -> str:
+def _described(
+    epochs: int, seed: int, adversarial: AdversarialTraining | None, start: Classifier | None
+) -> str:
     parts = [f"{epochs} epochs", f"seed {seed}"]
     if adversarial is not None:
-        parts.append(f"adversarial {json.dumps(adversarial.settings())}")
+        plain = type(adversarial) is AdversarialTraining
+        settings = describe(adversarial.attack if plain else adversarial)
+        parts.append(f"adversarial {json.dumps(settings)}")
     if start is not None:
         parts.append(f"started from {Path(start.info.name).name} ({start.info.training})")
     return ", ".join(parts)

@@ -161,6 +161,11 @@ def audit(
 def _by_norm(balls: Sequence[tuple[str, float]], beyond: bool) -> dict[str, Any]:
     """The radii of an audit as it is declared."""
     radii = {norm: tuple(eps for own, eps in balls if own == norm) for norm in options.NORMS}
+    if radii["pixels"]:
+        raise InputError(
+            f"eps is pixels:{radii['pixels'][0]:g}, which no attack of the audit has; use "
+            "ridefense evaluate --attack one-pixel"
+        )
     flows = {"flows": radii["flow"]} if radii["flow"] else {}
     declared = {"radii": radii["linf"], "l2_radii": radii["l2"], **flows}
     return declared | {"beyond": beyond or bool(flows)}

@@ -25,8 +25,8 @@ class Defaults:
     gpu_batch: int
 
     def radius(self, norm: str) -> float:
-        """The radius of a norm, "linf" or "l2"."""
-        return self.eps if norm == "linf" else self.l2
+        """The radius of a norm, "linf", "l2" or "pixels"."""
+        return {"linf": self.eps, "l2": self.l2, "pixels": 1}[norm]
 
     def batch_on(self, device: str) -> int:
         """Images that are purified together on a device: enough to keep it busy, no more."""

@@ -7,7 +7,7 @@ import typer
 
 from ridefense.cli import defaults, machine, options, paths, runs
 from ridefense.cli.console import say, show
-from ridefense.cli.threats import threat
+from ridefense.cli.threats import TRAINING, own_norm, threat
 
 UNCHECKED = 3
 """Exit code of an evaluation that finished, but not all of whose rows passed their checks."""
@@ -27,7 +27,7 @@ def evaluate(
     static: options.Static = None,
     preset: options.Preset = None,
     attack: options.Attack = "bpda",
-    norm: options.Norm = "linf",
+    norm: options.Norm = None,
     eps: options.Balls = None,
     step_size: options.StepSize = None,
     steps: options.Steps = None,
@@ -61,6 +61,10 @@ def evaluate(
     the best derivative of the purifier. They and square run the purifier hundreds or thousands of
     times for each image.
 
+    deepfool and cw look for the nearest misclassified image, and leave right what has none within
+    eps. universal adds one perturbation to all images, computed on 100 images of the train split.
+    one-pixel and nes see logits alone.
+
     \b
     Examples:
       ridefense evaluate --images 20
@@ -68,11 +72,13 @@ def evaluate(
       ridefense evaluate --dataset mnist --attack pgd --steps 40 --out runs/gray-box
       ridefense evaluate --purifier ride --purifier dae --attack held --eps 8/255 --images 20
       ridefense evaluate --dataset mnist --images 1000 --workers 4
+      ridefense evaluate --purifier none --attack one-pixel --eps pixels:1 --eps pixels:5
       ridefense evaluate --purifier lab:Denoiser --images 20
       ridefense evaluate --defended lab:ensemble --static lab:plain --attack apgd
     """
     named = list(dict.fromkeys(purifier or ([] if defended else ["ride"])))
     paths.check_preset(preset, named)
+    norm = norm or own_norm(attack)
     radii = options.balls(eps or (), [norm])
     from ridefense.evaluate import Evaluation
     from ridefense.results import read_results
@@ -83,9 +89,20 @@ def evaluate(
     declared = {}
     attacked = options.static(static, classifier, defended, own.classifier)
     defences = options.defences(named, defended or (), preset, own.network, engine)
+    learnt = Evaluation(
+        dataset=dataset, split="train", classifier=attacked, limit=TRAINING, size=size
+    )
     for name, defence in defences.items():
         threats = [
-            threat(attack, radius, step_size, steps, defence, options.NORMS[named_norm])
+            threat(
+                attack,
+                radius,
+                step_size,
+                steps,
+                defence,
+                options.NORMS[named_norm],
+                lambda: learnt.load()[0].images,
+            )
             for named_norm, radius in radii or [(norm, own.radius(norm))]
         ]
         declared[name] = Evaluation(

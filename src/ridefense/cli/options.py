@@ -210,15 +210,15 @@ Radii = Annotated[
         help="ℓ∞ radius for pixels in [0, 1], as 0.1 or 8/255; may be repeated  [the paper's]",
     ),
 ]
-NORMS: "dict[str, NormName]" = {"linf": "Linf", "l2": "L2", "flow": "Flow"}
+NORMS: "dict[str, NormName]" = {"linf": "Linf", "l2": "L2", "flow": "Flow", "pixels": "L0"}
 """Norms as options name them."""
 Balls = Annotated[
     list[Any] | None,
     typer.Option(
         parser=ball,
         metavar="[NORM:]EPS",
-        help="radius for pixels in [0, 1], as 0.1, 8/255 or l2:1.5, or a displacement in pixels, "
-        "as flow:1; may be repeated  [the paper's]",
+        help="radius for pixels in [0, 1], as 0.1, 8/255 or l2:1.5, a displacement in pixels, as "
+        "flow:1, or a number of pixels, as pixels:1; may be repeated  [the paper's]",
     ),
 ]
 Norms = Annotated[
@@ -230,7 +230,12 @@ Norms = Annotated[
     ),
 ]
 Norm = Annotated[
-    str, typer.Option(parser=lambda text: _norm(text), metavar="linf|l2", help="of the radii")
+    str | None,
+    typer.Option(
+        parser=lambda text: _norm(text),
+        metavar="linf|l2",
+        help="of the radii that name none  [linf; of cw l2, of one-pixel pixels]",
+    ),
 ]
 Attack = Annotated[
     str,
@@ -240,10 +245,12 @@ Attack = Annotated[
         "fgsm and pgd know the classifier only, the others the purifier too",
     ),
 ]
-StepSize = Annotated[float | None, typer.Option(help="of pgd, bpda and held  [eps / 5]")]
+StepSize = Annotated[float | None, typer.Option(help="of pgd, bpda, held and nes  [eps / 5]")]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, help="of pgd and bpda [10], of held [50], of apgd [100]"),
+    typer.Option(
+        min=1, help="of pgd and bpda [10], held and deepfool [50], apgd and nes [100], cw [1000]"
+    ),
 ]
 Images = Annotated[int, typer.Option(min=1, help="how many, drawn from the test split")]
 Seed = Annotated[

@@ -15,7 +15,8 @@ def train_classifier(
         str,
         typer.Argument(
             metavar="NAME",
-            help="mnist-cnn, cifar10-resnet20 or cifar10-resnet18, or NAME-thermometer",
+            help="mnist-cnn, cifar10-resnet20 or cifar10-resnet18, NAME-thermometer, or "
+            "mnist-cnn-denoising",
         ),
     ],
     dataset: Annotated[str, typer.Option(help="whose train split it learns, test split tests it")],
@@ -26,7 +27,16 @@ def train_classifier(
         typer.Option(
             parser=options.radius,
             metavar="EPS",
-            help="train on attacked images within eps instead, as 0.3 or 8/255",
+            help="train on attacked images within eps, as 0.3 or 8/255",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        options.one_of(
+            "method",
+            ("replace", "alp", "cascade"),
+            "of --adversarial: attacked images replace the clean ones (the default), logit pairing "
+            "(ALP), or cascade adversarial training",
         ),
     ] = None,
     attack: Annotated[
@@ -34,7 +44,14 @@ def train_classifier(
         options.one_of(
             "attack",
             ("pgd", "fgsm"),
-            "of --adversarial, from a random start: PGD of 10 steps (the default), or FGSM",
+            "of --adversarial, from a random start: PGD of 10 steps, or FGSM  [pgd; of cascade "
+            "fgsm]",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="of --method cascade: the defended classifier that PGD attacks"
         ),
     ] = None,
     start: Annotated[
@@ -53,16 +70,32 @@ def train_classifier(
       ridefense train-classifier mnist-cnn --dataset digits --epochs 60 --out digits-cnn.safetensors
       ridefense train-classifier cifar10-resnet18 --dataset cifar10 --out r18.safetensors
     """
-    if attack and adversarial is None:
-        raise InputError(f"--attack {attack} is of --adversarial; give --adversarial EPS too")
+    for option, given in (("attack", attack), ("method", method)):
+        if given and adversarial is None:
+            raise InputError(f"--{option} {given} is of --adversarial; give --adversarial EPS too")
+    if (source is None) == (method == "cascade"):
+        raise InputError(
+            f"method is {method or 'replace'!r} and source {source!r}; give --source NAME with "
+            "--method cascade, and with no other"
+        )
     paths.check_target(out, ".safetensors")
     from ridefense import classifiers, datasets
     from ridefense.attacks import FGSM, PGD
 
-    attacker = None
-    if adversarial is not None:
-        attacker = (FGSM if attack == "fgsm" else PGD)(eps=adversarial, random_start=True)
     device = machine.device(device)
+    variant: classifiers.AdversarialTraining | None = None
+    if adversarial is not None:
+        one_step = attack == "fgsm" or (attack is None and source is not None)
+        attacker = (FGSM if one_step else PGD)(eps=adversarial, random_start=True)
+        variant = classifiers.AdversarialTraining(attack=attacker)
+        if method == "alp":
+            variant = classifiers.LogitPairing(attack=attacker)
+        if source is not None:
+            variant = classifiers.Cascade(
+                attack=attacker,
+                iterated=PGD(eps=adversarial),
+                source=classifiers.load(source).to(device),
+            )
     learned, tested = datasets.load(dataset, "train"), datasets.load(dataset, "test")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 
@@ -78,7 +111,7 @@ def train_classifier(
             seed=seed,
             epochs=epochs,
             test=tested,
-            adversarial=attacker,
+            adversarial=variant,
             start=None if start is None else classifiers.load(start, name),
             checkpoint=checkpoint,
             device=device,

@@ -53,7 +53,7 @@ _OUTPUTS = {
     "last": "estimate from the last training step",
     "noiseless": "estimate without noise",
 }
-_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1", "Flow": "flow"}
+_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2", "L1": "ℓ1", "L0": "ℓ0", "Flow": "flow"}
 _ASKED = {"queries": "queries", "decisions": "decisions"}
 
 
@@ -142,8 +142,8 @@ def norm(norm: str) -> str:
 
 
 def ball(norm: str, eps: float) -> str:
-    """As "ℓ∞ 0.1" or "ℓ∞ 8/255"; of a flow the displacement, as "flow 1 px"."""
-    return f"{_NORMS.get(norm, norm)} {radius(eps)}" + (" px" if norm == "Flow" else "")
+    """As "ℓ∞ 0.1" or "ℓ∞ 8/255"; in pixels "flow 1 px" (displacement) or "ℓ0 1 px" (changed)."""
+    return f"{_NORMS.get(norm, norm)} {radius(eps)}" + (" px" if norm in ("Flow", "L0") else "")
 
 
 def radius(eps: float) -> str:
