@@ -2,13 +2,13 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from evaluations import GRAY, declare
-from ridefense import RIDE, InputError, Unchanged, classifiers
+from ridefense import RIDE, InputError, Recorrupted, Unchanged, classifiers
 from ridefense.attacks import PGD, Transfer
 from ridefense.classifiers import ARCHITECTURES, Classifier, Info, save
 from ridefense.datasets import load as load_dataset
@@ -155,6 +155,14 @@ def test_networks_of_attacks_are_told_by_their_weights_and_others_by_their_attri
 def test_a_purifier_names_its_network(folder):
     with pytest.raises(InputError, match=r"preset 'fast' without a network.*network='mnist'"):
         declare(folder, purifier=RIDE.preset("fast"))
+
+
+@pytest.mark.parametrize("estimator", [RIDE, Recorrupted])
+def test_the_preset_is_noted(folder, estimator):
+    fast = estimator.preset("fast", network="mnist")
+    told = {"fast": replace(fast, engine="eager"), "custom": replace(fast, steps=3)}
+    for name, purifier in told.items():
+        assert declare(folder, purifier=purifier).declared()["settings"]["preset"] == name
 
 
 def test_an_attack_of_a_threat_is_one():

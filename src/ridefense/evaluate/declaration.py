@@ -1,5 +1,6 @@
 """What evaluations and certificates have in common: a defended classifier on some images."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from ridefense.files import check_name
 from ridefense.filters import Unchanged
 from ridefense.networks import NETWORKS
 from ridefense.noise import check_seed
-from ridefense.presets import PRESETS
 from ridefense.purifier import Purifier
 from ridefense.treatment import NO_TREATMENT
 from ridefense.whole import WholeModel
@@ -205,7 +205,7 @@ def _preset_of(purifier: object) -> str | None:
     """
     if not isinstance(purifier, Estimator):
         return None
-    for name, network in ((p, n) for p in PRESETS for n in NETWORKS):
+    for name, network in itertools.product(purifier.presets, NETWORKS):
         if set(purifier.differences(type(purifier).preset(name, network=network))) <= {"engine"}:
             return name
     return "custom"
