@@ -1,7 +1,6 @@
 """Indicators of failure on surviving images are answered by the next attacks in line."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,7 @@ from ridefense.audit.findings import read_plan
 from ridefense.calibration.gradients import FlippedSign
 from ridefense.calibration.randomness import ImageNoise
 from ridefense.defended import as_purifier
-from ridefense.evaluate import Threat, identity
+from ridefense.evaluate import Evaluation, Threat, identity
 from ridefense.filters import Median, Unchanged
 from ridefense.gradients import Identity, Unrolled
 
@@ -37,8 +36,11 @@ def found(searches, purifier=None, survivors=(0, 2)):
         for threat, search in [_of(row.attack, searches)]
     ]
     result = replace(result, run=replace(result.run, rows=tuple(rows)))
-    evaluation = SimpleNamespace(
-        threats=tuple(searches), purifier=purifier or as_purifier(Median(3)), classes=10
+    evaluation = Evaluation(
+        dataset="digits",
+        classifier="digits-cnn",
+        threats=tuple(searches),
+        purifier=purifier or Median(3),
     )
     return result, answers(result, evaluation, BALL, BUDGET)
 
@@ -99,7 +101,7 @@ def test_the_attack_of_most_steps_speaks_for_its_gradient():
 
 def test_a_bare_classifier_is_answered_as_one():
     bare = Threat(attack=PGD(eps=0.1))
-    _, more = found({bare: replace(SOUND, zero=1.0)}, as_purifier(Unchanged()))
+    _, more = found({bare: replace(SOUND, zero=1.0)}, Unchanged())
     assert more
     assert all(threat.gradient is None for threat in more)
 

@@ -132,6 +132,16 @@ class Alone(Own):
         return images * (0.9 if len(images) > 1 else 0.5)
 
 
+class AloneAndAveraging(Own):
+    """Depends on the other images a little, and on there being any much."""
+
+    def __call__(self, images, ids=None, seed=0):
+        return images * (0.9 if len(images) > 1 else 0.3) - 0.01 * images.mean()
+
+
+BOTH = {"singly": True, "accompanied": True}
+
+
 class Broken(Own):
     def __call__(self, images, ids=None, seed=0):
         return torch.where(images > 0.99 * images.max(), torch.nan, images * 0.9)
@@ -156,7 +166,8 @@ class Broken(Own):
         (Watching(), ["sees gradients"], {"unseen": True, "differentiable": False}),
         (Moody(), ["training mode"], {}),
         (Averaging(), ["mixes images"], {"singly": True}),
-        (Alone(), ["mixes images"], {"singly": True}),
+        (Alone(), ["single images"], {"accompanied": True}),
+        (AloneAndAveraging(), ["mixes images", "single images"], BOTH),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -218,7 +229,8 @@ def test_a_treated_defence_is_what_it_was_found_to_be(images):
     tired = treated(Tired())
     assert all(torch.equal(tired(images), images * 0.9) for _ in range(15))
     alone, averaging = treated(Alone()), treated(Averaging())
-    assert torch.equal(alone(images), images * 0.5)
+    assert torch.equal(alone(images), images * 0.9)
+    assert torch.equal(alone(images[:1], ids=[1]), images[:1] * 0.9)
     together = averaging(images, ids=ids)
     assert torch.equal(together[2:3], averaging(images[2:3], ids=[3]))
     watching = treated(Watching())
@@ -292,7 +304,7 @@ EXPECTED = {
     "batch-noise": "mixes images",
     "tells-by-gradient": "sees gradients",
     "tells-by-second-look": "changing",
-    "tells-by-batch": "mixes images",
+    "tells-by-batch": "single images",
     "tells-by-count": "changing",
     "says-differentiable": "detached",
     "says-deterministic": "random",

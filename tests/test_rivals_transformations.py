@@ -71,6 +71,21 @@ def test_jpeg_quantises_cosine_coefficients(quality, percent):
     assert np.abs(got - images[:, 0].numpy() * 255).mean() > 1
 
 
+@pytest.mark.parametrize("quality", [20, 75])
+@pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 33, 40)])
+def test_jpeg_has_a_stand_in_with_a_derivative(quality, shape):
+    images = smooth(*shape).float()
+    (network,) = JPEG(quality).stand_ins
+    watched = images.clone().requires_grad_()
+    made, exact = network(watched), JPEG(quality)(images)
+    # The integer arithmetic of libjpeg moves levels by one, and colours at an odd border by more.
+    assert (made - exact).abs().mean() < 1.5 / 255
+    (gradient,) = torch.autograd.grad(made.sum(), watched)
+    assert gradient.isfinite().all()
+    # A brighter image is decoded as a brighter one: the derivative is 1 on average.
+    assert 0.8 < float(gradient.mean()) < 1.2
+
+
 def test_jpeg_of_colours():
     grey, colours = smooth(1, 1, 16, 24), smooth(1, 3, 16, 24)
     torch.testing.assert_close(

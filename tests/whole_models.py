@@ -3,6 +3,8 @@
 Evaluations look them up by name, as "whole_models:Noisy".
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,17 @@ def reader() -> Classifier:
     network = nn.Sequential(nn.Flatten(), linear)
     info = Info(name="reader", architecture="whole_models:reader", dataset="")
     return Classifier(Normalisation((0.0,), (1.0,)), network, info).frozen()
+
+
+class Changed(nn.Module):
+    """The reader of images that something is done to."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.reader, self.change = reader(), change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.reader(self.change(images))
 
 
 class Noisy(nn.Module):

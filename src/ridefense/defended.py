@@ -26,7 +26,13 @@ from ridefense.purifier import (
     named,
     purified_by,
 )
-from ridefense.treatment import NO_TREATMENT, Ask, Treatment
+from ridefense.treatment import (
+    NO_TREATMENT,
+    Ask,
+    TreatedClassifier,
+    Treatment,
+    logits_for,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +153,7 @@ class Defended(DefendedModel):
         """Logits [N, classes] of what the classifier is shown for these ids and seed."""
         if isinstance(self.classifier, nn.Identity):  # asked for the purified images themselves
             return purified
-        return logits_of(self.classifier, purified)
+        return logits_for(self.classifier, purified, ids, seed)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode of the classifier; a purifier that is a module keeps its own."""
@@ -185,7 +191,8 @@ class Defended(DefendedModel):
     @property
     def is_randomised(self) -> bool:
         """Whether two calls differ, so that an attack needs EOT."""
-        return self.purifier.is_randomised
+        drawing = isinstance(self.classifier, TreatedClassifier) and self.classifier.is_randomised
+        return self.purifier.is_randomised or drawing
 
     @property
     def is_dynamic(self) -> bool:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from ridefense.defended import Defended
-from ridefense.logits import logits_of
 from ridefense.noise import Id
+from ridefense.treatment import TreatedClassifier, logits_for
 
 
 def views(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
     """Logits [M, N, classes] of a defended model's views, or of a plain model's one."""
     if isinstance(model, Defended):
         return model.views(images, ids, seed)
-    return logits_of(model, images)[None]
+    return logits_for(model, images, ids, seed)[None]
 
 
 def shown_by(model: nn.Module, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
@@ -27,7 +27,7 @@ def classified_by(model: nn.Module, shown: Tensor, ids: Sequence[Id] | None, see
     """Logits [N, classes] of images that a model's classifier is shown."""
     if isinstance(model, Defended):
         return model.classified(shown, ids, seed)
-    return logits_of(model, shown)
+    return logits_for(model, shown, ids, seed)
 
 
 def read_by(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
@@ -70,4 +70,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def is_randomised(model: nn.Module) -> bool:
     """Whether two calls of a model differ; a plain module is taken to be deterministic."""
-    return isinstance(model, Defended) and model.is_randomised
+    return isinstance(model, Defended | TreatedClassifier) and model.is_randomised
+
+
+def is_distrusted(model: nn.Module) -> bool:
+    """Whether the gradient of a model's classifier was found not to be its derivative."""
+    own = model.classifier if isinstance(model, Defended) else model
+    return isinstance(own, TreatedClassifier) and own.treatment.differentiable is False

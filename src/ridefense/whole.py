@@ -160,6 +160,10 @@ class DefendedWhole(Defended):
     def refuses(self) -> bool:
         return self.purifier.refuses
 
+    @property
+    def is_randomised(self) -> bool:
+        return self.purifier.is_randomised
+
     def shown(self, images: Tensor, ids: Sequence[Id] | None, seed: int) -> Tensor:
         check_images(images)
         return images[None]

@@ -25,6 +25,7 @@ from ridefense.logits import logits_of
 from ridefense.memory import is_exhausted
 from ridefense.models import is_randomised, read_by
 from ridefense.noise import derive
+from ridefense.treatment import TreatedClassifier
 
 _ATTEMPTS = 10
 _FEW = 10
@@ -94,7 +95,7 @@ class Queried(nn.Module):
         def ask(x: Tensor) -> Tensor:
             self.calls += 1
             x = cut_to_range(x.to(image.dtype))
-            if isinstance(model, Defended):
+            if isinstance(model, Defended | TreatedClassifier):
                 draw = derive(seed, "query", self.calls * redraws)
                 own = draw if purifier_seed is None else purifier_seed
                 logits: Tensor = model(x, ids=[id_] * len(x), seed=own)

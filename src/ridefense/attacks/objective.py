@@ -12,7 +12,14 @@ from ridefense.attacks.diagnostics import Trace
 from ridefense.attacks.losses import Loss, check_labels, cross_entropy, log_odds, margin, unsquashed
 from ridefense.attacks.relaxed import Relaxed
 from ridefense.errors import InputError
-from ridefense.models import classified_by, is_randomised, read_by, shown_by, views
+from ridefense.models import (
+    classified_by,
+    is_distrusted,
+    is_randomised,
+    read_by,
+    shown_by,
+    views,
+)
 from ridefense.noise import Keys, Stream, derive
 from ridefense.purifier import named
 
@@ -70,7 +77,8 @@ class Objective:
         Where the classifier has no gradient at all (decisions, rounded outputs), or a sigmoid or
         tanh has squashed its outputs, it is taken with what hides it left out, see
         `relaxed.Relaxed`. A gradient that is still missing is estimated from the classifier's
-        answers, see `estimate`.
+        answers, see `estimate`; so is one that was found not to be the derivative, where the
+        margin does not rise along it.
 
         Raises:
             InputError: where a gradient mode does not connect what it shows the classifier to the
@@ -123,29 +131,40 @@ class Objective:
             shown: [M, N, C, H, W], see `Defended.shown`.
             seed: of the directions.
         """
-        count, points = len(shown), shown.detach().flatten(0, 1)
+        points = shown.detach()
+        size, ids = points[0, 0].numel(), list(self.ids) * len(points)
+        keys = Keys.of(derive(seed, "estimate"), ids, len(ids), points.device)
+        total = torch.zeros_like(points)
+        for sample in range(_DIRECTIONS):
+            drawn = keys.uniform(Stream.ATTACK, [0], size, sample=sample)
+            step = torch.where(drawn < 0.5, -1.0, 1.0).to(points).view_as(points)
+            distance = _DISTANCES[sample % len(_DISTANCES)]
+            total += column(self._slopes(points, step, distance, seed)) * step
+        return total / _DIRECTIONS
+
+    def _slopes(self, shown: Tensor, step: Tensor, distance: float, seed: int) -> Tensor:
+        """Central differences of the margin along a step: [M, N] of images [M, N, C, H, W]."""
+        count, points, step = len(shown), shown.flatten(0, 1), step.flatten(0, 1)
         labels, targets = self.labels.repeat(count), None
         if self.targets is not None:
             targets = self.targets.repeat(count)
         ids = list(self.ids) * count
-        keys = Keys.of(derive(seed, "estimate"), ids, len(points), points.device)
-        total = torch.zeros_like(points)
         with torch.no_grad():
-            for sample in range(_DIRECTIONS):
-                drawn = keys.uniform(Stream.ATTACK, [0], points[0].numel(), sample=sample)
-                step = torch.where(drawn < 0.5, -1.0, 1.0).to(points).view_as(points)
-                distance = _DISTANCES[sample % len(_DISTANCES)]
-                ahead, behind = (
-                    margin(
-                        self._classified((points + move * step).clamp(0, 1), ids, seed, labels),
-                        labels,
-                        targets,
-                    )
-                    for move in (distance, -distance)
+            ahead, behind = (
+                margin(
+                    self._classified((points + move * step).clamp(0, 1), ids, seed, labels),
+                    labels,
+                    targets,
                 )
-                slopes = ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0)
-                total += column(slopes) * step
-        return (total / _DIRECTIONS).view_as(shown)
+                for move in (distance, -distance)
+            )
+        return ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0).view(count, -1)
+
+    def _climbs(self, loss: Tensor, shown: Tensor, seed: int) -> Tensor:
+        """Whether the margin rises along the gradient of losses [N], in all views: bool [N]."""
+        (gradient,) = torch.autograd.grad(loss.sum(), shown, retain_graph=True)
+        step = gradient.nan_to_num(0, 0, 0).sign()
+        return (self._slopes(shown.detach(), step, _DISTANCES[0], seed) > 0).all(dim=0)
 
     def _classified(self, shown: Tensor, ids: Sequence[int], seed: int, labels: Tensor) -> Tensor:
         """Logits [N, classes] of what the classifier is shown, as `read_by` reads them."""
@@ -228,7 +247,10 @@ class Objective:
             other[rows] = self.of(rows)._relaxed(x, shown, rows, seed)
             relaxed = relaxed & ~_is_zero(other)
             gradient = torch.where(column(relaxed), other, gradient)
-        estimated = dead & _is_zero(gradient) & (answers.wrong < 1)
+        estimated = dead & _is_zero(gradient)
+        if is_distrusted(self.model):
+            estimated = estimated | (~dead & ~self._climbs(loss, shown, seed))
+        estimated = estimated & (answers.wrong < 1)
         if estimated.any():
             rows = estimated.nonzero().flatten()
             slopes = torch.zeros_like(shown)

@@ -12,12 +12,11 @@ from ridefense.attacks import APGD, SPSA, Iterative, RayS, Square, dlr, margin
 from ridefense.attacks.norms import NormName
 from ridefense.attacks.objective import EOT
 from ridefense.audit.budgets import Budget
-from ridefense.audit.threats import in_order, suited
+from ridefense.audit.threats import averaged, in_order, suited
 from ridefense.evaluate import Threat, identity
 from ridefense.evaluate.evaluation import Evaluation
 from ridefense.filters import Unchanged
 from ridefense.gradients import Identity, best_gradient
-from ridefense.purifier import Purifier
 from ridefense.results import AttackResult, DefenceResult
 
 ROUNDS = 2
@@ -58,8 +57,10 @@ def answers(
     for attack in _speakers(result, ball):
         shown = indicators(attack, survivors)
         declared = next((t for t in evaluation.threats if t.key == _key(attack)), None)
-        for answer in _answers(shown, declared, evaluation.purifier, ball, budget):
+        for answer in _answers(shown, declared, evaluation, ball, budget):
             found.setdefault(answer.key, answer)
+    if evaluation.classifier_treatment.randomised:
+        found = {threat.key: threat for threat in map(averaged, found.values())}
     new = [threat for key, threat in found.items() if key not in known]
     return in_order(list(suited(new, evaluation.classes)), evaluation.purifier)
 
@@ -96,14 +97,14 @@ def _key(attack: AttackResult) -> str:
 def _answers(
     shown: set[str],
     declared: Threat | None,
-    purifier: Purifier,
+    evaluation: Evaluation,
     ball: tuple[NormName, float],
     budget: Budget,
 ) -> Iterator[Threat]:
-    norm, eps = ball
+    (norm, eps), purifier = ball, evaluation.purifier
     bare = isinstance(purifier, Unchanged)
     asked = None if bare else Identity()
-    draws = EOT * _MORE_DRAWS if purifier.is_randomised or "unrelated" in shown else 1
+    draws = EOT * _MORE_DRAWS if evaluation.is_randomised or "unrelated" in shown else 1
     if not shown.isdisjoint(_USELESS):
         for loss in (margin, dlr):
             transferred = APGD(eps=eps, norm=norm, loss=loss)

@@ -8,7 +8,7 @@ told on the audit's page, a line each.
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -28,8 +28,8 @@ SECONDS = 60.0
 """About how long an examination may take; of a slow defence fewer calls are made."""
 
 _IMAGES = 4
-_GUESSED = ("wrong gradient", "sees gradients")
-"""What makes attacks estimate a classifier's gradient from its answers."""
+_CHECKED = ("wrong gradient", "sees gradients")
+"""What makes attacks check a classifier's gradient; one that is missing they miss by themselves."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Examination:
     Attributes:
         findings: one line each.
         treatment: how the defence is called and attacked.
-        distrusted: whether attacks estimate the classifier's gradient from its answers.
+        classifier_treatment: how the classifier is.
     """
 
     findings: tuple[Finding, ...] = ()
     treatment: Treatment = NO_TREATMENT
-    distrusted: bool = False
+    classifier_treatment: Treatment = NO_TREATMENT
 
     def treated(self, defence: Purifier) -> Purifier:
         """The defence, called as it was found to need it."""
@@ -75,8 +75,8 @@ class Examination:
         """As JSON data, for `audit.json`."""
         return {
             "findings": [[finding.about, finding.name] for finding in self.findings],
-            "treatment": vars(self.treatment),
-            "distrusted": self.distrusted,
+            "treatment": self.treatment.recorded(),
+            "classifier_treatment": self.classifier_treatment.recorded(),
         }
 
     @classmethod
@@ -89,7 +89,7 @@ class Examination:
         return cls(
             tuple(Finding(about, name) for about, name in recorded["findings"]),
             Treatment(**recorded["treatment"]),
-            bool(recorded["distrusted"]),
+            Treatment(**recorded.get("classifier_treatment", {})),
         )
 
 
@@ -113,10 +113,12 @@ def examine(
     bare = Looks(_of_classifier(classifier), images, seconds / 4)
     bare.all(differentiable=True, randomised=False)
     about_bare = [*bare.found, *of_outputs(bare.answer)]
-    distrusted = any(name in _GUESSED for name in about_bare)
+    called = bare.treatment
+    if not any(name in _CHECKED for name in about_bare):
+        called = replace(called, differentiable=None)
     told = tuple(Finding("classifier", name) for name in about_bare)
     if isinstance(defence, Settings):
-        return Examination(told, distrusted=distrusted)
+        return Examination(told, classifier_treatment=called)
     try:
         own = Looks(_of_defence(defence, classifier), images, seconds)
     except UserCodeError as error:
@@ -134,7 +136,7 @@ def examine(
     outputs = of_outputs(own.answer) if defence.position == "instead" else ()
     told = (*(Finding("defence", name) for name in (*own.found, *outputs)), *told)
     treatment = NO_TREATMENT if defence.position == "inside" else own.treatment
-    return Examination(told, treatment, distrusted)
+    return Examination(told, treatment, called)
 
 
 def _brought(defence: Purifier) -> Adapted | WholeModel:

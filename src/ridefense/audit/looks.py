@@ -35,6 +35,8 @@ DEFENCE = {
     "training mode": "answers otherwise in training mode; it is called in the mode it came in",
     "mixes images": "the result of an image depends on the other images of its batch; it is given "
     "one image at a time",
+    "single images": "answers an image that is alone in its batch otherwise than one among others; "
+    "the figures are those among others, and a single image is given to it with a copy",
     "not finite": "some of its results are not finite",
     "fails": "ends in an error on some images or in a later call; where it does, it has answered "
     "wrong",
@@ -44,15 +46,20 @@ DEFENCE = {
 CLASSIFIER = {
     "detached": "its outputs have no gradient; attacks estimate one from its answers",
     "zero gradient": "its gradient is zero; attacks estimate one from its answers",
-    "wrong gradient": "its gradient is not its derivative, by finite differences; attacks estimate "
-    "one from its answers",
-    "random": "answers equal images differently; its figures cannot be repeated",
-    "unrepeatable": "answers equal images differently; its figures cannot be repeated",
-    "changing": "answers equal images otherwise in a later call; its figures cannot be repeated",
+    "wrong gradient": "its gradient is not its derivative, by finite differences; attacks check it "
+    "in every step, and estimate one from its answers where it misleads",
+    "random": "answers equal images differently; attacked and judged as randomised",
+    "unrepeatable": "equal calls with equal seeds give different answers; attacked and judged as "
+    "randomised, and its figures cannot be repeated exactly",
+    "changing": "answers equal images otherwise in a later call; every call finds it in the state "
+    "that it came in",
     "sees gradients": "answers otherwise where a gradient is wanted; attacks estimate one from its "
     "answers",
     "training mode": "answers otherwise in training mode; it is called in evaluation mode",
-    "mixes images": "the answer to an image depends on the other images of its batch",
+    "mixes images": "the answer to an image depends on the other images of its batch; it is given "
+    "one image at a time",
+    "single images": "answers an image that is alone in its batch otherwise than one among others; "
+    "the figures are those among others, and a single image is given to it with a copy",
     "not finite": "some of its outputs are not finite",
     "fails": "ends in an error on some images or in a later call; where it does, it has answered "
     "wrong",
@@ -176,19 +183,35 @@ class Looks:
             self.treatment = replace(self.treatment, unseen=True, differentiable=False)
 
     def _among_others(self) -> None:
-        """Whether the answer to an image depends on the others of its batch."""
+        """Whether the answer to an image depends on the others of its batch, or on there being any.
+
+        One that depends on the others is asked about each image alone, or beside a copy of it where
+        that answer is clearly nearer to those in batches.
+        """
         seeds = range(self._affordable(8, 4, _DRAWS) if self._is_random else 1)
         order = [0, *reversed(range(1, len(self._images)))]
         others = self._images[order].clone()
         others[1:] = 1 - others[1:]
         with suppress(Exception):  # some take no batch of one
-            together, alone, among = (
+            single = self._images[:1]
+            together, among, alone, doubled = (
                 torch.stack([self._ask(None, shown, ids, seed)[0] for seed in seeds])
-                for shown, ids in ((self._images, None), (self._images[:1], None), (others, order))
+                for shown, ids in (
+                    (self._images, None),
+                    (others, order),
+                    (single, None),
+                    (torch.cat((single, single)), [0, 0]),
+                )
             )
-            if not (_alike(together, alone) and _alike(together, among)):
+            mixes = not _alike(together, among)
+            apart = not _alike(together, alone)
+            near = _distance(together, doubled) < _distance(together, alone) / 2
+            if mixes or (apart and not near):
                 self.found.append("mixes images")
                 self.treatment = replace(self.treatment, singly=True)
+            if apart and near:
+                self.found.append("single images")
+                self.treatment = replace(self.treatment, accompanied=True)
 
     def _derived(self, said: bool | None) -> None:
         """Whether its gradient is its derivative, along random signs."""

@@ -24,7 +24,14 @@ from ridefense.audit.budgets import Budget
 from ridefense.audit.examination import Examination, examine
 from ridefense.audit.findings import examined, read_plan
 from ridefense.audit.forecast import Forecast, Until
-from ridefense.audit.threats import basic, in_order, purifications, suited, threats_for
+from ridefense.audit.threats import (
+    averaged,
+    basic,
+    in_order,
+    purifications,
+    suited,
+    threats_for,
+)
 from ridefense.datasets import Dataset
 from ridefense.defended import as_purifier
 from ridefense.describe import Plain
@@ -38,7 +45,7 @@ from ridefense.gradients import Unrolled, imitator, train_surrogate
 from ridefense.purifier import Purifier
 from ridefense.results import DefenceResult
 from ridefense.rivals import JPEG
-from ridefense.treatment import Distrusted
+from ridefense.treatment import NO_TREATMENT, Treatment
 
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Radii of the curve of accuracy against ε."""
@@ -128,17 +135,15 @@ class Audit:
             surrogate: a network that imitates the audited defence.
             examination: what was found of it and of the classifier.
         """
-        distrusted = examination.distrusted
-        yield UNDEFENDED, self._declare(Unchanged(), distrusted=distrusted)
+        called = examination.classifier_treatment
+        yield UNDEFENDED, self._declare(Unchanged(), called=called)
         for name in self.hardened:
             yield _folder(name), self._declare(Unchanged(), name)
-        yield BROKEN, self._declare(JPEG(), distrusted=distrusted)
+        yield BROKEN, self._declare(JPEG(), called=called)
         for name, purifier in self.beside.items():
             if name not in self._folders:
-                yield name, self._declare(purifier, distrusted=distrusted)
-        own = self._declare(
-            examination.treated(self.purifier), surrogate=surrogate, distrusted=distrusted
-        )
+                yield name, self._declare(purifier, called=called)
+        own = self._declare(examination.treated(self.purifier), surrogate=surrogate, called=called)
         if any(f.name == "wrong gradient" and f.about == "defence" for f in examination.findings):
             own = replace(
                 own, threats=in_order([*own.threats, *self._by_its_own(own)], own.purifier)
@@ -147,7 +152,7 @@ class Audit:
 
     def _by_its_own(self, evaluation: Evaluation) -> Iterator[Threat]:
         """Attacks by a gradient that is not the derivative, which may be meant to help them."""
-        eot = EOT if evaluation.purifier.is_randomised else 1
+        eot = EOT if evaluation.is_randomised else 1
         for norm, eps in self.balls:
             for attack in (
                 PGD(eps=eps, norm=norm, eot=eot),
@@ -198,7 +203,7 @@ class Audit:
         purifier: Purifier,
         classifier: str | None = None,
         surrogate: nn.Module | None = None,
-        distrusted: bool = False,
+        called: Treatment = NO_TREATMENT,
     ) -> Evaluation:
         bare = Evaluation(
             dataset=self.dataset,
@@ -209,11 +214,11 @@ class Audit:
             draws=self.draws,
             batch=self.batch,
             device=self.device,
-            distrusted=distrusted,
+            classifier_treatment=called,
             tolerant=True,
         )
         _, loaded = bare.load()
-        model: nn.Module = Distrusted(loaded) if distrusted else loaded
+        model = bare.treated(loaded)
         found = [
             threat
             for eps in sorted(self.radii)
@@ -230,6 +235,8 @@ class Audit:
         ]
         if self.beyond:
             found += beyond_norms(purifier, self.balls, self.flows)
+        if called.randomised:
+            found = [averaged(threat) for threat in found]
         return replace(bare, threats=in_order(list(suited(found, bare.classes)), purifier))
 
 

@@ -157,7 +157,7 @@ class Declaration:
             "classifier": {"name": _portable(self.classifier), "weights": loaded.weights},
             "preset": _preset_of(self.purifier),
             "purifier": self._declared_purifier(),
-        } | ({} if treatment == NO_TREATMENT else {"treatment": vars(treatment)})
+        } | ({} if treatment == NO_TREATMENT else {"treatment": treatment.recorded()})
 
     def _declared_purifier(self) -> Plain:
         found = identity.identity(source_of(self.purifier))

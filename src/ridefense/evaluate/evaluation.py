@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from torch import nn
+
 from ridefense.attacks import Attack
 from ridefense.attacks.norms import NormName
 from ridefense.describe import Plain
@@ -15,6 +17,7 @@ from ridefense.evaluate.declaration import Declaration
 from ridefense.evaluate.provenance import versions
 from ridefense.gradients import GradientMode, Identity
 from ridefense.noise import check_seed, derive
+from ridefense.treatment import NO_TREATMENT, TreatedClassifier, Treatment
 
 Knowledge = Literal["classifier", "classifier, purifier", "classifier, purifier, seed"]
 
@@ -105,8 +108,8 @@ class Evaluation(Declaration):
         draws: how often a randomised defence is run on each final image; k ≥ 5 for a report.
         every: gradient steps between the moments of a fit that rows keep as its `History`, in the
             first draw; None keeps none.
-        distrusted: whether attacks estimate the classifier's gradient from its answers, because it
-            is not its derivative.
+        classifier_treatment: how the classifier is called and attacked, where it is not what it
+            seems; see `TreatedClassifier`.
         tolerant: whether an error of an attack or a defence on an image becomes a fault of its row;
             by default it ends the run. It changes no number, so it identifies no result.
         rounded: whether the final images are also purified after rounding to 8 bits, as they would
@@ -118,7 +121,7 @@ class Evaluation(Declaration):
     draws: int = 5
     every: int | None = None
     rounded: bool = True
-    distrusted: bool = False
+    classifier_treatment: Treatment = NO_TREATMENT
     tolerant: bool = False
 
     def __post_init__(self) -> None:
@@ -143,8 +146,14 @@ class Evaluation(Declaration):
 
     @property
     def is_randomised(self) -> bool:
-        """Whether the purifier is."""
-        return self.purifier.is_randomised
+        """Whether the defence is, the purifier or the classifier behind it."""
+        drawing = self.classifier_treatment.randomised and self.purifier.position != "instead"
+        return self.purifier.is_randomised or bool(drawing)
+
+    def treated(self, classifier: nn.Module) -> nn.Module:
+        """The classifier, called as it was found to need it."""
+        treatment = self.classifier_treatment
+        return classifier if treatment == NO_TREATMENT else TreatedClassifier(classifier, treatment)
 
     def draw_seeds(self, seed: int, threat: Threat | None) -> list[int]:
         """The purifier's seeds for each final image: fresh ones, unless the attacker knows it."""
@@ -166,7 +175,7 @@ class Evaluation(Declaration):
             "device": self.device,
             "every": self.every,
             "rounded": self.rounded,
-            "distrusted": self.distrusted,
+            "classifier_treatment": self.classifier_treatment.recorded() or None,
         }
         return {
             "settings": identity.written(settings),
@@ -177,5 +186,6 @@ class Evaluation(Declaration):
     def gray_box_key(self, threat: Threat, seed: int, ids: Sequence[int]) -> str:
         """What identifies the images that an attack on the classifier alone finds."""
         loaded = self.find(check=False)
-        on = loaded.drawn, loaded.content, loaded.weights, self.device, self.distrusted
-        return json.dumps([*on, threat.key, seed, list(ids)])
+        on = loaded.drawn, loaded.content, loaded.weights, self.device
+        called = self.classifier_treatment.recorded()
+        return json.dumps([*on, called, threat.key, seed, list(ids)])

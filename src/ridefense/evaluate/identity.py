@@ -38,8 +38,8 @@ _TOLD = ("attack", "gradient")
 _OPTIONAL: Plain = {
     "every": None,
     "rounded": True,
-    "distrusted": False,
     "treatment": None,
+    "classifier_treatment": None,
     "dataset": {
         "per_class": None,
         "size": None,

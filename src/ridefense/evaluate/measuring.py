@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,6 @@ from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Unchanged
 from ridefense.noise import derive
 from ridefense.purifier import DefendedModel, Purifier, purified_by
-from ridefense.treatment import Distrusted
 from ridefense.usercode import explained
 
 FAULTS = {
@@ -155,7 +154,8 @@ def outcomes(
     draws = _draws(evaluation, seeds, attacked.images, clean.ids, watch, move)
     purify_seconds = (time.perf_counter() - began) / len(draws) / n
 
-    predictions = _predictions(evaluation, classifier, attacked.images, draws, clean.ids)
+    called = evaluation.treated(classifier)
+    predictions = _predictions(evaluation, called, attacked.images, draws, clean.ids)
     distances = _distances(clean.images, attacked.images, draws[0].images)
     histories = _histories(watch, draws[0], classifier, clean, attacked.images)
     fits = [draw.fit for draw in draws if draw.fit]
@@ -240,8 +240,7 @@ def _attack(
     shared: GrayBoxImages | None,
 ) -> _Attacked:
     _, loaded = evaluation.loaded()
-    classifier: torch.nn.Module = Distrusted(loaded) if evaluation.distrusted else loaded
-    model = classifier
+    model = classifier = evaluation.treated(loaded)
     if threat.gradient is not None:
         model = evaluation.purifier.behind(classifier, threat.gradient)
 
@@ -304,11 +303,18 @@ def _draws(
     watch: Watch | None,
     progress: _Told | None,
 ) -> list[_Draw]:
-    """A run of the purifier for each seed; the first is watched."""
+    """A run of the purifier for each seed; the first is watched.
+
+    A deterministic one before a classifier that draws is run once.
+    """
+    purifier = evaluation.purifier
     draws: list[_Draw] = []
     for seed in seeds:
-        watching = None if draws else watch
-        draws.append(_purify(evaluation.purifier, images, ids, seed, watching, evaluation.every))
+        if draws and not purifier.is_randomised:
+            draws.append(replace(draws[0], seed=seed))
+        else:
+            watching = None if draws else watch
+            draws.append(_purify(purifier, images, ids, seed, watching, evaluation.every))
         if progress:
             progress(len(draws) / len(seeds))
     return draws
@@ -358,7 +364,7 @@ class _Predictions:
 
 def _predictions(
     evaluation: Evaluation,
-    classifier: Classifier,
+    classifier: torch.nn.Module,
     final: Tensor,
     draws: list[_Draw],
     ids: list[int],

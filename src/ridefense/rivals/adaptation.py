@@ -15,6 +15,7 @@ from ridefense.logits import logits_of
 from ridefense.noise import Id, Keys
 from ridefense.purifier import purified_by
 from ridefense.rivals.base import DefendedInside, Inside
+from ridefense.treatment import logits_for
 
 Loss = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] to a loss [N]."""
@@ -69,7 +70,7 @@ class AdaptedInput(DefendedInside):
             moved = self.gradient.views(movement, purified, ids=ids, seed=seed)[-1]
         else:
             moved = purified_by(movement, purified, ids, seed)
-        return logits_of(self.classifier, moved)
+        return logits_for(self.classifier, moved, ids, seed)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ridefense.errors import InputError, check_positive, check_share, check_whol
 from ridefense.filters import Filter
 from ridefense.noise import Id, Keys, Stream
 from ridefense.rivals.base import Inside, RandomFilter
+from ridefense.rivals.softjpeg import SoftJPEG
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ class SoftSteps(Before, nn.Module):
 
 @dataclass(frozen=True)
 class JPEG(Filter):
-    """JPEG compression, at quality 75 as in the paper; images of one channel or three."""
+    """JPEG compression, at quality 75 as in the paper; images of one channel or three.
+
+    BPDA takes the identity for its derivative. An attack through its stand-in finds more.
+    """
 
     quality: int = 75
     differentiable = False
@@ -87,6 +91,11 @@ class JPEG(Filter):
     def __post_init__(self) -> None:
         if not isinstance(self.quality, int) or not 1 <= self.quality <= 100:
             raise InputError(f"quality is {self.quality!r}; use a whole number from 1 to 100")
+
+    @property
+    def stand_ins(self) -> tuple[nn.Module, ...]:
+        """The codec with a derivative."""
+        return (SoftJPEG(self.quality),)
 
     def apply(self, images: Tensor) -> Tensor:
         if images.shape[1] not in (1, 3):
