@@ -33,7 +33,7 @@ def main() -> None:
         if own:
             print(f"### {network}\n\n{table(network, own)}\n")
             if options.figures:
-                draw(network, own, options.figures / f"frontier-{network}.png")
+                draw(network, own, options.figures / f"frontier-{network}.webp")
 
 
 def read(path: Path) -> Rows:
@@ -138,7 +138,7 @@ def draw(network: str, rows: Rows, path: Path) -> None:
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"lossless": True})
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ def main() -> None:
     rows = torch.cat((saved, lost))
 
     options.out.mkdir(parents=True, exist_ok=True)
-    draw_step(clean[rows[:1]], options.out / "method-step.png")
-    draw_rounds(ride, clean, rows.tolist(), classifier, options.out / "method-rounds.png")
-    draw_update(ride, int(rows[0]), options.out / "method-update.png")
+    draw_step(clean[rows[:1]], options.out / "method-step.webp")
+    draw_rounds(ride, clean, rows.tolist(), classifier, options.out / "method-rounds.webp")
+    draw_update(ride, int(rows[0]), options.out / "method-update.webp")
     draw_estimators(curves, options.digits, options.out / "method-estimators.svg")
 
 
@@ -172,8 +172,9 @@ def show(ax: Axes, image: Tensor, title: str) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    about = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    figure.savefig(path, dpi=110, metadata=about)
+    vector = path.suffix == ".svg"
+    options = {"metadata": {"Date": None}} if vector else {"pil_kwargs": {"lossless": True}}
+    figure.savefig(path, dpi=110, **options)
 
 
 if __name__ == "__main__":

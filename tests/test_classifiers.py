@@ -20,6 +20,7 @@ from ridefense.classifiers import (
     count_correct,
     load,
     names,
+    rounded,
     save,
     train,
 )
@@ -175,6 +176,33 @@ def test_weights_keep_their_dtype_and_trained_ones_are_half(tmp_path):
     assert dtypes(shipped) == {torch.float16}
     shipped.network[0].bias[0] += 1e-7
     assert dtypes(shipped) == {torch.float32}
+
+
+def test_rounded_weights_take_a_byte_and_come_back(tmp_path):
+    classifier = load("digits-cnn")
+    coarse = rounded(classifier)
+    for name, value in classifier.network.state_dict().items():
+        found = coarse.network.state_dict()[name]
+        if value.ndim == 1:
+            assert torch.equal(found, value)
+            continue
+        peaks = value.abs().flatten(1).amax(dim=1)
+        assert torch.equal(found.abs().flatten(1).amax(dim=1), peaks)
+        errors = (found - value).abs().flatten(1).amax(dim=1)
+        assert (errors <= peaks / 254 * 1.001).all()
+    path = tmp_path / "x.safetensors"
+    save(coarse, path)
+    assert path.stat().st_size < 0.55 * 2 * 105_866
+    back = load(path)
+    for name, value in coarse.network.state_dict().items():
+        assert torch.equal(back.network.state_dict()[name], value)
+    save(rounded(back), path)
+    assert torch.equal(load(path).network[0].weight, coarse.network[0].weight)
+    tensors = load_file(path)
+    tensors["0.weight.peaks"] = tensors["0.weight.peaks"][:3]
+    with safe_open(path, "pt") as file:
+        save_file(tensors, path, metadata=file.metadata())
+    refused(lambda: load(path), "x.safetensors", "mnist-cnn")
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -1,6 +1,6 @@
 from .adversarial import AdversarialTraining, Cascade, LogitPairing
 from .architectures import ARCHITECTURES, Architecture, Recipe
-from .classifier import Classifier, Info, save
+from .classifier import Classifier, Info, rounded, save
 from .imagenet import Expected
 from .loading import expected, file_of, is_own, load, names
 from .probing import check_classes, probe, readable, shape_taken
@@ -26,6 +26,7 @@ __all__ = [
     "names",
     "probe",
     "readable",
+    "rounded",
     "save",
     "shape_taken",
     "train",

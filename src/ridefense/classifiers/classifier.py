@@ -1,5 +1,6 @@
 """A network behind its normalisation, and the file it is kept in."""
 
+import copy
 import json
 import os
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ridefense.images import Normalisation
 from ridefense.logits import unwrapped
 
 _INFO = "ridefense"  # the key of a weight file's metadata
+_PEAKS = ".peaks"  # after the name of weights of 8 bits: the largest of each output channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,8 @@ class Classifier(nn.Sequential):
 def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
     """Write weights and `info` as metadata, atomically, as a safetensors file.
 
-    The weights keep their dtype, unless float16 holds all of them without loss: what `train` gives
-    is rounded to it, and takes half the space. `load` turns either into float32.
+    The weights keep their dtype, unless less holds them without loss: 8 bits those that `rounded`
+    has rounded, float16 all others, as those that `train` gives. `load` turns either into float32.
 
     Raises:
         InputError: for an architecture that `load` cannot rebuild, or weights that are not finite.
@@ -125,13 +127,49 @@ def save(classifier: Classifier, path: str | os.PathLike[str]) -> None:
             raise InputError(
                 f"weights {name} of {info.name} hold NaN or infinity; train again from sound ones"
             )
-    floats = {name: t for name, t in state.items() if t.is_floating_point()}
+    for name, t in list(state.items()):
+        if t.is_floating_point() and t.ndim > 1:
+            codes, peaks = _codes(t)
+            if torch.equal(_decoded(codes, peaks).to(t.dtype), t):
+                state |= {name: codes, name + _PEAKS: peaks}
+    floats = {
+        name: t for name, t in state.items() if t.is_floating_point() and not name.endswith(_PEAKS)
+    }
     halves = {name: t.half() for name, t in floats.items()}
     if all(torch.equal(halves[name].to(t.dtype), t) for name, t in floats.items()):
         state |= halves
     about = {key: value for key, value in vars(info).items() if key != "name"}
     metadata = {_INFO: json.dumps(about)}  # one key, for several are written in random order
     write_atomically(path, serialised(state, metadata=metadata))
+
+
+def rounded(classifier: Classifier) -> Classifier:
+    """A copy whose weights of more than one dimension are rounded to 8 bits.
+
+    The largest weight of each output channel is kept, and the others are multiples of its 127th
+    part. `save` needs one byte for each, half of what float16 takes. What is known of its accuracy
+    is that of the weights before: count it anew.
+    """
+    copied = copy.deepcopy(classifier)
+    with torch.no_grad():
+        for weights in copied.network.parameters():
+            if weights.ndim > 1:
+                weights.copy_(_decoded(*_codes(weights)))
+    return copied
+
+
+def _codes(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [out, …] as int8, and the largest absolute value of each channel, float32 [out]."""
+    flat = weights.detach().flatten(1).double()
+    peaks = flat.abs().amax(dim=1)
+    codes = (flat / peaks.clamp_min(1e-30)[:, None] * 127).round()
+    return codes.to(torch.int8).view_as(weights), peaks.float()
+
+
+def _decoded(codes: Tensor, peaks: Tensor) -> Tensor:
+    """The weights [out, …], float32, that these are the codes of."""
+    flat = codes.flatten(1).double() * peaks.double()[:, None] / 127
+    return flat.float().view_as(codes)
 
 
 def read(
@@ -165,6 +203,10 @@ def read(
             f"{path} names architecture {info.architecture!r}, which is none of {known}; "
             'write a function that loads it and pass "package.module:function" instead'
         )
+    for name in [name for name in tensors if name.endswith(_PEAKS)]:
+        coded = name.removesuffix(_PEAKS)
+        if coded in tensors and len(tensors[coded]) == len(tensors[name]):
+            tensors[coded] = _decoded(tensors[coded], tensors.pop(name))
     made = ARCHITECTURES[info.architecture]
     network = made.build()
     try:

@@ -28,10 +28,11 @@ class Denoising(nn.Module):
             nn.init.zeros_(weights)
 
     def forward(self, features: Tensor) -> Tensor:
-        places = features.flatten(2).transpose(1, 2)  # [N, H·W, C]
+        # [N, 1, H·W, C]: contiguous and with a head, as PyTorch's fast kernel wants it.
+        places = features.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
         # The scale of the scores is the default, 1 / √C.
         means = functional.scaled_dot_product_attention(places, places, places)
-        mixed: Tensor = self.mixing(means.transpose(1, 2).reshape(features.shape))
+        mixed: Tensor = self.mixing(means.squeeze(1).transpose(1, 2).reshape(features.shape))
         return features + mixed
 
 
