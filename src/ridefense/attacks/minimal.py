@@ -55,11 +55,8 @@ class MinimalNorm(Attack):
     ) -> tuple[Tensor, Tensor]:
         """The nearest misclassified images [N, C, H, W] and how far they are, [N].
 
-        The distance is in the attack's norm; infinite, with the image as it was, where none was
-        found, and 0 where the image is misclassified as it is.
-
-        Args:
-            model, images, labels, ids, seed: as of a call.
+        The arguments are those of a call. The distance is in the attack's norm; infinite, with the
+        image as it was, where none was found, and 0 where the image is misclassified as it is.
 
         Raises:
             InputError: as a call.

@@ -126,7 +126,8 @@ class PixelCNN(nn.Module):
 
         Args:
             like: images [N, 1, H, W], whose shape, dtype and device are taken.
-            least, most: the lowest and the highest level allowed, int64 [N, 1, H, W].
+            least: the lowest level allowed, int64 [N, 1, H, W].
+            most: the highest level allowed, int64 [N, 1, H, W].
 
         Returns:
             Levels, int64 [N, H, W].
