@@ -195,7 +195,11 @@ class Objective:
             seen = flat.view(*shown.shape[:2], -1)
             check_labels(asked.labels, seen.shape[-1])
             losses = torch.stack([asked._loss(logits) for logits in seen])
-            loss, spare = losses.mean(dim=0), asked._spare(seen)
+            loss = losses.mean(dim=0)
+            squashed = _are_squashed(seen)
+            saturated = asked._saturated(losses.detach(), seen.detach()) | squashed
+            # Most steps need no spare.
+            spare = asked._spare(seen) if saturated.any() else loss
         final = seen.detach() if self.views_are_draws else seen[-1:].detach()
         finite = final.isfinite().all(dim=2)
         wrong = finite & (final.argmax(dim=2) != asked.labels)
@@ -203,40 +207,48 @@ class Objective:
             loss=loss.detach(),
             wrong=wrong.to(loss).mean(dim=0),
             spare=spare.detach(),
-            saturated=asked._saturated(losses.detach(), seen.detach()),
-            squashed=_are_squashed(seen) & ~_are_probabilities(seen),
+            saturated=saturated,
+            squashed=squashed & ~_are_probabilities(seen),
             not_finite=~finite.all(dim=0),
         )
         if not differentiate:
             # Values are compared from point to point, some of which may look squashed by chance.
-            return replace(answers, saturated=answers.saturated & ~_are_squashed(seen))
+            return replace(answers, saturated=saturated & ~squashed)
         if not shown.requires_grad:
             raise InputError(
                 f"what {type(self.model).__name__} shows its classifier is not connected to its "
                 "input by the gradient mode; use Identity() as its gradient, or use SPSA"
             )
-        return asked._differentiated(answers, x, shown, loss, spare, seed)
+        return asked._differentiated(answers, x, shown, seen, loss, spare, seed)
 
     def _differentiated(
         self,
         answers: Answers,
         x: Tensor,
         shown: Tensor,
+        seen: Tensor,
         loss: Tensor,
         spare: Tensor,
         seed: int,
     ) -> Answers:
-        """The answers with a gradient: of the loss, else of its spare, else estimated."""
+        """The answers with a gradient: of the loss, else of its spare, else estimated.
+
+        Args:
+            seen: logits [M, N, classes] of what was shown.
+            spare: [N], the loss itself where no loss is saturated.
+        """
         # Each image's gradient is its own, so one backward pass finds those of both losses.
         saturated = answers.saturated
-        gradient = _gradient(torch.where(saturated, spare, loss), x)
+        first = loss if spare is loss else torch.where(saturated, spare, loss)
+        gradient = _gradient(first, x)
         finite = _is_finite(gradient)
         not_finite = answers.not_finite | ~(finite | saturated)
         gradient = gradient.nan_to_num(0, 0, 0)
         dead = saturated | (_is_zero(gradient) & ~answers.not_finite)
         again = dead & ~(saturated & finite)
         if again.any():
-            other = _gradient(spare, x)
+            with torch.enable_grad():
+                other = _gradient(self._spare(seen), x)
             not_finite = not_finite | (saturated & ~_is_finite(other))
             gradient = torch.where(column(again), other.nan_to_num(0, 0, 0), gradient)
         # Squashed outputs have the gradient of the classes that are not at a bound, alone.
@@ -313,12 +325,12 @@ class Objective:
     def _saturated(self, losses: Tensor, seen: Tensor) -> Tensor:
         """Whose loss [M, N] of outputs [M, N, classes] is misled by their scale, bool [N].
 
-        A cross-entropy below the precision of 1 - p, in all views; one of outputs that are all but
-        equal; and any loss of outputs that a softmax, sigmoid or tanh has squashed to its bounds.
+        A cross-entropy below the precision of 1 - p, in all views, and one of outputs that are all
+        but equal. So is any loss of outputs that were squashed, see `_are_squashed`.
         """
-        found = _are_squashed(seen)
+        found = torch.zeros_like(self.labels, dtype=torch.bool)
         if self.loss is cross_entropy:
-            found = found | _are_flat(seen)
+            found = _are_flat(seen)
         if self.targets is None:  # a margin of an image that keeps its class is below 0
             least, most = losses.aminmax(dim=0)
             found = found | ((least >= 0) & (most < torch.finfo(seen.dtype).eps))
@@ -348,7 +360,7 @@ def _gradient(loss: Tensor, x: Tensor) -> Tensor:
 
 
 def _is_zero(gradient: Tensor) -> Tensor:
-    return (gradient == 0).flatten(1).all(dim=1)
+    return ~gradient.flatten(1).any(dim=1)
 
 
 def _is_finite(gradient: Tensor) -> Tensor:
