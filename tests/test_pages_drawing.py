@@ -8,7 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ridefense.pages.drawing import Point, Shown, as_svg, as_webp, curves, distributions, grid
+from ridefense.pages.drawing import (
+    Point,
+    Shown,
+    as_svg,
+    as_webp,
+    compact,
+    curves,
+    distributions,
+    grid,
+)
 
 ODD = "<b>|$a_$ & \\frac{"
 """A class's name that HTML, Markdown and mathematical typesetting would each take for theirs."""
@@ -90,3 +99,15 @@ def test_a_curve_looks_the_same_in_every_panel(panels):
     colours = {line.get_color() for axes in figure.axes for line in axes.lines[-1:]}
     assert len(colours) == 1
     assert len(figure.legends[0].get_texts()) == len({*"ab"[:panels]})
+
+
+def test_compact_svg_moves_nothing_by_more_than_it_rounds():
+    scaled = 'transform="scale(0.015625 -0.015625)"'
+    plain = (
+        '<svg width="10.12345pt">\n   <path d="M 1.23456 -0.00049 \nL 20 3.14159 "/>\n'
+        f'   <use x="0.015625" {scaled}/>\n   <text>ε 0.03137</text>\n</svg>'
+    )
+    assert compact(plain) == (
+        '<svg width="10.12345pt">\n<path d="M 1.23 -0 \nL 20 3.14 "/>\n'
+        f'<use x="0.02" {scaled}/>\n<text>ε 0.03137</text>\n</svg>'
+    )

@@ -3,6 +3,7 @@
 Their files depend on what is drawn alone: no dates and no random names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -225,7 +226,22 @@ def as_svg(figure: Figure) -> str:
             file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
     text = file.getvalue()
-    return text[text.index("<svg") :]
+    return compact(text[text.index("<svg") :])
+
+
+_INDENTED = re.compile(r"\n\s+")
+_PLACED = re.compile(r'(?<= )(?:d|x|y)="[^"]*"')
+_PRECISE = re.compile(r"-?\d+\.\d{3,}")
+
+
+def compact(svg: str) -> str:
+    """An SVG of matplotlib without indentation, its coordinates in hundredths of a point."""
+
+    def rounded(number: re.Match[str]) -> str:
+        return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+    lines = _INDENTED.sub("\n", svg)
+    return _PLACED.sub(lambda attribute: _PRECISE.sub(rounded, attribute[0]), lines)
 
 
 def as_webp(figure: Figure) -> bytes:
