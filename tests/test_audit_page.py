@@ -6,6 +6,7 @@ from audits import DRAWS, bpda, case, findings, gray, noise
 from ridefense.attacks.diagnostics import Diagnostics
 from ridefense.audit import compose, conclude
 from ridefense.audit.plots import named, over_radius
+from ridefense.pages import Figure, Table, Text
 from ridefense.results import DefenceResult
 
 HALF = [DRAWS] * 15 + [0] * 15
@@ -33,6 +34,22 @@ def test_every_defence_is_a_line_even_where_two_have_one_title():
     assert set(lines_of(figure)) == set(names)
     assert len(names) == 3
     assert "ride-paper" in " ".join(names)
+
+
+def test_the_verdict_comes_first_then_one_picture_then_tables():
+    subject, median = case("ride", THREATS), case("median", THREATS, purifier="Median")
+    again = case("ride-too", THREATS)
+    page = page_of(subject, beside=(median, again), radii=RADII)
+    verdict, picture, *rest = page.blocks
+    assert verdict.style == "answer"
+    assert isinstance(picture, Figure)
+    assert not any(isinstance(block, Text) and block.style == "answer" for block in rest)
+    table = next(block for block in rest if isinstance(block, Table))
+    told = [row[1].text for row in table.rows]
+    # The audited defence once a radius, though it also stands beside.
+    assert told.count(subject.title) == len(RADII)
+    assert told.count(median.title) == len(RADII)
+    assert set(lines_of(picture)) == {subject.title, median.title, "no purifier, cnn"}
 
 
 def test_another_norm_has_a_panel_of_its_own():
