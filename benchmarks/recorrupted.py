@@ -2,11 +2,12 @@
 
     python benchmarks/recorrupted.py search --out runs/recorrupted-search
     python benchmarks/recorrupted.py ablation --out runs/recorrupted-ablation
-    python benchmarks/recorrupted.py compare --out runs/recorrupted
+    python benchmarks/recorrupted.py compare --images 200 --bpda 32 --out runs/recorrupted
     python benchmarks/recorrupted.py table runs/recorrupted
 
 The attacker is in the gray box: FGSM and PGD-10 at 8/255 on the bare classifier. `compare` adds
-BPDA on some of its images. The search draws none of the images that are compared. All resume.
+BPDA on some of its images. Search and ablation draw none of the images that are compared. All
+resume.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from typing import Any
 
 import torch
 
-from ridefense import NETWORKS, RIDE, Recorrupted, tuning
+from ridefense import RIDE, Recorrupted, tuning
 from ridefense.attacks import FGSM, PGD
 from ridefense.denoisers import NonLocalMeans
-from ridefense.evaluate import Evaluation, Threat, run
+from ridefense.evaluate import Evaluation, Here, Threat, run
+from ridefense.evaluate.sharing import GrayBoxImages
 from ridefense.filters import Median, Unchanged
 from ridefense.gradients import Identity
 from ridefense.purifier import Purifier
@@ -39,45 +41,50 @@ COMMON: dict[str, Any] = {
     "rounded": False,
 }
 FAST = Recorrupted.preset("fast", network="cifar10")
-START = replace(FAST, sigma=0.1, recorruption=0.5, steps=100)
+NARROW = replace(FAST.network, channels=(3, 32, 32, 3))
+START = replace(FAST, network=NARROW, sigma=0.1, recorruption=0.5, steps=50)
 """Where the search began."""
 
-GRID: list[tuning.Changes] = [
-    {},
-    *({"sigma": sigma} for sigma in (0.06, 0.15, 0.2)),
-    *({"recorruption": a} for a in (0.25, 1.0)),
-    *({"steps": steps} for steps in (50, 200)),
-    {"sigma": 0.15, "recorruption": 0.25},
-    {"sigma": 0.15, "steps": 50},
-]
+
+def _other(**changes: Any) -> Recorrupted:
+    return replace(START, network=replace(NARROW, **changes))
 
 
-def search(folder: Path, images: int) -> None:
-    """Evaluate every θ, and write the best as a preset."""
-    reported = Evaluation(**COMMON, limit=200)
-    found = tuning.Search(**COMMON, purifier=START, limit=images, reported=reported)
-    for trial in tuning.tune(found, GRID, folder):
-        right = [f"{a.accuracy.correct:g}" for a in trial.attacks]
-        print(f"{trial.loss:.3f}", "/".join(right), trial.changes, f"{trial.seconds:.2f} s")
+SEARCHED: Mapping[str, Purifier] = {
+    "start": START,
+    "sigma-0.15": replace(START, sigma=0.15),
+    "a-1": replace(START, recorruption=1.0),
+    "wide-100": replace(START, network=FAST.network, steps=100),
+    "sigma-0.07": replace(START, sigma=0.07),
+    "a-0.25": replace(START, recorruption=0.25),
+    "steps-100": replace(START, steps=100),
+    "steps-25": replace(START, steps=25),
+    "sigma-0.15-a-1": replace(START, sigma=0.15, recorruption=1.0),
+}
+"""Settings by name; "wide-100" is the prototype's."""
+
+ABLATED: Mapping[str, Purifier] = {
+    "all": START,
+    "independent-target": replace(START, target_noise="independent"),
+    "direct-output": _other(residual=False, sigmoid=True),
+    "noisy-output": replace(START, output="eval", samples=16),
+    "relu": _other(slope=0.0),
+    "last-3x3": _other(last_kernel=3),
+    "constant-rate": replace(START, decay="constant"),
+    "independent-target-direct-output": replace(
+        _other(residual=False, sigmoid=True), target_noise="independent"
+    ),
+}
+"""The settings that the search began with, each of the changes undone by itself."""
 
 
-def variants() -> Mapping[str, Purifier]:
-    """`fast` of Recorrupted, with each of its changes undone."""
-    network = FAST.network
-
-    def other(**changes: Any) -> Recorrupted:
-        return replace(FAST, network=replace(network, **changes))
-
-    return {
-        "all": FAST,
-        "independent-target": replace(FAST, target_noise="independent"),
-        "direct-output": other(residual=False, sigmoid=True),
-        "relu": other(slope=0.0),
-        "last-3x3": other(last_kernel=3),
-        "noisy-output": replace(FAST, output="eval", samples=16),
-        "constant-rate": replace(FAST, decay="constant"),
-        "ride-network": replace(FAST, network=NETWORKS["cifar10"]),
-    }
+def search(purifiers: Mapping[str, Purifier], folder: Path, images: int) -> None:
+    """Evaluate settings on images that `compare` does not draw."""
+    reported, shared = Evaluation(**COMMON, limit=200), GrayBoxImages()
+    for name, purifier in purifiers.items():
+        found = tuning.Search(**COMMON, purifier=purifier, limit=images, reported=reported)
+        run(found, folder / name, None, Here(), shared)
+        print(name, "done", flush=True)
 
 
 def compared() -> Mapping[str, Purifier]:
@@ -93,17 +100,27 @@ def compared() -> Mapping[str, Purifier]:
     }
 
 
-def evaluate(purifiers: Mapping[str, Purifier], folder: Path, images: int) -> None:
-    """One run folder for each purifier."""
-    for name, purifier in purifiers.items():
-        run(Evaluation(**COMMON, purifier=purifier, limit=images), folder / name)
+def compare(folder: Path, images: int, bpda: int) -> None:
+    """One run folder for each purifier, and for each with BPDA on the first images of the draw."""
+    shared = GrayBoxImages()
+    for name, purifier in compared().items():
+        run(
+            Evaluation(**COMMON, purifier=purifier, limit=images),
+            folder / name,
+            None,
+            Here(),
+            shared,
+        )
+        if bpda and name != "none":
+            through = COMMON | {"threats": (BPDA,)}
+            run(Evaluation(**through, purifier=purifier, limit=bpda), folder / f"{name}-bpda")
         print(name, "done", flush=True)
 
 
 def table(folder: Path) -> str:
     """Right images of each purifier under each attack, in Markdown."""
     lines = []
-    for result in read_results(folder):
+    for result in read_results(folder).defences:
         attacks = (result.clean, *result.every)
         cells = [f"{a.label} {a.accuracy.correct:g}/{a.accuracy.n}" for a in attacks]
         lines.append(f"| {result.name} | {' | '.join(cells)} |")
@@ -113,20 +130,21 @@ def table(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("search", "ablation", "compare", "table"))
+    parser.add_argument("folder", nargs="?", type=Path, help="of which the table is")
     parser.add_argument("--out", type=Path, default=Path("runs/recorrupted"))
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--bpda", type=int, default=0, help="images that BPDA attacks")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--bpda", type=int, default=0, help="images for BPDA")
     args = parser.parse_args()
     torch.set_num_threads(1)
     match args.what:
         case "search":
-            search(args.out, args.images)
+            search(SEARCHED, args.out, args.images)
         case "ablation":
-            evaluate(variants(), args.out, args.images)
+            search(ABLATED, args.out, args.images)
         case "compare":
-            evaluate(compared(), args.out, args.images)
+            compare(args.out, args.images, args.bpda)
         case _:
-            print(table(args.out))
+            print(table(args.folder or args.out))
 
 
 if __name__ == "__main__":

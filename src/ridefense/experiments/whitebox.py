@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ridefense.attacks import PGD
 from ridefense.attacks.norms import NormName
+from ridefense.denoisers import NonLocalMeans
 from ridefense.evaluate import Threat
 from ridefense.experiments.blocks import matrix
 from ridefense.experiments.experiment import Cases, Experiment, ExperimentResults
@@ -69,6 +70,8 @@ def _fixed(setup: Setup) -> Cases:
         "median-3": Median(3),
         "tv-chambolle-0.1": TVChambolle(0.1),
         "blur-1": GaussianBlur(1.0),
+        "jpeg-20": JPEG(20),
+        "nl-means": NonLocalMeans(),
     }
     return {
         f"{data}-bpda-{name}": setup.evaluation(data, purifier, bpda(*RADII[data]), images=n)
