@@ -41,7 +41,7 @@ COMMON: dict[str, Any] = {
     "rounded": False,
 }
 FAST = Recorrupted.preset("fast", network="cifar10")
-NARROW = replace(FAST.network, channels=(3, 32, 32, 3))
+NARROW, WIDE = (replace(FAST.network, channels=(3, width, width, 3)) for width in (32, 48))
 START = replace(FAST, network=NARROW, sigma=0.1, recorruption=0.5, steps=50)
 """Where the search began."""
 
@@ -54,12 +54,11 @@ SEARCHED: Mapping[str, Purifier] = {
     "start": START,
     "sigma-0.15": replace(START, sigma=0.15),
     "a-1": replace(START, recorruption=1.0),
-    "wide-100": replace(START, network=FAST.network, steps=100),
-    "sigma-0.07": replace(START, sigma=0.07),
-    "a-0.25": replace(START, recorruption=0.25),
-    "steps-100": replace(START, steps=100),
-    "steps-25": replace(START, steps=25),
-    "sigma-0.15-a-1": replace(START, sigma=0.15, recorruption=1.0),
+    "sigma-0.2": replace(START, sigma=0.2),
+    "sigma-0.15-steps-100": replace(START, sigma=0.15, steps=100),
+    "sigma-0.2-steps-100": replace(START, sigma=0.2, steps=100),
+    "sigma-0.15-a-0.25": replace(START, sigma=0.15, recorruption=0.25),
+    "wide-100": replace(START, network=WIDE, steps=100),
 }
 """Settings by name; "wide-100" is the prototype's."""
 
