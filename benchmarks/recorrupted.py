@@ -46,11 +46,7 @@ START = replace(FAST, network=NARROW, sigma=0.1, recorruption=0.5, steps=50)
 """Where the search began."""
 
 
-def _other(**changes: Any) -> Recorrupted:
-    return replace(START, network=replace(NARROW, **changes))
-
-
-SEARCHED: Mapping[str, Purifier] = {
+SEARCHED: Mapping[str, Recorrupted] = {
     "start": START,
     "sigma-0.15": replace(START, sigma=0.15),
     "a-1": replace(START, recorruption=1.0),
@@ -62,19 +58,23 @@ SEARCHED: Mapping[str, Purifier] = {
 }
 """Settings by name; "wide-100" is the prototype's."""
 
+CHOSEN = SEARCHED["wide-100"]
+
+
+def _other(**changes: Any) -> Recorrupted:
+    return replace(CHOSEN, network=replace(WIDE, **changes))
+
+
 ABLATED: Mapping[str, Purifier] = {
-    "all": START,
-    "independent-target": replace(START, target_noise="independent"),
+    "all": CHOSEN,
+    "independent-target": replace(CHOSEN, target_noise="independent"),
     "direct-output": _other(residual=False, sigmoid=True),
-    "noisy-output": replace(START, output="eval", samples=16),
     "relu": _other(slope=0.0),
+    "constant-rate": replace(CHOSEN, decay="constant"),
     "last-3x3": _other(last_kernel=3),
-    "constant-rate": replace(START, decay="constant"),
-    "independent-target-direct-output": replace(
-        _other(residual=False, sigmoid=True), target_noise="independent"
-    ),
+    "noisy-output": replace(CHOSEN, output="eval", samples=16),
 }
-"""The settings that the search began with, each of the changes undone by itself."""
+"""Each of the changes undone by itself."""
 
 
 def search(purifiers: Mapping[str, Purifier], folder: Path, images: int) -> None:
@@ -90,12 +90,12 @@ def compared() -> Mapping[str, Purifier]:
     """`fast` beside what stands in its way."""
     return {
         "none": Unchanged(),
+        "jpeg-20": JPEG(20),
+        "recorrupted": FAST,
+        "ride": RIDE.preset("fast", network="cifar10"),
+        "jpeg-15": JPEG(15),
         "median-3": Median(3),
         "nl-means": NonLocalMeans(),
-        "jpeg-15": JPEG(15),
-        "jpeg-20": JPEG(20),
-        "ride": RIDE.preset("fast", network="cifar10"),
-        "recorrupted": FAST,
     }
 
 
