@@ -36,6 +36,7 @@ def main() -> None:
     print("| classifier | ε | clean | PGD-40 | APGD-CE | APGD-T | worst case |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in options.classifiers:
+        title = Path(name).name.removesuffix(".safetensors")
         evaluation = Evaluation(
             dataset=options.dataset,
             classifier=name,
@@ -43,11 +44,11 @@ def main() -> None:
             limit=options.images,
             batch=100,
         )
-        result = DefenceResult.of(name, run(evaluation, options.out / Path(name).stem))
+        result = DefenceResult.of(name, run(evaluation, options.out / title))
         for eps in options.eps:
             shown = [result.clean, *result.at("Linf", eps), result.worst_case("Linf", eps)]
             told = [_percent(each.accuracy) for each in shown if each]
-            print("|", " | ".join([Path(name).stem, f"{eps:.3g}", *told]), "|")
+            print("|", " | ".join([title, f"{eps:.3g}", *told]), "|")
 
 
 def _percent(accuracy: Accuracy) -> str:

@@ -34,13 +34,13 @@ class MinimalNorm(Attack):
     one evaluation at a large eps gives the survivors of every smaller one, from the distances in
     its rows.
 
-    Of a randomised defence the mean probabilities of `eot` draws are attacked, which are held fixed
-    during the search, since it follows a boundary.
+    Of a randomised defence the mean probabilities of several draws are attacked, which are held
+    fixed during the search, since it follows a boundary.
     """
 
     asks: ClassVar[Asks] = "gradients"
 
-    eot: int
+    draws: int
     batch: int
     purifier_seed: int | None
 
@@ -72,7 +72,7 @@ class MinimalNorm(Attack):
     def _nearest(self, problem: Problem) -> tuple[Tensor, Tensor]:
         draws = 1
         if self.purifier_seed is None and is_randomised(problem.model):
-            draws = self.eot
+            draws = self.draws
         count, found, distances = len(problem.images), [], []
         for rows in torch.split(torch.arange(count), max(1, self.batch // draws)):
             images, labels = problem.images[rows], problem.labels[rows]
@@ -105,7 +105,7 @@ class DeepFool(MinimalNorm):
         steps: at most.
         candidates: likeliest classes whose boundaries are looked at in each step.
         overshoot: by what share of the perturbation a step goes beyond the boundary.
-        eot: draws of a randomised defence whose mean probabilities are attacked.
+        draws: of a randomised defence whose mean probabilities are attacked.
         purifier_seed: that of the purifier, where the attacker knows it.
         batch: images times draws that the model is given at once.
     """
@@ -115,19 +115,19 @@ class DeepFool(MinimalNorm):
     steps: int = 50
     candidates: int = 10
     overshoot: float = 0.02
-    eot: int = EOT
+    draws: int = EOT
     purifier_seed: int | None = None
     batch: int = 128
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
-        for name, least in {"steps": 1, "candidates": 2, "eot": 1, "batch": 1}.items():
+        for name, least in {"steps": 1, "candidates": 2, "draws": 1, "batch": 1}.items():
             check_whole(name, getattr(self, name), least)
         check_not_negative("overshoot", self.overshoot)
 
     def _asked(self, purifier: Purifier) -> tuple[int, int]:
         # Three steps suffice as a rule; each has a gradient for every other candidate.
-        draws = self.eot if purifier.is_randomised else 1
+        draws = self.draws if purifier.is_randomised else 1
         return 0, 3 * (self.candidates - 1) * draws
 
     def _search(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class CarliniWagner(MinimalNorm):
         step_size: of Adam.
         confidence: by how much the logit of a wrong class has to exceed that of the true class.
         initial: the first c.
-        eot, purifier_seed, batch: as of `DeepFool`.
+        draws, purifier_seed, batch: as of `DeepFool`.
     """
 
     eps: float
@@ -158,13 +158,13 @@ class CarliniWagner(MinimalNorm):
     step_size: float = 0.01
     confidence: float = 0.0
     initial: float = 0.001
-    eot: int = EOT
+    draws: int = EOT
     purifier_seed: int | None = None
     batch: int = 128
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
-        for name in ("steps", "searches", "eot", "batch"):
+        for name in ("steps", "searches", "draws", "batch"):
             check_whole(name, getattr(self, name), 1)
         check_positive("step_size", self.step_size)
         check_positive("initial", self.initial)
@@ -178,7 +178,7 @@ class CarliniWagner(MinimalNorm):
         return replace(self, eps=eps) if norm == self.norm else None
 
     def _asked(self, purifier: Purifier) -> tuple[int, int]:
-        draws = self.eot if purifier.is_randomised else 1
+        draws = self.draws if purifier.is_randomised else 1
         return 0, self.searches * self.steps * draws
 
     def _search(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

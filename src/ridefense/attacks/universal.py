@@ -38,7 +38,7 @@ class UniversalPerturbation(Attack):
     The perturbation depends on the model, the training images and the seed, not on the images that
     are attacked. Labels are not needed: a training image counts as fooled where its class changes.
 
-    Of a randomised defence the mean probabilities of `eot` draws are attacked, held fixed.
+    Of a randomised defence the mean probabilities of several draws are attacked, held fixed.
 
     Attributes:
         training: images that the perturbation is computed on, float [N, C, H, W] in [0, 1] of the
@@ -48,7 +48,7 @@ class UniversalPerturbation(Attack):
         fooled: share of the training images at which the computation stops; 0.8 in the paper.
         passes: over the training images, at most.
         steps: of DeepFool on an image, at most.
-        eot: draws of a randomised defence whose mean probabilities are attacked.
+        draws: of a randomised defence whose mean probabilities are attacked.
         purifier_seed: that of the purifier, where the attacker knows it.
     """
 
@@ -60,14 +60,14 @@ class UniversalPerturbation(Attack):
     fooled: float = 0.8
     passes: int = 10
     steps: int = 20
-    eot: int = EOT
+    draws: int = EOT
     purifier_seed: int | None = None
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_images(self.training)
         check_share("fooled", self.fooled)
-        for name in ("passes", "steps", "eot"):
+        for name in ("passes", "steps", "draws"):
             check_whole(name, getattr(self, name), 1)
 
     def described(self) -> Plain:
@@ -78,7 +78,7 @@ class UniversalPerturbation(Attack):
 
     def _asked(self, purifier: Purifier) -> tuple[int, int]:
         # As if as many images were attacked as there are to train on.
-        draws = self.eot if purifier.is_randomised else 1
+        draws = self.draws if purifier.is_randomised else 1
         return 0, self.passes * self.steps * draws
 
     def perturbation(self, model: nn.Module, seed: int = 0) -> Tensor:
@@ -117,7 +117,7 @@ class UniversalPerturbation(Attack):
         attacks, art = package("art.attacks.evasion", "art"), package(_CLASSIFIERS, "art")
         device = next((weights.device for weights in model.parameters()), self.training.device)
         random = self.purifier_seed is None and is_randomised(model)
-        draws = self.eot if random else 1
+        draws = self.draws if random else 1
         held = HeldDraws(model, [0], derive(seed, "universal"), draws, self.purifier_seed)
         with torch.no_grad():
             classes = held(self.training[:1].to(device)).shape[1]
