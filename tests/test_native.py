@@ -170,6 +170,15 @@ def test_networks_of_the_paper(name, size, isa, pictures):
     equal_after(settings, images, 20, ids=[1])
 
 
+@pytest.mark.parametrize(
+    ("network", "size"), [(GREY, (67, 70)), (COLOUR, (73, 66)), (NETWORKS["imagenet"], (70, 61))]
+)
+def test_large_images_whose_layers_take_turns_at_bands_of_rows(network, size, isa, pictures):
+    images = float_pictures(pictures, 1, network.channels[0], height=size[0], width=size[1])
+    # As above, an id with no ReLU or gradient so close to zero.
+    equal_after(replace(BASE, network=network), images, 3, ids=[2])
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_flat_images(value, isa):
     """No noise and no mask: nearly everything is nonzero, or nearly nothing."""

@@ -52,7 +52,7 @@ struct Activate {
     template <int vectors>
     RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
         const size_t group = size_t(channel / 16);
-        return {out.values + grid.at(y, 0) * out.channels + channel,
+        return {out.at(grid, y, 0) + channel,
                 out.mask + group * grid.mask_plane + grid.mask_at(y, 0),
                 units + group * unit_plane + size_t(y) * grid.width,
                 size_t(grid.mask_plane),
@@ -75,8 +75,8 @@ RIDE_INLINE Vec leak(Vec gradient, Vec output, float slope) {
 // over all pixels, which is the bias's gradient.
 template <bool leaky>
 struct Backpropagate {
-    Map out;              // its mask is the layer's own, and only read
-    const float* active;  // the layer's outputs, laid out as `out`
+    Map out;     // has no mask of its own
+    Map active;  // the layer's outputs
     float scale, slope;
     float* bias_gradient;
     Vec totals[2] = {};
@@ -114,10 +114,9 @@ struct Backpropagate {
     };
     template <int vectors>
     RIDE_INLINE Row<vectors> row(const Grid& grid, int channel, int y) {
-        const size_t at = grid.at(y, 0) * out.channels + channel;
-        return {out.values + at,
-                active + at,
-                out.mask + size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0),
+        return {out.at(grid, y, 0) + channel,
+                active.at(grid, y, 0) + channel,
+                active.mask + size_t(channel / 16) * grid.mask_plane + grid.mask_at(y, 0),
                 size_t(grid.mask_plane),
                 out.channels,
                 channel % 16,

@@ -17,7 +17,8 @@ constexpr int pixels_ahead = 6;
 
 // Input-stationary: for each nonzero input one broadcast and 9·vectors multiply-adds into a window
 // of sums, which slides along `rows` rows. What the window leaves above is finished; what it leaves
-// below waits in `pending` (two rows of width + 2 pixels) for the next rows.
+// below waits in `pending` (two rows of width + 2 pixels of all output channels) for the next rows,
+// of this call or of the next one.
 //
 // Two rows take as many turns at a pixel as the fuller of the two has nonzeros; the other then adds
 // the kernel of a channel that does not exist, which is zero. With 16 channels in and out that is
@@ -26,7 +27,7 @@ constexpr int pixels_ahead = 6;
 //
 // `groups`: of 16 input channels, where that is known when compiling, else 0.
 template <int vectors, int rows, int groups, class Finish>
-__attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& in,
+__attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& in, Rows range,
                                                    const float* weights, const float* bias,
                                                    int out_channels, float* pending,
                                                    Finish finish) {
@@ -39,18 +40,20 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
     const size_t mask_plane = size_t(grid.mask_plane);
     const bool large = grid.is_large(channels);
     // Rows y-1 and y of the sums, from column -1 on, before the inputs of row y are added.
-    float *const upper = pending, *const lower = pending + size_t(columns + 2) * width;
+    float* upper = pending;
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
         repeat<vectors>(RIDE_EACH(v) {
             start[v] = bias ? load(bias + channel + v * lanes) : Vec{};
         });
-        for (int x = 0; x < columns + 2; x++)
-            repeat<vectors>(RIDE_EACH(v) {
-                store(upper + x * width + v * lanes, start[v]);
-                store(lower + x * width + v * lanes, start[v]);
-            });
-        for (int y = 0; y < grid.height; y += rows) {
+        float* const lower = upper + size_t(columns + 2) * width;
+        if (range.begin == 0)
+            for (int x = 0; x < columns + 2; x++)
+                repeat<vectors>(RIDE_EACH(v) {
+                    store(upper + x * width + v * lanes, start[v]);
+                    store(lower + x * width + v * lanes, start[v]);
+                });
+        for (int y = range.begin; y < range.end; y += rows) {
             // Pixels x-1, x, x+1 of rows y-1 to y+rows.
             Vec window[rows + 2][3][vectors];
             auto enter = [&](auto column, int x) RIDE_LAMBDA {
@@ -60,8 +63,8 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
                     repeat<rows>(RIDE_EACH(r) { window[r + 2][column][v] = start[v]; });
                 });
             };
-            const float* values = in.values + grid.at(y, 0) * channels;
-            const float* values_below = in.values + grid.at(y + 1, 0) * channels;
+            const float* values = in.at(grid, y, 0);
+            const float* values_below = in.at(grid, y + 1, 0);
             const uint16_t* mask = in.mask + grid.mask_at(y, 0);
             auto row = finish.template row<vectors>(grid, channel, y - 1);
             auto row_below = finish.template row<vectors>(grid, channel, y);
@@ -131,7 +134,7 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
             }
             leave(columns - 1);
         }
-        if (rows == 1 || grid.height % 2 == 0) {
+        if (range.end == grid.height && (rows == 1 || grid.height % 2 == 0)) {
             auto row = finish.template row<vectors>(grid, channel, grid.height - 1);
             for (int x = 0; x < columns; x++) {
                 Vec sums[vectors];
@@ -143,6 +146,7 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
         }
         finish.template end_pass<vectors>(channel);
         weights += size_t(channels + 1) * input;
+        upper = lower + size_t(columns + 2) * width;
     }
 }
 
@@ -179,9 +183,9 @@ RIDE_INLINE void gather_tile(const Grid& grid, const float* values, int channels
 
 template <int vectors, int inputs, class Finish>
 __attribute__((noinline)) void gather_convolution(const Grid& grid, const float* values,
-                                                  int in_channels, const float* weights,
-                                                  const float* bias, int out_channels,
-                                                  Finish finish) {
+                                                  int in_channels, Rows range,
+                                                  const float* weights, const float* bias,
+                                                  int out_channels, Finish finish) {
     constexpr int width = vectors * lanes;
     const int channels = inputs ? inputs : in_channels;
     for (int channel = 0; channel < out_channels; channel += width) {
@@ -189,7 +193,7 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
         repeat<vectors>(RIDE_EACH(v) {
             start[v] = bias ? load(bias + channel + v * lanes) : Vec{};
         });
-        for (int y = 0; y < grid.height; y++) {
+        for (int y = range.begin; y < range.end; y++) {
             auto row = finish.template row<vectors>(grid, channel, y);
             int x = 0;
             auto tiles = [&](auto tile) RIDE_LAMBDA {
@@ -206,32 +210,39 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
     }
 }
 
-// A hidden layer, or the gradient with respect to its input.
+// A hidden layer, or the gradient with respect to its input: adds these rows of its input. Returns
+// the first row that is not added: where two rows go at a time, one may be left for the next call.
 template <int vectors, class Finish>
-RIDE_INLINE void convolve(const Grid& grid, const Map& in, const float* weights, const float* bias,
-                          int out_channels, float* pending, Finish finish) {
+RIDE_INLINE int convolve(const Grid& grid, const Map& in, Rows range, const float* weights,
+                         const float* bias, int out_channels, float* pending, Finish finish) {
     // Two rows' windows need twelve registers a vector.
     constexpr int rows = lanes == 16 && vectors == 1 ? 2 : 1;
-    if (in.channels == 16)
-        scatter_convolution<vectors, rows, 1>(grid, in, weights, bias, out_channels, pending,
-                                              finish);
-    else if (in.channels == 32)
-        scatter_convolution<vectors, 1, 2>(grid, in, weights, bias, out_channels, pending, finish);
-    else
-        scatter_convolution<vectors, 1, 0>(grid, in, weights, bias, out_channels, pending, finish);
+    if (in.channels == 16) {
+        if (range.end < grid.height) range.end -= (range.end - range.begin) % rows;
+        scatter_convolution<vectors, rows, 1>(grid, in, range, weights, bias, out_channels,
+                                              pending, finish);
+    } else if (in.channels == 32) {
+        scatter_convolution<vectors, 1, 2>(grid, in, range, weights, bias, out_channels, pending,
+                                           finish);
+    } else {
+        scatter_convolution<vectors, 1, 0>(grid, in, range, weights, bias, out_channels, pending,
+                                           finish);
+    }
+    return range.end;
 }
 
 // The first layer: few inputs, none of them zero.
 template <int vectors, class Finish>
-RIDE_INLINE void convolve_image(const Grid& grid, const float* image, int channels,
+RIDE_INLINE void convolve_image(const Grid& grid, const float* image, int channels, Rows range,
                                 const float* weights, const float* bias, int out_channels,
                                 Finish finish) {
     if (channels == 1)
-        gather_convolution<vectors, 1>(grid, image, 1, weights, bias, out_channels, finish);
+        gather_convolution<vectors, 1>(grid, image, 1, range, weights, bias, out_channels, finish);
     else if (channels == 3)
-        gather_convolution<vectors, 3>(grid, image, 3, weights, bias, out_channels, finish);
+        gather_convolution<vectors, 3>(grid, image, 3, range, weights, bias, out_channels, finish);
     else
-        gather_convolution<vectors, 0>(grid, image, channels, weights, bias, out_channels, finish);
+        gather_convolution<vectors, 0>(grid, image, channels, range, weights, bias, out_channels,
+                                       finish);
 }
 
 }  // namespace ride::RIDE_ISA

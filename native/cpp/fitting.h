@@ -1,43 +1,15 @@
 // One image's fit, step after step.
 #pragma once
 
-#include "convolution.h"
-#include "random.h"
-#include "weight_gradient.h"
-#include "workspace.h"
+#include "passes.h"
 
 namespace ride::RIDE_ISA {
-
-// Calls f with the number of vectors that a pass over these channels has.
-template <class F>
-RIDE_INLINE void with_vectors(int channels, F&& f) {
-    constexpr std::integral_constant<int, 1> one;
-    constexpr std::integral_constant<int, 2> two;
-    if constexpr (lanes == 16) {
-        if (vectors_of_pass(channels) == 2)
-            f(two);
-        else
-            f(one);
-    } else if constexpr (lanes == 8) {
-        f(one);
-    } else {
-        f(two);
-    }
-}
-
-// Calls f with a last layer's taps as a constant.
-template <class F>
-RIDE_INLINE void with_taps(int taps, F&& f) {
-    if (taps == 1)
-        f(std::integral_constant<int, 1>{});
-    else
-        f(std::integral_constant<int, 9>{});
-}
 
 class Fitting {
 public:
     Fitting(const Plan& plan, Key key, const float* source, void* block)
-        : plan(plan), key(key), source(source), space(plan, block), grid(space.grid) {}
+        : plan(plan), key(key), source(source), space(plan, block), grid(space.grid),
+          passes(plan, space, costs) {}
 
     void fit(const Fit& job) {
         float* own[] = {space.weights, space.first, space.second, space.largest};
@@ -54,7 +26,7 @@ public:
             if (__atomic_load_n(job.stop, __ATOMIC_RELAXED)) return;
             const int64_t global = job.first_step + i;
             const float scale = gradient_of(uint32_t(global), job.losses[i]);
-            timed(adam_stage, 0, [&] {
+            costs.timed(adam_stage, [&] {
                 adam(plan, space.all.size, job.rates[i], global + 1 - job.start, scale,
                      space.gradient, space.weights, space.first, space.second, space.largest);
             });
@@ -66,8 +38,8 @@ public:
             });
         if (job.costs)
             for (int stage = 0; stage < stage_count; stage++) {
-                job.costs[stage].ticks += costs[stage].ticks;
-                job.costs[stage].multiply_adds += costs[stage].multiply_adds;
+                job.costs[stage].ticks += costs.of[stage].ticks;
+                job.costs[stage].multiply_adds += costs.of[stage].multiply_adds;
             }
     }
 
@@ -92,10 +64,7 @@ public:
                     clean_inputs();
             }
             forward(job.dropout);
-            with_taps(last().taps, [&](auto taps) {
-                last_forward<taps>(plan, last(), grid, space.hidden[plan.hidden_layers - 1],
-                                   space.weights, space.inputs, kept);
-            });
+            passes.output();
             for (int c = 0; c < plan.image_channels; c++)
                 for (int pixel = 0; pixel < kept.count; pixel++)
                     job.result[c * kept.count + pixel] += kept.outputs[c * kept.stride + pixel];
@@ -112,19 +81,10 @@ private:
     const Grid& grid;
     uint32_t step = 0;
     int sample = 0;
-    int64_t nonzero[most_layers] = {};
-    Cost costs[stage_count] = {};
-
-    template <class Work>
-    RIDE_INLINE void timed(Stage stage, int64_t multiply_adds, Work&& work) {
-        const int64_t began = clock_ticks();
-        work();
-        costs[stage].ticks += clock_ticks() - began;
-        costs[stage].multiply_adds += multiply_adds;
-    }
+    Costs costs;
+    Passes passes;
 
     size_t image_bytes() const { return size_t(plan.image_channels) * grid.pixels() * 4; }
-    const Layer& last() const { return space.all.layers[plan.hidden_layers]; }
     Stream stream(uint32_t number) const { return {key, step, number + 256 * uint32_t(sample)}; }
 
     // The summed gradient of a step; what makes the loss's of it is returned.
@@ -136,12 +96,12 @@ private:
         double squares = 0;
         int64_t count = 0;
         for (; sample < plan.batch; sample++) {
-            timed(noise_stage, 0, [&] {
+            costs.timed(noise_stage, [&] {
                 if (plan.noisy_input) noisy_inputs(stream_input);
                 targets();
             });
             forward(true);
-            squares += backward();
+            squares += passes.backward();
             count += space.kept.count;
         }
         if (plan.norm_loss) {
@@ -223,147 +183,8 @@ private:
     }
 
     void forward(bool with_dropout) {
-        for (int l = 0; l < plan.hidden_layers; l++) {
-            const Map& out = space.hidden[l];
-            if (with_dropout && plan.digit_count && plan.dropout[l]) {
-                const size_t plane = size_t(grid.pixels() + grid.pixels() % 2);
-                timed(noise_stage, 0, [&] {
-                    draw_kept_units(stream(stream_dropout + uint32_t(l) + 1), plan,
-                                    int(plane) * out.channels / 16, space.units);
-                });
-                activate<true>(l, space.units, plane, plan.dropout_scale);
-            } else {
-                activate<false>(l, nullptr, 0, 1.0f);
-            }
-            nonzero[l] = count_bits(grid, out);
-        }
-    }
-
-    template <bool dropout>
-    void activate(int l, const uint16_t* units, size_t plane, float scale) {
-        const Map& out = space.hidden[l];
-        if (plan.slope != 0)
-            convolve_layer(l, Activate<dropout, true>{out, units, plane, scale, plan.slope});
-        else
-            convolve_layer(l, Activate<dropout, false>{out, units, plane, scale, 0});
-    }
-
-    template <class Finish>
-    void convolve_layer(int l, const Finish& finish) {
-        const Layer& layer = space.all.layers[l];
-        const float* bias = space.weights + layer.bias;
-        with_vectors(layer.out, [&](auto vectors) {
-            if (l == 0)
-                timed(first_stage, taps(grid.pixels() * layer.in, layer.out), [&] {
-                    convolve_image<vectors>(grid, space.inputs, layer.in,
-                                            space.weights + layer.weights, bias, layer.out,
-                                            finish);
-                });
-            else
-                timed(forward_stage, taps(nonzero[l - 1], layer.out), [&] {
-                    stage_forward(layer);
-                    convolve<vectors>(grid, space.hidden[l - 1], space.staged, bias, layer.out,
-                                      space.pending, finish);
-                });
-        });
-    }
-
-    // The weights of a hidden layer to where the convolution reads them.
-    void stage_forward(const Layer& layer) {
-        const Packing staged = with_a_zero(layer.forward());
-        repack<false>(layer.backward(), space.weights + layer.weights, staged, space.staged);
-        clear_zero(staged, space.staged);
-    }
-    void stage_backward(const Layer& layer) {
-        const Packing staged = with_a_zero(layer.backward());
-        const float* from = space.weights + layer.weights;
-        for (int channel = 0; channel < layer.in; channel += staged.width())
-            std::memcpy(space.staged + staged.at(channel, 0, 0),
-                        from + layer.backward().at(channel, 0, 0),
-                        size_t(9) * layer.out * staged.width() * 4);
-        clear_zero(staged, space.staged);
-    }
-
-    static int64_t taps(int64_t values, int channels) { return 9 * values * channels; }
-
-    bool drops(int l) const { return plan.digit_count && plan.dropout[l]; }
-
-    // From outputs and targets to `gradient`; returns the sum of squares.
-    double backward() {
-        const int top = plan.hidden_layers - 1;
-        Map above{space.slopes[0].values, space.last_mask, plan.widths[top]};
-        double squares = 0;
-        const int64_t products =
-            int64_t(last().taps) * space.kept.count * above.channels * last().out;
-        timed(last_stage, 3 * products, [&] {
-            with_taps(last().taps, [&](auto taps) {
-                last_forward<taps>(plan, last(), grid, space.hidden[top], space.weights,
-                                   space.inputs, space.kept);
-                squares = squares_and_slopes(plan, space.kept);
-                last_weight_gradient<taps>(last(), grid, space.hidden[top], space.kept,
-                                           space.gradient);
-                last_input_gradient<taps>(last(), grid, space.hidden[top],
-                                          drops(top) ? plan.dropout_scale : 1.0f, plan.slope,
-                                          space.weights, space.kept,
-                                          space.gradient + space.all.layers[top].bias, above);
-            });
-        });
-        int64_t above_nonzero = count_bits(grid, above);
-        for (int l = top; l > 0; l--) {
-            const Layer &layer = space.all.layers[l], &lower = space.all.layers[l - 1];
-            const Map& below = space.hidden[l - 1];
-            const bool walk_above = above_nonzero <= nonzero[l - 1];
-            timed(weight_gradient_stage,
-                  walk_above ? taps(above_nonzero, layer.in) : taps(nonzero[l - 1], layer.out),
-                  [&] { hidden_weight_gradient(layer, below, above, walk_above); });
-            const Map out{space.slopes[(top - l + 1) % 2].values, below.mask, below.channels};
-            clear_border(grid, out);
-            const float scale = drops(l - 1) ? plan.dropout_scale : 1.0f;
-            timed(input_gradient_stage, taps(above_nonzero, layer.in), [&] {
-                stage_backward(layer);
-                float* bias = space.gradient + lower.bias;
-                if (plan.slope != 0)
-                    convolve_back(layer, above, Backpropagate<true>{out, below.values, scale,
-                                                                    plan.slope, bias});
-                else
-                    convolve_back(layer, above,
-                                  Backpropagate<false>{out, below.values, scale, 0, bias});
-            });
-            above = out;
-            above_nonzero = nonzero[l - 1];
-        }
-        const Layer& bottom = space.all.layers[0];
-        timed(first_gradient_stage, taps(grid.pixels() * bottom.in, bottom.out), [&] {
-            with_vectors(bottom.out, [&](auto vectors) {
-                first_weight_gradient<vectors>(grid, above, space.inputs, bottom.in,
-                                               space.gradient + bottom.weights);
-            });
-        });
-        return squares;
-    }
-
-    template <class Finish>
-    void convolve_back(const Layer& layer, const Map& above, const Finish& finish) {
-        with_vectors(layer.in, [&](auto vectors) {
-            convolve<vectors>(grid, above, space.staged, nullptr, layer.in, space.pending, finish);
-        });
-    }
-
-    // `walk_above`: whether the gradient above has fewer nonzeros than the activation below.
-    void hidden_weight_gradient(const Layer& layer, const Map& below, const Map& above,
-                                bool walk_above) {
-        float* gradient = space.gradient + layer.weights;
-        if (walk_above) {
-            with_vectors(layer.in, [&](auto vectors) {
-                sum_weight_gradient<vectors>(grid, below, above, gradient, space.words);
-            });
-        } else {
-            std::memset(space.repacked, 0, size_t(9) * layer.in * layer.out * 4);
-            with_vectors(layer.out, [&](auto vectors) {
-                sum_weight_gradient<vectors>(grid, above, below, space.repacked, space.words);
-            });
-            repack<true>(layer.forward(), space.repacked, layer.backward(), gradient);
-        }
+        const Stream dropout = stream(stream_dropout + 1);
+        passes.forward(with_dropout ? &dropout : nullptr);
     }
 };
 

@@ -24,16 +24,26 @@ struct Grid {
     RIDE_INLINE int pixels() const { return height * width; }
     RIDE_INLINE size_t at(int y, int x) const { return size_t(y + 1) * row + (x + 1); }
     RIDE_INLINE size_t mask_at(int y, int x) const { return size_t(y) * mask_row + x; }
-    size_t values(int channels) const { return size_t(height + 2) * row * channels; }
+    size_t values(int rows, int channels) const { return size_t(rows + 2) * row * channels; }
     // Whether a map is too large to stay in a second-level cache from one layer to the next.
-    bool is_large(int channels) const { return values(channels) * 4 > size_t(1) << 19; }
+    bool is_large(int channels) const { return values(height, channels) * 4 > size_t(1) << 19; }
     size_t masks(int channels) const { return size_t(channels / 16) * mask_plane; }
 };
 
+// Rows from `begin` to before `end`.
+struct Rows {
+    int begin, end;
+};
+
 struct Map {
-    float* values;   // [height + 2, width + 2, channels]
+    float* values;   // [rows + 2, width + 2, channels]
     uint16_t* mask;  // [channels / 16, mask_plane]
     int channels;
+    int rows;  // the image's height; or fewer, where row y takes the place of row y - rows
+
+    RIDE_INLINE float* at(const Grid& grid, int y, int x) const {
+        return values + grid.at(y % rows, x) * channels;
+    }
 };
 
 // Output channels are computed in passes of `vectors` vectors: as many as nine, or eighteen,

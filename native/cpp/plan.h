@@ -31,6 +31,7 @@ struct Plan {
     int batch;                   // samples a step
     float weight_decay;
 
+    bool drops(int layer) const { return digit_count && dropout[layer]; }
     bool cropped() const { return height != image_height || width != image_width; }
 };
 

@@ -105,20 +105,21 @@ RIDE_INLINE void tile_gradient(const Tile& tile, const Tile* next, const uint32_
 }
 
 // gradient[pass over dense channels][sparse channel][tap][channels of the pass] += Σ over pixels p:
-// sparse[p] · dense[p + tap]. `words` has room for tile_rows words a sparse channel. `groups`: of
-// 16 channels of both, where they are equal and that is known when compiling, else 0.
+// sparse[p] · dense[p + tap], over these rows, which are whole tiles or reach the last; all rows of
+// `dense` are kept. `words` has room for tile_rows words a sparse channel. `groups`: of 16 channels
+// of both, where they are equal and that is known when compiling, else 0.
 template <int vectors, int groups>
 __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
-                                               const Map& sparse, float* gradient,
+                                               const Map& sparse, Rows range, float* gradient,
                                                uint32_t* words) {
     const bool large = grid.is_large(dense.channels);
     auto tile_at = [&](int y, int x) -> Tile {
         return {{dense.values + grid.at(y - 1, x - 1) * dense.channels, grid.row},
-                {sparse.values + grid.at(y, x) * sparse.channels, grid.row},
+                {sparse.at(grid, y, x), grid.row},
                 dense.channels,
                 sparse.channels};
     };
-    for (int y = 0; y < grid.height; y += tile_rows) {
+    for (int y = range.begin; y < range.end; y += tile_rows) {
         for (int x = 0; x < grid.width; x += tile_columns) {
             // Rows below the last are zero in every mask.
             for (int group = 0; group < sparse.channels / 16; group++)
@@ -136,13 +137,13 @@ __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dens
 
 template <int vectors>
 RIDE_INLINE void sum_weight_gradient(const Grid& grid, const Map& dense, const Map& sparse,
-                                     float* gradient, uint32_t* words) {
+                                     Rows range, float* gradient, uint32_t* words) {
     if (dense.channels == 16 && sparse.channels == 16)
-        weight_gradient<vectors, 1>(grid, dense, sparse, gradient, words);
+        weight_gradient<vectors, 1>(grid, dense, sparse, range, gradient, words);
     else if (dense.channels == 32 && sparse.channels == 32)
-        weight_gradient<vectors, 2>(grid, dense, sparse, gradient, words);
+        weight_gradient<vectors, 2>(grid, dense, sparse, range, gradient, words);
     else
-        weight_gradient<vectors, 0>(grid, dense, sparse, gradient, words);
+        weight_gradient<vectors, 0>(grid, dense, sparse, range, gradient, words);
 }
 
 // That of the first layer, whose input has few channels and no zeros:
@@ -151,14 +152,14 @@ RIDE_INLINE void sum_weight_gradient(const Grid& grid, const Map& dense, const M
 template <int vectors>
 __attribute__((noinline)) void first_weight_gradient(const Grid& grid, const Map& dense,
                                                      const float* inputs, int channels,
-                                                     float* gradient) {
+                                                     Rows range, float* gradient) {
     constexpr int width = vectors * lanes;
     for (int channel = 0; channel < dense.channels; channel += width)
         for (int i = 0; i < channels; i++, gradient += 9 * width) {
             Vec total[9 * vectors];
             repeat<9 * vectors>(RIDE_EACH(k) { total[k] = load(gradient + k * lanes); });
-            for (int y = 0; y < grid.height; y++) {
-                const float* at = dense.values + grid.at(y, 0) * dense.channels + channel;
+            for (int y = range.begin; y < range.end; y++) {
+                const float* at = dense.at(grid, y, 0) + channel;
                 const float* from = inputs + grid.at(y, 0) * channels + i;
                 const ptrdiff_t row = ptrdiff_t(grid.row) * channels;
                 for (int x = 0; x < grid.width; x++) {

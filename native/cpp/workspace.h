@@ -7,6 +7,14 @@
 
 namespace ride::RIDE_ISA {
 
+// What a convolution reads all the time lies side by side: its weights, then the sums that wait for
+// the next row. Within 64 KiB that are aligned to it, no two of their cache lines look alike to a
+// first-level cache that predicts the way from some bits of the address; elsewhere, chance made
+// layers 40% slower.
+struct Staging {
+    float *weights, *pending;
+};
+
 // Everything a fit needs, carved out of one block of memory; with no block, its size is counted.
 struct Workspace {
     Layers all;
@@ -14,42 +22,43 @@ struct Workspace {
     char* memory;
     size_t used = 0;
 
-    // What a convolution reads all the time lies side by side: its weights, then `pending`. Within
-    // 64 KiB that are aligned to it, no two of their cache lines look alike to a first-level cache
-    // that predicts the way from some bits of the address; elsewhere, chance made layers 40%
-    // slower.
-    float *staged, *pending;
+    // The maps of a large image do not fit into a cache. Its layers take turns at so many rows, see
+    // `Passes`; those of a small image take turns at all rows.
+    bool banded;
+    int band;
+    Staging staging[most_layers];  // of the hidden convolutions, from 1
     float *weights, *gradient, *first, *second, *largest, *repacked;
     float *image, *noise, *inputs;
-    Map hidden[most_layers], slopes[2];
-    uint16_t *units, *last_mask;
+    Map hidden[most_layers];
+    Map slopes[most_layers];  // the gradient with respect to the sums that become `hidden`
+    uint16_t* units[most_layers];
     uint32_t* words;
     Kept kept;
 
     Workspace(const Plan& plan, void* block)
         : all(plan), grid(plan), memory(static_cast<char*>(block)) {
+        const int top = plan.hidden_layers - 1;
         int widest = 0;
-        for (int l = 0; l < plan.hidden_layers; l++)
+        for (int l = 0; l <= top; l++)
             if (plan.widths[l] > widest) widest = plan.widths[l];
-        size_t largest_kernel = 0;
-        for (int l = 1; l + 1 < all.count; l++) {
-            const int wider = all.layers[l].in > all.layers[l].out ? all.layers[l].in
-                                                                   : all.layers[l].out;
-            const size_t kernel = size_t(9) * wider * (wider + 1);
-            if (kernel > largest_kernel) largest_kernel = kernel;
-        }
-        staged = take<float>(largest_kernel);
-        pending = take<float>(size_t(2) * (grid.width + 2) * 2 * lanes);
+        banded = grid.is_large(widest);
+        band = banded ? tile_rows : grid.height;
+        for (int l = 1; l <= top; l++)
+            staging[l] = banded || l == 1 ? take_staging(widest) : staging[1];
         for (float** part : {&weights, &gradient, &first, &second, &largest, &repacked})
             *part = take<float>(all.size);
         const size_t pixels = size_t(grid.pixels()), colours = size_t(plan.image_channels);
         image = take<float>(colours * pixels);
         noise = take<float>(colours * pixels + 4);
-        inputs = take<float>(grid.values(plan.image_channels));
-        for (int l = 0; l < plan.hidden_layers; l++) hidden[l] = take_map(plan.widths[l]);
-        for (Map& map : slopes) map = {take<float>(grid.values(widest)), nullptr, widest};
-        last_mask = take<uint16_t>(grid.masks(widest));
-        units = take<uint16_t>(size_t(widest / 16) * (pixels + 1) + 8);
+        inputs = take<float>(grid.values(grid.height, plan.image_channels));
+        for (int l = 0; l <= top; l++) {
+            const int channels = plan.widths[l];
+            hidden[l] = {take<float>(grid.values(grid.height, channels)),
+                         take<uint16_t>(grid.masks(channels)), channels, grid.height};
+            units[l] = plan.drops(l) ? take<uint16_t>(size_t(channels / 16) * (pixels + 1) + 8)
+                                      : nullptr;
+        }
+        take_slopes(top, widest);
         words = take<uint32_t>(size_t(widest) * tile_rows);
         kept.stride = int(pixels + lanes - 1) / lanes * lanes;
         kept.list = take<int>(pixels + 4 * (lanes + 4));
@@ -58,6 +67,7 @@ struct Workspace {
         kept.targets = take<float>(colours * kept.stride);
     }
 
+private:
     template <class T>
     T* take(size_t count) {
         T* part = memory ? reinterpret_cast<T*>(memory + used) : nullptr;
@@ -65,9 +75,26 @@ struct Workspace {
         used += (count * sizeof(T) + 63) / 64 * 64 + 128;
         return part;
     }
-    Map take_map(int channels) {
-        float* values = take<float>(grid.values(channels));
-        return {values, take<uint16_t>(grid.masks(channels)), channels};
+
+    Staging take_staging(int widest) {
+        float* weights = take<float>(size_t(9) * widest * (widest + 1));
+        return {weights, take<float>(size_t(2) * (grid.width + 2) * widest)};
+    }
+
+    // The uppermost has all rows, and a mask of its own. Those below are nonzero where the layer's
+    // outputs are. Of a small image two buffers of all rows take turns. Of a large one every layer
+    // keeps the rows that a band adds, and as many as the weight gradient's tiles and the lag
+    // between layers may leave from the band before.
+    void take_slopes(int top, int widest) {
+        const int rows = banded ? 3 * band : grid.height;
+        float* buffers[2] = {take<float>(grid.values(grid.height, widest)), nullptr};
+        slopes[top] = {buffers[0], take<uint16_t>(grid.masks(widest)), hidden[top].channels,
+                       grid.height};
+        for (int l = top - 1; l >= 0; l--) {
+            float*& buffer = buffers[(top - l) % 2];
+            if (banded || !buffer) buffer = take<float>(grid.values(rows, widest));
+            slopes[l] = {buffer, hidden[l].mask, hidden[l].channels, rows};
+        }
     }
 };
 
