@@ -40,13 +40,12 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
     const size_t mask_plane = size_t(grid.mask_plane);
     const bool large = grid.is_large(channels);
     // Rows y-1 and y of the sums, from column -1 on, before the inputs of row y are added.
-    float* upper = pending;
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
         repeat<vectors>(RIDE_EACH(v) {
             start[v] = bias ? load(bias + channel + v * lanes) : Vec{};
         });
-        float* const lower = upper + size_t(columns + 2) * width;
+        float *const upper = pending, *const lower = pending + size_t(columns + 2) * width;
         if (range.begin == 0)
             for (int x = 0; x < columns + 2; x++)
                 repeat<vectors>(RIDE_EACH(v) {
@@ -146,7 +145,7 @@ __attribute__((noinline)) void scatter_convolution(const Grid& grid, const Map& 
         }
         finish.template end_pass<vectors>(channel);
         weights += size_t(channels + 1) * input;
-        upper = lower + size_t(columns + 2) * width;
+        pending += size_t(2) * (columns + 2) * width;
     }
 }
 

@@ -36,13 +36,16 @@ struct Rows {
 };
 
 struct Map {
-    float* values;   // [rows + 2, width + 2, channels]
+    float* values;   // [rows kept + 2, width + 2, channels]
     uint16_t* mask;  // [channels / 16, mask_plane]
     int channels;
-    int rows;  // the image's height; or fewer, where row y takes the place of row y - rows
+    // -1 where all rows are kept. Of fewer, a power of two of rows, it is one less than their number:
+    // row y takes the place of row y - rows. The border then repeats the rows that it would lie
+    // beside, so that four rows from a multiple of four on have their neighbours beside them.
+    int wrap;
 
     RIDE_INLINE float* at(const Grid& grid, int y, int x) const {
-        return values + grid.at(y % rows, x) * channels;
+        return values + grid.at(y & wrap, x) * channels;
     }
 };
 
@@ -73,6 +76,19 @@ RIDE_INLINE uint32_t get_bits(const uint16_t* half, int shift) {
 template <int width>
 RIDE_INLINE void put_bits(uint16_t* half, int shift, uint32_t bits) {
     *half = width == 16 ? uint16_t(bits) : uint16_t((*half & ~(0xFF << shift)) | bits << shift);
+}
+
+// After rows of a map that keeps few were written: brings its border up to date.
+inline void repeat_rows(const Grid& grid, const Map& map, Rows written) {
+    const size_t row = size_t(grid.row) * map.channels;
+    auto line = [&](int i) { return map.values + size_t(i + 1) * row; };
+    if (written.begin == 0) std::memset(line(-1), 0, row * 4);
+    for (int y = written.begin; y < written.end; y++) {
+        if ((y & map.wrap) == 0) std::memcpy(line(map.wrap + 1), line(0), row * 4);
+        if ((y & map.wrap) == map.wrap) std::memcpy(line(-1), line(map.wrap), row * 4);
+    }
+    const int last = (grid.height - 1) & map.wrap;
+    if (written.end == grid.height) std::memset(line(last + 1), 0, row * 4);
 }
 
 inline int64_t count_bits(const Grid& grid, const Map& map) {

@@ -51,8 +51,13 @@ public:
             if (dropout && plan.drops(l))
                 costs.timed(noise_stage, [&] {
                     const Stream own{dropout->key, dropout->step, dropout->number + uint32_t(l)};
-                    draw_kept_units(own, plan, int(unit_plane()) * space.hidden[l].channels / 16,
-                                    space.units[l]);
+                    const int groups = space.hidden[l].channels / 16;
+                    draw_kept_units(own, plan, int(unit_plane()) * groups, space.units[l]);
+                    if (l == layers - 2)
+                        with_taps(last().taps, [&](auto taps) {
+                            drop_unseen<taps>(grid, space.kept, space.near, groups, unit_plane(),
+                                              space.units[l]);
+                        });
                 });
         sweep(layers, [&](int l, Rows rows) {
             return dropout && plan.drops(l) ? activate<true>(l, rows) : activate<false>(l, rows);
@@ -82,9 +87,7 @@ public:
         int64_t slopes_nonzero = count_bits(grid, space.slopes[layers - 1]);
         for (int l = layers - 1; l > 0; l--) {
             const Layer& layer = space.all.layers[l];
-            // Part of the rows of a gradient can only be walked through.
-            walks_slopes[l] =
-                space.slopes[l].rows < grid.height || slopes_nonzero <= nonzero[l - 1];
+            walks_slopes[l] = slopes_nonzero <= nonzero[l - 1];
             costs.count(input_gradient_stage, slopes_nonzero, layer.in);
             costs.count(weight_gradient_stage, walks_slopes[l] ? slopes_nonzero : nonzero[l - 1],
                         walks_slopes[l] ? layer.in : layer.out);
@@ -127,10 +130,12 @@ private:
                 int& begin = taken[turn];
                 const int end = ready < begin + space.band ? ready : begin + space.band;
                 if (end > begin) begin = take(turn, Rows{begin, end});
-                ready = begin == grid.height || begin == 0 ? begin : begin - 1;
+                ready = finished(begin);
             }
         }
     }
+    // Rows of a convolution's output that are finished once the rows before `end` were added.
+    int finished(int end) const { return end == grid.height || end == 0 ? end : end - 1; }
 
     template <bool dropout>
     int activate(int l, Rows rows) {
@@ -211,15 +216,16 @@ private:
                                           scale_of(l - 1), plan.slope,
                                           space.gradient + lower.bias};
         costs.timed(input_gradient_stage, [&] {
-            if (rows.begin == 0) {
-                stage_backward(layer, staging.weights);
-                // The weight gradient may read past the ends of rows, where all of them are kept.
-                if (finish.out.rows == grid.height) clear_border(grid, finish.out);
-            }
+            if (rows.begin == 0) stage_backward(layer, staging.weights);
             with_vectors(layer.in, [&](auto vectors) {
                 rows.end = convolve<vectors>(grid, space.slopes[l], rows, staging.weights, nullptr,
                                              layer.in, staging.pending, finish);
             });
+            // The weight gradient may look beyond the rows' ends.
+            if (space.banded)
+                repeat_rows(grid, finish.out, {finished(rows.begin), finished(rows.end)});
+            else
+                clear_border(grid, finish.out);
         });
         return rows.end;
     }
@@ -228,10 +234,13 @@ private:
         const Layer& layer = space.all.layers[l];
         const Map &below = space.hidden[l - 1], &above = space.slopes[l];
         const bool begins = rows.begin == 0, ends = rows.end == grid.height;
-        // Whole tiles, but for the last.
+        // Whole tiles, but for the last; where the gradient is looked at around the outputs, those
+        // whose next row is there too.
+        if (!walks_slopes[l]) rows = {finished(rows.begin), finished(rows.end)};
         rows.begin -= rows.begin % tile_rows;
         if (!ends) rows.end -= rows.end % tile_rows;
         float* gradient = space.gradient + layer.weights;
+        float* repacked = space.repacked + layer.weights;
         costs.timed(weight_gradient_stage, [&] {
             if (walks_slopes[l]) {
                 with_vectors(layer.in, [&](auto vectors) {
@@ -239,12 +248,11 @@ private:
                 });
                 return;
             }
-            if (begins) std::memset(space.repacked, 0, size_t(9) * layer.in * layer.out * 4);
+            if (begins) std::memset(repacked, 0, size_t(9) * layer.in * layer.out * 4);
             with_vectors(layer.out, [&](auto vectors) {
-                sum_weight_gradient<vectors>(grid, above, below, rows, space.repacked,
-                                             space.words);
+                sum_weight_gradient<vectors>(grid, above, below, rows, repacked, space.words);
             });
-            if (ends) repack<true>(layer.forward(), space.repacked, layer.backward(), gradient);
+            if (ends) repack<true>(layer.forward(), repacked, layer.backward(), gradient);
         });
     }
 

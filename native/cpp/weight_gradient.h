@@ -105,16 +105,16 @@ RIDE_INLINE void tile_gradient(const Tile& tile, const Tile* next, const uint32_
 }
 
 // gradient[pass over dense channels][sparse channel][tap][channels of the pass] += Σ over pixels p:
-// sparse[p] · dense[p + tap], over these rows, which are whole tiles or reach the last; all rows of
-// `dense` are kept. `words` has room for tile_rows words a sparse channel. `groups`: of 16 channels
-// of both, where they are equal and that is known when compiling, else 0.
+// sparse[p] · dense[p + tap], over these rows, which are whole tiles or reach the last. `words` has
+// room for tile_rows words a sparse channel. `groups`: of 16 channels of both, where they are equal
+// and that is known when compiling, else 0.
 template <int vectors, int groups>
 __attribute__((noinline)) void weight_gradient(const Grid& grid, const Map& dense,
                                                const Map& sparse, Rows range, float* gradient,
                                                uint32_t* words) {
     const bool large = grid.is_large(dense.channels);
     auto tile_at = [&](int y, int x) -> Tile {
-        return {{dense.values + grid.at(y - 1, x - 1) * dense.channels, grid.row},
+        return {{dense.at(grid, y, x) - ptrdiff_t(grid.row + 1) * dense.channels, grid.row},
                 {sparse.at(grid, y, x), grid.row},
                 dense.channels,
                 sparse.channels};

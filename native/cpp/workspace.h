@@ -31,7 +31,7 @@ struct Workspace {
     float *image, *noise, *inputs;
     Map hidden[most_layers];
     Map slopes[most_layers];  // the gradient with respect to the sums that become `hidden`
-    uint16_t* units[most_layers];
+    uint16_t *units[most_layers], *near;
     uint32_t* words;
     Kept kept;
 
@@ -42,7 +42,7 @@ struct Workspace {
         for (int l = 0; l <= top; l++)
             if (plan.widths[l] > widest) widest = plan.widths[l];
         banded = grid.is_large(widest);
-        band = banded ? tile_rows : grid.height;
+        band = banded ? 8 : grid.height;
         for (int l = 1; l <= top; l++)
             staging[l] = banded || l == 1 ? take_staging(widest) : staging[1];
         for (float** part : {&weights, &gradient, &first, &second, &largest, &repacked})
@@ -54,10 +54,11 @@ struct Workspace {
         for (int l = 0; l <= top; l++) {
             const int channels = plan.widths[l];
             hidden[l] = {take<float>(grid.values(grid.height, channels)),
-                         take<uint16_t>(grid.masks(channels)), channels, grid.height};
+                         take<uint16_t>(grid.masks(channels)), channels, -1};
             units[l] = plan.drops(l) ? take<uint16_t>(size_t(channels / 16) * (pixels + 1) + 8)
                                       : nullptr;
         }
+        near = take<uint16_t>(size_t(grid.height + 4) * (grid.width + 4));
         take_slopes(top, widest);
         words = take<uint32_t>(size_t(widest) * tile_rows);
         kept.stride = int(pixels + lanes - 1) / lanes * lanes;
@@ -83,17 +84,16 @@ private:
 
     // The uppermost has all rows, and a mask of its own. Those below are nonzero where the layer's
     // outputs are. Of a small image two buffers of all rows take turns. Of a large one every layer
-    // keeps the rows that a band adds, and as many as the weight gradient's tiles and the lag
-    // between layers may leave from the band before.
+    // keeps the rows of a band, and the up to seven before and after it that the weight gradient's
+    // tiles, their kernels and the lag between layers need.
     void take_slopes(int top, int widest) {
-        const int rows = banded ? 3 * band : grid.height;
+        const int rows = banded ? 2 * band : grid.height;
         float* buffers[2] = {take<float>(grid.values(grid.height, widest)), nullptr};
-        slopes[top] = {buffers[0], take<uint16_t>(grid.masks(widest)), hidden[top].channels,
-                       grid.height};
+        slopes[top] = {buffers[0], take<uint16_t>(grid.masks(widest)), hidden[top].channels, -1};
         for (int l = top - 1; l >= 0; l--) {
             float*& buffer = buffers[(top - l) % 2];
             if (banded || !buffer) buffer = take<float>(grid.values(rows, widest));
-            slopes[l] = {buffer, hidden[l].mask, hidden[l].channels, rows};
+            slopes[l] = {buffer, hidden[l].mask, hidden[l].channels, banded ? rows - 1 : -1};
         }
     }
 };
