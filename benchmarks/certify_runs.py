@@ -47,6 +47,7 @@ PHOTOS: dict[str, Any] = {
     "n": 1000,
 }
 ROBUST = "mnist-cnn-adv0.2"
+ROBUST_CIFAR = "cifar10-resnet20-adv0.031"
 
 # Settings by `certify_search.py`, which scores them on training images. At 0.25 and 0.5 the
 # defaults are as good as the best that it found.
@@ -84,6 +85,10 @@ _add("cifar10-none", CIFAR, Unchanged(), 0.12, 0.25, 0.5)
 _add("cifar10-blur", CIFAR, GaussianBlur(0.6), 0.12)
 _add("cifar10-blur", CIFAR, GaussianBlur(0.9), 0.25, 0.5)
 _add("cifar10-leaves", CIFAR, Leaves(), 0.12, 0.25, 0.5)
+_add("cifar10-adv-none", CIFAR, Unchanged(), 0.25, 0.5, classifier=ROBUST_CIFAR)
+_add("cifar10-adv-blur", CIFAR, GaussianBlur(0.7), 0.25, classifier=ROBUST_CIFAR)
+_add("cifar10-adv-blur", CIFAR, GaussianBlur(1.2), 0.5, classifier=ROBUST_CIFAR)
+_add("cifar10-adv-leaves", CIFAR, Leaves(), 0.25, 0.5, 1.0, classifier=ROBUST_CIFAR)
 _add("cifar10-nl-means", CIFAR, NonLocalMeans(0.2, sigma=0.25), 0.25)
 _add("cifar10-tv", CIFAR, TVChambolle(0.3), 0.25)
 _add("cifar10-jpeg", CIFAR, JPEG(50), 0.25, path="clipped")
@@ -95,6 +100,7 @@ ATTACKED = {
     "mnist-lines-0.5": (0.5, 1.0, 2.0),
     "mnist-strokes-0.5": (0.5, 1.0, 2.0),
     "cifar10-leaves-0.25": (0.25, 0.5),
+    "cifar10-adv-blur-0.25": (0.25, 0.5),
 }
 """Radii within which the smoothed classifier of a run is attacked, on every 100th image."""
 
