@@ -1,7 +1,7 @@
-"""Defences at test time that others published and others broke, beside the bare classifier.
+"""Defences of the literature that others published and others broke, beside the bare classifier.
 
     python benchmarks/literature.py [mnist] [cifar10] --out FOLDER
-        [--dataset cifar10=NAME] [--classifier NAME ...]
+        [--dataset cifar10=NAME] [--classifier NAME ...] [--case NAME ...]
 
 Resumable, like `ridefense reproduce`, whose machinery it uses. Writes FOLDER/literature/report.md;
 docs/literature.md says what to make of it.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ridefense.attacks import APGD, PGD, margin
+from ridefense.attacks import APGD, FGSM, PGD, margin
 from ridefense.evaluate import Threat
 from ridefense.experiments import (
     Cases,
@@ -27,7 +27,7 @@ from ridefense.experiments import (
 )
 from ridefense.experiments.page import compose as page_of
 from ridefense.filters import Unchanged
-from ridefense.gradients import Identity, Unrolled
+from ridefense.gradients import Identity, Unrolled, best_gradient
 from ridefense.pages import (
     NOTHING,
     Block,
@@ -42,7 +42,17 @@ from ridefense.pages import (
 from ridefense.purifier import Purifier
 from ridefense.results import AttackResult, DefenceResult, WorstCase
 from ridefense.results.statistics import compare
-from ridefense.rivals import SOAP, AntiAdversary, HedgeDefence
+from ridefense.rivals import (
+    LID,
+    SOAP,
+    AntiAdversary,
+    GuidedDenoiser,
+    HedgeDefence,
+    InputAdaptation,
+    PerturbationRectifier,
+    PixelDefend,
+    Quilting,
+)
 
 IMAGES = 64
 
@@ -55,7 +65,7 @@ class Field:
         radii: ℓ∞, pixels in [0, 1].
         defences: by classifier, cheapest first.
         transfer: steps of the attacks on the bare classifier.
-        through: steps of APGD through a defence that draws nothing, the movement constant.
+        through: steps of APGD through a defence that draws nothing.
         further: by classifier the radii at which its costly defences are attacked by more, because
             the first attacks left a gain.
     """
@@ -72,7 +82,15 @@ FIELDS = {
         radii=(0.1, 0.2, 0.3),
         defences={
             "mnist-cnn-adv0.2": (AntiAdversary(), HedgeDefence(0.2)),
-            "mnist-cnn": (AntiAdversary(), HedgeDefence(0.1)),
+            "mnist-cnn": (
+                AntiAdversary(),
+                HedgeDefence(0.1),
+                PixelDefend(),
+                Quilting(),
+                GuidedDenoiser(),
+                PerturbationRectifier(),
+                LID(),
+            ),
             "mnist-cnn-soap": (SOAP(),),
             "mnist-cnn-adv0.3": (AntiAdversary(), HedgeDefence(0.3)),
         },
@@ -91,7 +109,16 @@ FIELDS = {
     ),
 }
 
-FOLDERS = {AntiAdversary: "anti-adversary", HedgeDefence: "hedge", SOAP: "soap"}
+FOLDERS = {
+    AntiAdversary: "anti-adversary",
+    HedgeDefence: "hedge",
+    SOAP: "soap",
+    PixelDefend: "pixel-defend",
+    Quilting: "quilting",
+    GuidedDenoiser: "guided-denoiser",
+    PerturbationRectifier: "rectifier",
+    LID: "lid",
+}
 
 
 def transfers(part: Field, eps: float) -> tuple[Threat, ...]:
@@ -104,7 +131,22 @@ def transfers(part: Field, eps: float) -> tuple[Threat, ...]:
 
 
 def through(part: Field, classifier: str, purifier: Purifier, eps: float) -> Iterator[Threat]:
-    """Attacks on the defended classifier, the movement taken as constant or differentiated."""
+    """Attacks on the defended classifier, the defence taken as the identity or differentiated."""
+    if isinstance(purifier, InputAdaptation):
+        yield from _through_a_movement(part, classifier, purifier, eps)
+        return
+    yield Threat(attack=FGSM(eps=eps))  # its transfer, which the authors of these defences used
+    gradient = best_gradient(purifier)
+    yield Threat(attack=PGD(eps=eps), gradient=gradient)
+    if purifier.is_randomised:
+        yield Threat(attack=PGD(eps=eps, steps=20, eot=3, loss=margin), gradient=gradient)
+    else:
+        yield Threat(attack=APGD(eps=eps, steps=part.through, loss=margin), gradient=gradient)
+
+
+def _through_a_movement(
+    part: Field, classifier: str, purifier: InputAdaptation, eps: float
+) -> Iterator[Threat]:
     further = eps in part.further.get(classifier, ())
     yield Threat(attack=PGD(eps=eps), gradient=Identity())
     if not purifier.is_randomised:
@@ -158,21 +200,17 @@ def is_transfer(attack: AttackResult) -> bool:
 
 
 def takes_as_constant(attack: AttackResult) -> bool:
-    """Whether the attacker takes the movement as constant (BPDA)."""
+    """Whether the attacker takes the defence as the identity (BPDA)."""
     return (attack.threat.gradient or {}).get("type") == "Identity"
 
 
 def is_unrolled(attack: AttackResult) -> bool:
-    """Whether the attacker differentiates the steps of the movement."""
+    """Whether the attacker differentiates the defence."""
     return (attack.threat.gradient or {}).get("type") == "Unrolled"
 
 
-OWN: dict[str, Kind] = {
-    "AntiAdversary": takes_as_constant,
-    "HedgeDefence": is_transfer,
-    "SOAP": is_transfer,
-}
-"""The attacks of each defence's own evaluation, by its type: docs/literature.md."""
+OWN: dict[str, Kind] = {"AntiAdversary": takes_as_constant}
+"""The attacks of a defence's own evaluation, by its type, where they were no transfers."""
 
 
 def worst(defence: DefenceResult, eps: float, kind: Kind) -> WorstCase | None:
@@ -183,8 +221,8 @@ def worst(defence: DefenceResult, eps: float, kind: Kind) -> WorstCase | None:
 
 COLUMNS: dict[str, Kind] = {
     "Transferred": is_transfer,
-    "Movement constant": takes_as_constant,
-    "Movement differentiated": is_unrolled,
+    "As the identity": takes_as_constant,
+    "Differentiated": is_unrolled,
 }
 
 
@@ -225,7 +263,7 @@ def _row(defence: DefenceResult, static: DefenceResult, eps: float) -> tuple[Cel
     alone, everything = static.worst_case("Linf", eps), defence.worst_case("Linf", eps)
     if alone is None or everything is None:
         raise ValueError(f"{defence.name} has no finished attack of {eps}")
-    own = worst(defence, eps, OWN[str(defence.purifier["type"])])
+    own = worst(defence, eps, OWN.get(str(defence.purifier["type"]), is_transfer))
     kinds = [worst(defence, eps, kind) for kind in COLUMNS.values()]
     return (
         defence.classifier,
@@ -270,11 +308,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset", action="append", default=[], help="as cifar10=NAME")
     parser.add_argument("--classifier", action="append", default=[], help="these alone")
+    parser.add_argument("--case", action="append", default=[], help="run these of them alone")
     given = parser.parse_args()
     chosen = dict(text.split("=", 1) for text in given.dataset)
     made = experiment(tuple(given.data), tuple(given.classifier))
     declared = declare(made, Setup.at("laptop", chosen), given.out)
     for name, evaluation in declared.items():
+        if given.case and name not in given.case:
+            continue
         carry_out({name: evaluation}, given.out)
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         write(page(made, gather(made, given.out)), given.out / made.name, "report")
