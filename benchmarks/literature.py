@@ -46,6 +46,7 @@ from ridefense.rivals import (
     LID,
     SOAP,
     AntiAdversary,
+    BitDepth,
     GuidedDenoiser,
     HedgeDefence,
     InputAdaptation,
@@ -90,6 +91,7 @@ FIELDS = {
                 GuidedDenoiser(),
                 PerturbationRectifier(),
                 LID(),
+                BitDepth(1),  # no claim of the literature: what a threshold does to digits
             ),
             "mnist-cnn-soap": (SOAP(),),
             "mnist-cnn-adv0.3": (AntiAdversary(), HedgeDefence(0.3)),
@@ -118,6 +120,7 @@ FOLDERS = {
     GuidedDenoiser: "guided-denoiser",
     PerturbationRectifier: "rectifier",
     LID: "lid",
+    BitDepth: "bit-depth",
 }
 
 
