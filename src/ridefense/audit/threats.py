@@ -337,17 +337,17 @@ def _from_stand_ins(
 
 
 def _on_the_margin(purifier: Purifier, eps: float, budget: Budget) -> Iterator[Threat]:
-    """Through a defence that costs about a pass, by its own derivative or that of its imitation.
+    """Through a defence that costs about a pass, by its own derivative or those of its imitations.
 
-    Of imitations the last, sharpest one: 20 steps through it find as much as 100 on each of them.
+    A few steps through the defence itself find about as much as many on an imitation.
     """
     moves = purifier.position == "inside" and purifier.is_dynamic
     if isinstance(purifier, Settings | Unchanged) or moves:
         return
-    networks = purifier.stand_ins
-    gradient = Surrogate(networks[-1]) if networks else best_gradient(purifier)
+    imitated = [Surrogate(network) for network in purifier.stand_ins]
     attack = APGD(eps=eps, steps=budget.apgd, loss=margin, eot=_eot(purifier))
-    yield Threat(attack=attack, gradient=gradient)
+    for gradient in imitated or [best_gradient(purifier)]:
+        yield Threat(attack=attack, gradient=gradient)
 
 
 def _modes(purifier: Purifier, budget: Budget) -> Iterator[GradientMode]:

@@ -13,7 +13,7 @@ from ridefense.cli.evaluate import UNCHECKED
 from ridefense.errors import InputError
 from ridefense.names import BudgetName
 
-BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1", "bit-depth:1", "jpeg:20", "nl-means:0.1")
+BESIDE = ("median:3", "tv-chambolle:0.1", "blur:1", "bit-depth:1", "jpeg:20")
 """Fixed filters that are attacked too, for comparison."""
 
 
