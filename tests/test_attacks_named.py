@@ -195,6 +195,12 @@ def test_a_universal_perturbation_is_computed_once_for_a_model(training, monkeyp
     assert len(computed) == 4
 
 
+def test_a_purifier_that_cannot_be_described_is_attacked_all_the_same(training):
+    model = Defended(classes_near_grey(), lambda images, ids=None, seed=0: images)
+    attack = UniversalPerturbation(training=training, eps=0.12, passes=1)
+    assert attack.perturbation(model).abs().max() > 0.01
+
+
 # --- One pixel -----------------------------------------------------------------------------------
 
 

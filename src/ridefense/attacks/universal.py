@@ -21,7 +21,7 @@ from ridefense.describe import Plain, describe, describe_by_weights, fingerprint
 from ridefense.errors import InputError, check_share, check_whole
 from ridefense.extras import package
 from ridefense.images import check_images
-from ridefense.models import is_randomised
+from ridefense.models import evaluating, is_randomised
 from ridefense.noise import derive
 from ridefense.purifier import Purifier
 
@@ -85,10 +85,18 @@ class UniversalPerturbation(Attack):
         """The perturbation [1, C, H, W], float64, whose norm is at most eps.
 
         Args:
-            model: pixels [N, C, H, W] in [0, 1] to logits, in eval mode.
+            model: pixels [N, C, H, W] in [0, 1] to logits.
             seed: of the order of the training images, and of a randomised defence's draws.
         """
-        return self._perturbation(model, seed)
+        try:
+            key = self._key(model, seed)
+        except InputError:  # nothing tells the purifier from another, as with a lambda
+            return self._computed(model, seed)
+        if key not in _found:
+            while len(_found) >= _KEPT:
+                del _found[next(iter(_found))]
+            _found[key] = self._computed(model, seed)
+        return _found[key]
 
     def _run(self, problem: Problem) -> Tensor:
         images = problem.images
@@ -97,17 +105,9 @@ class UniversalPerturbation(Attack):
                 f"training images are {list(self.training.shape[1:])}, the attacked ones "
                 f"{list(images.shape[1:])}; train on images of the same size"
             )
-        perturbation = self._perturbation(problem.model, problem.seed)
+        perturbation = self.perturbation(problem.model, problem.seed)
         problem.progress(len(images), len(images))
         return images.double() + perturbation.to(images.device)
-
-    def _perturbation(self, model: nn.Module, seed: int) -> Tensor:
-        key = self._key(model, seed)
-        if key not in _found:
-            while len(_found) >= _KEPT:
-                del _found[next(iter(_found))]
-            _found[key] = self._computed(model, seed)
-        return _found[key]
 
     def _key(self, model: nn.Module, seed: int) -> str:
         whole = describe(model) if isinstance(model, Defended) else describe_by_weights(model)
@@ -146,6 +146,9 @@ class UniversalPerturbation(Attack):
         )
         pixels = self.training.detach().float().cpu().numpy()
         with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            evaluating(model),
             _quiet(),
             usercode.seeded(derive(seed, "order"), device),
             told(self.name, self.training),
