@@ -78,7 +78,7 @@ class Objective:
         tanh has squashed its outputs, it is taken with what hides it left out, see
         `relaxed.Relaxed`. A gradient that is still missing is estimated from the classifier's
         answers, see `estimate`; so is one that was found not to be the derivative, where the
-        margin does not rise along it.
+        loss does not rise along it as it promises.
 
         Raises:
             InputError: where a gradient mode does not connect what it shows the classifier to the
@@ -161,10 +161,22 @@ class Objective:
         return ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0).view(count, -1)
 
     def _climbs(self, loss: Tensor, shown: Tensor, seed: int) -> Tensor:
-        """Whether the margin rises along the gradient of losses [N], in all views: bool [N]."""
+        """Whether losses [N] rise along their gradient, by half of what it promises: bool [N].
+
+        A gradient that leads up a little is not enough: attacks along it stay where they are.
+        """
         (gradient,) = torch.autograd.grad(loss.sum(), shown, retain_graph=True)
-        step = gradient.nan_to_num(0, 0, 0).sign()
-        return (self._slopes(shown.detach(), step, _DISTANCES[0], seed) > 0).all(dim=0)
+        step = _DISTANCES[0] * gradient.nan_to_num(0, 0, 0).sign()
+        labels, ids = self.labels.repeat(len(shown)), list(self.ids) * len(shown)
+        ends = [(shown.detach() + move * step).clamp(0, 1) for move in (1, -1)]
+        losses = []
+        with torch.no_grad():
+            for points in ends:
+                flat = self._classified(points.flatten(0, 1), ids, seed, labels)
+                seen = flat.view(*shown.shape[:2], -1)
+                losses.append(torch.stack([self._loss(logits) for logits in seen]).mean(dim=0))
+        promised = (gradient * (ends[0] - ends[1])).transpose(0, 1).flatten(1).sum(dim=1)
+        return losses[0] - losses[1] > promised / 2
 
     def _classified(self, shown: Tensor, ids: Sequence[int], seed: int, labels: Tensor) -> Tensor:
         """Logits [N, classes] of what the classifier is shown, as `read_by` reads them."""
