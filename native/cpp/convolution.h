@@ -187,6 +187,7 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
                                                   int out_channels, Finish finish) {
     constexpr int width = vectors * lanes;
     const int channels = inputs ? inputs : in_channels;
+    const bool large = grid.is_large(out_channels);
     for (int channel = 0; channel < out_channels; channel += width) {
         Vec start[vectors];
         repeat<vectors>(RIDE_EACH(v) {
@@ -196,9 +197,11 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
             auto row = finish.template row<vectors>(grid, channel, y);
             int x = 0;
             auto tiles = [&](auto tile) RIDE_LAMBDA {
-                for (; x + tile <= grid.width; x += tile)
+                for (; x + tile <= grid.width; x += tile) {
+                    if (large) repeat<tile>(RIDE_EACH(p) { row.prefetch(x + 8 + p); });
                     gather_tile<vectors, tile, inputs>(grid, values, channels, weights, start, y,
                                                        x, row);
+                }
             };
             tiles(std::integral_constant<int, 8>{});
             tiles(std::integral_constant<int, 4>{});

@@ -121,7 +121,8 @@ inline void adam(const Plan& plan, size_t size, double rate, int64_t t, float sc
             spread = maximum(load(largest + i), v);
             store(largest + i, spread);
         }
-        store(weights + i, weight - m * step / (square_root(spread) * correction + 1e-8f));
+        const Vec root = square_root(spread) * correction + 1e-8f;
+        store(weights + i, weight - quotient(m * step, root));
     }
 }
 

@@ -165,6 +165,19 @@ RIDE_INLINE Vec square_root(Vec value) {
 #endif
 }
 
+// a / b to about a rounding, for normal b, in a third of the time of a division: one Newton step for
+// the reciprocal, which begins with 14 bits, and one for the quotient.
+RIDE_INLINE Vec quotient(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    Vec inverse = _mm512_rcp14_ps(b);
+    inverse += inverse * (1.0f - b * inverse);
+    const Vec estimate = a * inverse;
+    return estimate + inverse * (a - b * estimate);
+#else
+    return a / b;
+#endif
+}
+
 RIDE_INLINE Vec maximum(Vec left, Vec right) { return left > right ? left : right; }
 
 RIDE_INLINE float sum(Vec value) {

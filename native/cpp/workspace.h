@@ -92,7 +92,7 @@ private:
         slopes[top] = {buffers[0], take<uint16_t>(grid.masks(widest)), hidden[top].channels, -1};
         for (int l = top - 1; l >= 0; l--) {
             float*& buffer = buffers[(top - l) % 2];
-            if (banded || !buffer) buffer = take<float>(grid.values(rows, widest));
+            if (banded || l == top - 1) buffer = take<float>(grid.values(rows, widest));
             slopes[l] = {buffer, hidden[l].mask, hidden[l].channels, banded ? rows - 1 : -1};
         }
     }
