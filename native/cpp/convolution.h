@@ -198,6 +198,7 @@ __attribute__((noinline)) void gather_convolution(const Grid& grid, const float*
             int x = 0;
             auto tiles = [&](auto tile) RIDE_LAMBDA {
                 for (; x + tile <= grid.width; x += tile) {
+                    // The tile after this one, where tiles have eight pixels.
                     if (large) repeat<tile>(RIDE_EACH(p) { row.prefetch(x + 8 + p); });
                     gather_tile<vectors, tile, inputs>(grid, values, channels, weights, start, y,
                                                        x, row);
