@@ -105,12 +105,8 @@ def test_every_figure_of_the_document_is_in_the_records(
     assert set(GAIN.findall((RECORDS.parent / "literature.md").read_text())) <= gains
 
 
-@pytest.mark.slow
-def test_the_audit_of_the_rivals_document_is_in_its_records(tmp_path):
-    unpack(RECORDS / "literature" / "systems.tar.xz", tmp_path)
-    defences = read_results(tmp_path).defences
-    worst = [d.worst_case("Linf", eps).accuracy for d in defences for eps in (0.1, 0.2)]
-    known = {f"{percent(share.fraction)} {interval(share)}" for share in worst}
+def test_the_audit_of_the_rivals_document_is_in_its_page():
+    page = (RECORDS / "literature" / "systems-audit.md").read_text().replace("<br>", " ")
     told = SHARE.findall((RECORDS.parent / "rivals.md").read_text())
     assert len(told) == 12
-    assert set(told) <= known
+    assert set(told) <= set(SHARE.findall(page))

@@ -22,8 +22,8 @@ LINES, COLUMNS = "records.jsonl", "columns.json"
 
 Row = dict[str, Any]
 
-DIGITS = {"l2": 8, "purify_seconds": 4, "attack_seconds": 4} | dict.fromkeys(
-    ("purified_clean", "purified_final", "final_clean"), 6
+DIGITS = {"l2": 6, "purify_seconds": 4, "attack_seconds": 4} | dict.fromkeys(
+    ("purified_clean", "purified_final", "final_clean"), 4
 )
 """Significant digits that are kept."""
 
