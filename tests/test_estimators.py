@@ -56,6 +56,30 @@ def test_the_estimators_reduce_to_each_other(pictures):
             assert (one - other).abs().max() > 1e-4
 
 
+def test_a_shared_draw_removes_noise_that_an_independent_one_keeps():
+    """Of Gaussian noise of its σ the pairs are unbiased: the best network returns no noise."""
+    clean = torch.zeros(1, 1, 28, 28)
+    clean[..., 8:20, 12:16] = 1.0
+    noisy = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    shared = replace(
+        Recorrupted.preset("fast", network="mnist"), sigma=0.2, recorruption=1.0, steps=300
+    )
+
+    def error(purify):
+        return (purify.raw(noisy) - clean).square().mean()
+
+    assert error(shared) < 0.5 * error(replace(shared, target_noise="independent"))
+    assert error(shared) < 0.1 * (noisy - clean).square().mean()
+
+
+def test_rounds_of_recorrupted_move_the_estimate(pictures):
+    recorrupted, images = PURIFIERS[4], pictures(2)
+    moving = replace(recorrupted, alpha=0.5, suppression="below")
+    found = moving.estimate(images, seed=3)
+    assert not torch.equal(found.x[2], found.x[1])
+    assert torch.equal(recorrupted.estimate(images, seed=3).x[2], images)
+
+
 def test_rounds_of_dae_are_one_long_round(pictures):
     """Without updates, T rounds of K steps are K·T steps (Alg. 1)."""
     dae, images = PURIFIERS[1], pictures(2)

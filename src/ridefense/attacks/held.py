@@ -31,7 +31,8 @@ class HeldWeights(PGD):
     purifications: `eot` for every `hold` steps, where PGD takes `eot` for each. With `hold=1` both
     are the same attack but for two things. Where a network without a sigmoid leaves [0, 1], here
     the cut hides nothing; and where the output is that of the last training step, what is held are
-    the weights that this step made. It suits estimators whose network sees the image (RIDE, DAE).
+    the weights that this step made. It suits estimators whose network sees the image: RIDE,
+    DAE, Recorrupted.
 
     Attributes:
         steps: in all; 5 times 10 by default.

@@ -24,7 +24,7 @@ def tune(
     classifier: options.Classifier = None,
     network: options.Network = None,
     purifier: Annotated[
-        str, options.purifier("ride, dae, idip, dip, or an estimator of yours")
+        str, options.purifier("ride, dae, idip, dip, recorrupted, or an estimator of yours")
     ] = "ride",
     preset: options.Preset = None,
     grid: Annotated[

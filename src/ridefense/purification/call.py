@@ -309,7 +309,7 @@ def purify(
     Args:
         x: what to purify.
         purifier: a name of `ridefense.purifiers`, as "median:5"; a purifier; or a callable.
-        preset: of an estimator that is named ("ride", "dae", "idip", "dip"): "fast" by default,
+        preset: of an estimator that is named ("ride", "dae", "recorrupted", …): "fast" by default,
             which is not for photographs.
         seed: 0 ≤ seed < 2¹²⁸.
         options: see `Options`.
