@@ -75,13 +75,13 @@ PHOTOS: dict[str, Any] = {
     "strength": 0.05,
 }
 CASES: Mapping[str, Case] = {
-    "cifar10-jpeg75": Case("cifar10-jpeg75", "cifar10-resnet20", 8 / 255, 100, 100),
+    "cifar10-jpeg75": Case("cifar10-jpeg75", "cifar10-resnet20", 8 / 255, 100, 32),
     "cifar10-png": Case("foolbox-cifar10", "cifar10-resnet20", 8 / 255, 20, 20),
     "mnist": Case("mnist", "mnist-cnn", 0.2, 200, 200),
     "photographs": Case(**PHOTOS, images=24, known=8),
     # 96 pixels are cut from 110, a quarter of a photograph's short side: no block of its JPEG is
     # left.
-    "photographs-small": Case(**PHOTOS, images=48, known=24, size=96),
+    "photographs-small": Case(**PHOTOS, images=32, known=16, size=96),
 }
 
 

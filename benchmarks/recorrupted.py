@@ -117,11 +117,11 @@ def compare(folder: Path, images: int, bpda: int) -> None:
 
 
 def table(folder: Path) -> str:
-    """Right images of each purifier under each attack, in Markdown."""
+    """Right images of each purifier: clean, then under each attack; in Markdown."""
     lines = []
-    for result in read_results(folder).defences:
+    for result in sorted(read_results(folder).defences, key=lambda found: found.name):
         attacks = (result.clean, *result.every)
-        cells = [f"{a.label} {a.accuracy.correct:g}/{a.accuracy.n}" for a in attacks]
+        cells = [f"{a.accuracy.correct:g} of {a.accuracy.n}" for a in attacks]
         lines.append(f"| {result.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

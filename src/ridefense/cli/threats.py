@@ -114,8 +114,8 @@ def threat(
         case "held":
             if not sees_the_image(purifier):
                 raise InputError(
-                    "attack held is for networks that are fed the image (ride, dae, recorrupted), not "
-                    f"for {purifier.name}; use bpda"
+                    "attack held is for networks that are fed the image (ride, dae, recorrupted), "
+                    f"not for {purifier.name}; use bpda"
                 )
             held = HeldWeights(
                 eps=eps, norm=norm, step_size=step_size, steps=steps or HeldWeights.steps
