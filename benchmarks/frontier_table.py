@@ -1,11 +1,11 @@
 """The Markdown tables and plots of rows that frontier.py wrote.
 
-python benchmarks/frontier_table.py ROWS.jsonl[.gz] … [--figures docs/figures]
+python benchmarks/frontier_table.py ROWS.jsonl[.xz] … [--figures docs/figures]
 """
 
 import argparse
-import gzip
 import json
+import lzma
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def read(path: Path) -> Rows:
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = lzma.open if path.suffix == ".xz" else open
     with opener(path, "rt") as file:
         return [json.loads(line) for line in file]
 

@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_records(name, recorded):
 @pytest.mark.slow
 def test_the_frontier_is_that_of_its_rows():
     script, rows = ROOT / "benchmarks/frontier_table.py", ROOT / "benchmarks/results"
-    command = [sys.executable, script, rows / "frontier.jsonl.gz"]
+    command = [sys.executable, script, rows / "frontier.jsonl.xz"]
     made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     told = (ROOT / "docs/schedule.md").read_text().splitlines()
     found = [line for line in made.splitlines() if line.startswith("|")]

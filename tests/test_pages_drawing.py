@@ -108,6 +108,6 @@ def test_compact_svg_moves_nothing_by_more_than_it_rounds():
         f'   <use x="0.015625" {scaled}/>\n   <text>ε 0.03137</text>\n</svg>'
     )
     assert compact(plain) == (
-        '<svg width="10.12345pt">\n<path d="M 1.23 -0 \nL 20 3.14 "/>\n'
-        f'<use x="0.02" {scaled}/>\n<text>ε 0.03137</text>\n</svg>'
+        '<svg width="10.12345pt">\n<path d="M 1.2 -0 L 20 3.1 "/>\n'
+        f'<use x="0" {scaled}/>\n<text>ε 0.03137</text>\n</svg>'
     )

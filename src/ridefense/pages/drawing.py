@@ -231,16 +231,17 @@ def as_svg(figure: Figure) -> str:
 
 _INDENTED = re.compile(r"\n\s+")
 _PLACED = re.compile(r'(?<= )(?:d|x|y)="[^"]*"')
-_PRECISE = re.compile(r"-?\d+\.\d{3,}")
+_PATH = re.compile(r" ?\n(?=[MLQCZ])")
+_PRECISE = re.compile(r"-?\d+\.\d{2,}")
 
 
 def compact(svg: str) -> str:
-    """An SVG of matplotlib without indentation, its coordinates in hundredths of a point."""
+    """An SVG of matplotlib without indentation, its coordinates in tenths of a point."""
 
     def rounded(number: re.Match[str]) -> str:
-        return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+        return f"{float(number[0]):.1f}".removesuffix(".0")
 
-    lines = _INDENTED.sub("\n", svg)
+    lines = _PATH.sub(" ", _INDENTED.sub("\n", svg))
     return _PLACED.sub(lambda attribute: _PRECISE.sub(rounded, attribute[0]), lines)
 
 
