@@ -161,7 +161,7 @@ class Objective:
         return ((ahead - behind) / (2 * distance)).nan_to_num(0, 0, 0).view(count, -1)
 
     def _climbs(self, loss: Tensor, shown: Tensor, seed: int) -> Tensor:
-        """Whether losses [N] rise along their gradient, by half of what it promises: bool [N].
+        """Whether losses [N] rise along their gradient as it promises, to a tenth: bool [N].
 
         A gradient that leads up a little is not enough: attacks along it stay where they are.
         """
@@ -176,7 +176,7 @@ class Objective:
                 seen = flat.view(*shown.shape[:2], -1)
                 losses.append(torch.stack([self._loss(logits) for logits in seen]).mean(dim=0))
         promised = (gradient * (ends[0] - ends[1])).transpose(0, 1).flatten(1).sum(dim=1)
-        return losses[0] - losses[1] > promised / 2
+        return losses[0] - losses[1] > 0.9 * promised
 
     def _classified(self, shown: Tensor, ids: Sequence[int], seed: int, labels: Tensor) -> Tensor:
         """Logits [N, classes] of what the classifier is shown, as `read_by` reads them."""
