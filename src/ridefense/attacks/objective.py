@@ -271,9 +271,13 @@ class Objective:
             other[rows] = self.of(rows)._relaxed(x, shown, rows, seed)
             relaxed = relaxed & ~_is_zero(other)
             gradient = torch.where(column(relaxed), other, gradient)
-        estimated = dead & _is_zero(gradient)
+        missing = dead
         if is_distrusted(self.model):
-            estimated = estimated | (~dead & ~self._climbs(loss, shown, seed))
+            # An image that is misclassified already stays where it is.
+            misled = ~dead & ~self._climbs(loss, shown, seed)
+            gradient = gradient.masked_fill(column(misled), 0)
+            missing = dead | misled
+        estimated = missing & _is_zero(gradient)
         estimated = estimated & (answers.wrong < 1)
         if estimated.any():
             rows = estimated.nonzero().flatten()
