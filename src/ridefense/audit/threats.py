@@ -344,7 +344,7 @@ def _on_the_margin(purifier: Purifier, eps: float, budget: Budget) -> Iterator[T
     moves = purifier.position == "inside" and purifier.is_dynamic
     if isinstance(purifier, Settings | Unchanged) or moves:
         return
-    imitated = [Surrogate(network) for network in purifier.stand_ins]
+    imitated: list[GradientMode] = [Surrogate(network) for network in purifier.stand_ins]
     attack = APGD(eps=eps, steps=budget.apgd, loss=margin, eot=_eot(purifier))
     for gradient in imitated or [best_gradient(purifier)]:
         yield Threat(attack=attack, gradient=gradient)
