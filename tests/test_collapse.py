@@ -119,7 +119,7 @@ def test_refits_of_what_has_lost_its_contrast(pictures, monkeypatch):
         def fit(self, x, steps, *_):
             return torch.zeros(1, len(steps))
 
-        def output(self, *_):
+        def output(self, *_, **__):
             return self.estimate
 
     def start(*args):

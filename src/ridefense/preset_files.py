@@ -48,7 +48,7 @@ def read(path: FilePath) -> tuple[NetworkName, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = error.strerror if isinstance(error, OSError) else repr(error)
         raise InputError(f"{path} is no preset file ({told}); write one by tuning") from error
-    if network not in NETWORKS:
+    if not isinstance(network, str) or network not in NETWORKS:
         raise InputError(f"{path} is for network {network!r}; use one of {', '.join(NETWORKS)}")
     unknown = sorted(settings.keys() - {field.name for field in fields(Settings)})
     if unknown:

@@ -82,7 +82,7 @@ def hidden_tile(
     column = tl.arange(0, PLAN.wide(OUT))[None, :]
     valid = (pixel < PLAN.pixels)[:, None] & (column < OUT)
     value = outputs(state, PLAN, LAYER, image, sample, pixel)
-    floor = PLAN.slope * value if PLAN.slope else 0.0
+    floor = PLAN.slope * value if PLAN.slope != 0 else 0.0
     value = tl.maximum(value, floor)
     unit = place(PLAN, image, sample)
     if DROP and PLAN.drops(LAYER):

@@ -69,7 +69,7 @@ def loss_tile(state, PLAN: tl.constexpr, image, sample, step, pixel, none_kept):
     if PLAN.noisy_target:
         sigma = tl.load(state.sigma + colour, mask=colour < PLAN.colours, other=0.0)
         target += sigma * target_noise(state, PLAN, image, sample, step, pixel)
-    if PLAN.recorruption:  # x - σ·n/a, from the z = x + a·σ·n that the network was fed
+    if PLAN.recorruption != 0:  # x - σ·n/a, from the z = x + a·σ·n that the network was fed
         noise = fed(state, PLAN, image, sample, pixel) - target
         target -= noise / (PLAN.recorruption * PLAN.recorruption)
     unit = place(PLAN, image, sample)

@@ -112,7 +112,7 @@ def draw_inputs(state, PLAN: tl.constexpr, image, sample, step, STREAM: tl.const
         if STREAM >= 0:
             noise = normals(words(state, image, step, STREAM, sample, block))
             sigma = tl.load(state.sigma + colour, mask=valid, other=0.0)
-            if PLAN.recorruption:
+            if PLAN.recorruption != 0:
                 sigma *= PLAN.recorruption
             value += sigma * noise
     else:
