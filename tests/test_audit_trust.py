@@ -341,6 +341,7 @@ ENDED = (
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*not finite:RuntimeWarning")
 @pytest.mark.parametrize("name", ENDED)
 def test_no_defence_ends_an_audit(name, tmp_path):
     own = sample(name)
