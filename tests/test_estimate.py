@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from oracles import Fit, Reference, Source
+from recorrupted import recorrupted_variants
 from ridefense import IMAGENET, InputError, Network, Settings
 from ridefense.engines import eager
 from ridefense.estimate import estimate, update
@@ -47,26 +48,7 @@ VARIANTS = {
     "suppression off": {"suppression": "off"},
     "no dropout": {"network": replace(GREY, dropout_after=())},
     "rate 0": {"network": replace(GREY, dropout=0.0)},
-    "recorrupted": {"target_noise": "recorrupted", "recorruption": 0.8, "batch": 2},
-    "noiseless": {"output": "noiseless"},
-    "noiseless fixed input": {
-        "noisy_input": False,
-        "target_noise": "none",
-        "output": "noiseless",
-    },
-    "leaky": {"network": replace(GREY, slope=0.2)},
-    "residual": {"network": replace(GREY, sigmoid=False, residual=True)},
-    "last 1×1": {"network": replace(GREY, last_kernel=1)},
-    "all of Recorrupted": {
-        "network": replace(COLOUR, sigmoid=False, slope=0.2, residual=True, last_kernel=1),
-        "target_noise": "recorrupted",
-        "recorruption": 0.7,
-        "sigma": (0.1, 0.2, 0.3),
-        "output": "noiseless",
-        "decay": "cosine",
-        "mask_ratio": 0.0,
-    },
-    "recorrupted crop": {"target_noise": "recorrupted", "crop": 4, "output": "last"},
+    **recorrupted_variants(GREY, COLOUR),
     "no sigmoid": {"network": replace(GREY, sigmoid=False)},
     "colour": {"network": COLOUR, "sigma": (0.1, 0.2, 0.3)},
     "normalised": {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from recorrupted import recorrupted_variants
 from ridefense import IMAGENET, MNIST, Network, Settings
 from ridefense.engines import eager, native
 from ridefense.estimate import estimate
@@ -47,26 +48,7 @@ VARIANTS = {
     "no dropout": {"network": replace(GREY, dropout_after=())},
     "rate 0": {"network": replace(GREY, dropout=0.0)},
     "dropout everywhere": {"network": replace(GREY, dropout_after=(1, 2, 3), dropout=0.5)},
-    "recorrupted": {"target_noise": "recorrupted", "recorruption": 0.8, "batch": 2},
-    "noiseless": {"output": "noiseless"},
-    "noiseless fixed input": {
-        "noisy_input": False,
-        "target_noise": "none",
-        "output": "noiseless",
-    },
-    "leaky": {"network": replace(GREY, slope=0.2)},
-    "residual": {"network": replace(GREY, sigmoid=False, residual=True)},
-    "last 1×1": {"network": replace(GREY, last_kernel=1)},
-    "all of Recorrupted": {
-        "network": replace(COLOUR, sigmoid=False, slope=0.2, residual=True, last_kernel=1),
-        "target_noise": "recorrupted",
-        "recorruption": 0.7,
-        "sigma": (0.1, 0.2, 0.3),
-        "output": "noiseless",
-        "decay": "cosine",
-        "mask_ratio": 0.0,
-    },
-    "recorrupted crop": {"target_noise": "recorrupted", "crop": 4, "output": "last"},
+    **recorrupted_variants(GREY, COLOUR),
     "no sigmoid": {"network": replace(GREY, sigmoid=False)},
     "one hidden layer": {"network": Network(channels=(1, 16, 1), dropout_after=(1,))},
     "widths": {"network": Network(channels=(1, 80, 16, 64, 1), dropout_after=(1, 2))},

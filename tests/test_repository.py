@@ -67,6 +67,23 @@ def test_packing_rounds_times_and_distances_alone(tmp_path):
     assert back == row | {"l2": 0.123457, "purified_clean": 0.1235}
 
 
+def test_packed_commands_name_no_folder_of_the_machine(tmp_path):
+    (tmp_path / "run").mkdir()
+    command = "ridefense evaluate --out /home/me/of/mine --images 2"
+    (tmp_path / "run/run.json").write_text(json.dumps({"command": command, "other": "/kept"}))
+    pack(tmp_path / "run", tmp_path / "run.tar.xz")
+    unpack(tmp_path / "run.tar.xz", tmp_path / "again")
+    found = json.loads((tmp_path / "again/run.json").read_text())
+    assert found["command"] == "ridefense evaluate --out runs/mine --images 2"
+    assert found["other"] == "/kept"
+
+
+def test_published_pages_name_no_folder_of_the_machine(tracked):
+    pages = [path for path in tracked if path.suffix == ".md" and "records" in path.parts]
+    assert pages
+    assert not [path for path in pages if "--out /" in path.read_text()]
+
+
 def test_a_line_that_would_not_come_back_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "records.jsonl").write_text('{"image": 1, "checksum": "0"}\n')

@@ -6,7 +6,8 @@
 `ridefense report FOLDER` reads what was unpacked. In the archive every `records.jsonl` is a
 `columns.json`: the values of each field side by side, without the rows' checksums, which are
 computed again. Times and distances keep the digits that are worth keeping (`DIGITS`), which is more
-than any page shows; everything else comes back as it was. Both make the archive half as large.
+than any page shows. Both make the archive half as large. In the commands that made the records an
+absolute folder after `--out` becomes one below `runs`. Everything else comes back as it was.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ DIGITS = {"l2": 6, "purify_seconds": 4, "attack_seconds": 4} | dict.fromkeys(
     ("purified_clean", "purified_final", "final_clean"), 4
 )
 """Significant digits that are kept."""
+
+_OUT = re.compile(rb'--out /[^ "]*/([^/ "]+)')
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -42,6 +46,8 @@ def pack(folder: Path, archive: Path) -> None:
                 if b"".join(map(_line, rows)) != content:
                     raise ValueError(f"{path} has lines that ridefense did not write")
                 content = _as_columns([_rounded(row) for row in rows])
+            else:
+                content = _OUT.sub(rb"--out runs/\1", content)
             member = tarfile.TarInfo(str(name))  # no date and no owner: the same bytes every time
             member.size = len(content)
             packed.addfile(member, io.BytesIO(content))
