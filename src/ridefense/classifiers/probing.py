@@ -65,8 +65,9 @@ def _warn_if_not_repeatable(classifier: nn.Module, pair: Tensor, logits: Tensor)
             if again.shape != logits.shape or float((again - logits).abs().max()) > margin:
                 warnings.warn(
                     f"classifier {name_of(classifier)} answers the same image {why}, in eval mode; "
-                    "figures of it are not reproducible, and attacks on it are weaker than they "
-                    "look: turn off its dropout, noise and batch statistics",
+                    "figures of it are not reproducible, and attacks that take it for repeatable "
+                    "are weaker than they look: turn off its dropout, noise and batch statistics, "
+                    "or audit it, which treats it as what it is",
                     RuntimeWarning,
                     stacklevel=3,
                 )
